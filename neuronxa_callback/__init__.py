@@ -1,0 +1,56 @@
+"""NeuronXA cross-lingual alignment, measured while a model trains.
+
+A name loads what it needs and nothing more: ``import neuronxa_callback`` itself loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuronxa_callback.callback import NeuronXACallback
+    from neuronxa_callback.corpus.pairs import ParallelCorpus
+    from neuronxa_callback.errors import CorpusError, FingerprintError, NeuronXAError, TapError
+    from neuronxa_callback.follow.stopping import StopRule
+    from neuronxa_callback.measure.config import ProbeConfig
+    from neuronxa_callback.measure.probe import Probe
+    from neuronxa_callback.measure.report import AlignmentReport
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "NeuronXACallback": "callback",
+    "Probe": "measure.probe",
+    "ProbeConfig": "measure.config",
+    "ParallelCorpus": "corpus.pairs",
+    "StopRule": "follow.stopping",
+    "AlignmentReport": "measure.report",
+    "NeuronXAError": "errors",
+    "TapError": "errors",
+    "CorpusError": "errors",
+    "FingerprintError": "errors",
+}
+
+__all__ = [
+    "AlignmentReport",
+    "CorpusError",
+    "FingerprintError",
+    "NeuronXACallback",
+    "NeuronXAError",
+    "ParallelCorpus",
+    "Probe",
+    "ProbeConfig",
+    "StopRule",
+    "TapError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neuronxa_callback' has no attribute {name!r}")
+    value = getattr(import_module(f"neuronxa_callback.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""The sentences: parallel corpora, their readers and what is wrong with them."""

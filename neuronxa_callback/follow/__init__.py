@@ -1,0 +1,1 @@
+"""A run's reports over time: history and stop rules."""

@@ -1,0 +1,176 @@
+"""What ranks tell each other: exact sums, and one error for all. Alone, everything is a no-op.
+
+Which ranks share the work (data parallel) and which hold slices of the same neurons (tensor
+parallel) is read from a device mesh, or from the model.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from neuronxa_callback.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+TENSOR_DIMS = ("tp", "tensor", "tensor_parallel")
+SEQUENCE_DIMS = ("cp", "sp", "context", "sequence", "context_parallel", "sequence_parallel")
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks of one probe, seen from this one."""
+
+    rank: int = 0
+    """Position among the ranks that share the work."""
+    size: int = 1
+    """How many ranks share the work; ranks of one tensor-parallel group count once."""
+    data: Any = None
+    """Process group of the ranks that share the work; None: alone."""
+    tensor: Any = None
+    """Process group of the ranks that hold slices of the same neurons; None: no slices."""
+    everyone: bool = False
+    """Whether there are other processes at all, which must agree on errors."""
+
+    def shared(self, tensor: Tensor) -> Tensor:
+        """Collective: the sum over the ranks that share the work, in place.
+
+        Exact wherever all ranks but one hold zero, which is how it is used.
+        """
+        return _summed(tensor, self.data if self.size > 1 else None)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """Collective: the sum over slices of the neurons, in place."""
+        return _summed(tensor, self.tensor)
+
+    def agree(self, said: str | None) -> str | None:
+        """Collective over all ranks: the words of the first rank that has something to say."""
+        if not self.everyone:
+            return said
+        heard: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(heard, said)
+        return next((words for words in heard if words is not None), None)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return not self.everyone or dist.get_rank() == 0
+
+
+def world_of(model: nn.Module, mesh: Any = None) -> World:
+    """The ranks that measure ``model`` together.
+
+    Args:
+        model: The model, from whose own mesh tensor parallelism is read where ``mesh`` is None.
+        mesh: A ``DeviceMesh`` with named dimensions; ``tp`` holds slices of neurons, all other
+            dimensions share the work.
+
+    Raises:
+        ConfigError: If the mesh splits sentences (context or sequence parallel), or has no names.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return World()
+    if mesh is None:
+        mesh = _tensor_mesh(model)
+    if mesh is None:
+        everyone = dist.group.WORLD
+        size = dist.get_world_size()
+        return World(rank=dist.get_rank(), size=size, data=everyone, everyone=size > 1)
+    return _from_mesh(mesh)
+
+
+def sharded(model: nn.Module) -> bool:
+    """Whether a forward of ``model`` is itself collective, so that all ranks must run as many."""
+    for parameter in model.parameters():
+        if isinstance(parameter, DTensor) or hasattr(parameter, "ds_id"):
+            return True
+    return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's own part of a distributed tensor; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _summed(tensor: Tensor, group: Any) -> Tensor:
+    if group is not None:
+        dist.all_reduce(tensor, group=group)
+    return tensor
+
+
+def _tensor_mesh(model: nn.Module) -> Any:
+    for module in model.modules():
+        size = getattr(module, "_tp_size", None)
+        mesh = getattr(module, "_device_mesh", None)
+        if size is not None and size > 1 and mesh is not None:
+            return mesh
+    return None
+
+
+def _from_mesh(mesh: Any) -> World:
+    names = tuple(mesh.mesh_dim_names or ())
+    if not names and mesh.ndim > 1:
+        raise ConfigError(
+            f"mesh must name its dimensions, got {mesh.ndim} without names;"
+            " pass mesh_dim_names=('dp', 'tp')"
+        )
+    split = [name for name in names if name in SEQUENCE_DIMS and mesh[name].size() > 1]
+    if split:
+        raise ConfigError(
+            f"a probe needs whole sentences on every rank, but mesh dimension {split[0]!r} splits"
+            " them over ranks; probe outside of context or sequence parallelism"
+        )
+    tensor_name = next((name for name in names if name in TENSOR_DIMS), None)
+    if not names and mesh.size() > 1:
+        tensor_name = None if mesh.ndim != 1 else ""
+    if tensor_name is None:
+        return _data_only(mesh, names)
+    tensor = (mesh if tensor_name == "" else mesh[tensor_name]).get_group()
+    slices = dist.get_world_size(tensor)
+    return _beside(tensor, slices)
+
+
+def _data_only(mesh: Any, names: tuple[str, ...]) -> World:
+    everyone = dist.get_world_size() > 1
+    if mesh.size() != dist.get_world_size():
+        raise ConfigError(
+            f"mesh must hold all {dist.get_world_size()} ranks, got {mesh.size()} ({names})"
+        )
+    return World(dist.get_rank(), mesh.size(), dist.group.WORLD, None, everyone)
+
+
+_groups: dict[tuple[tuple[int, ...], ...], Any] = {}
+
+
+def _beside(tensor: Any, slices: int) -> World:
+    """The world where ``slices`` ranks hold one model: equal places of all groups share work."""
+    total = dist.get_world_size()
+    if slices == total:
+        return World(0, 1, None, tensor if slices > 1 else None, total > 1)
+    mine = dist.get_process_group_ranks(tensor)
+    heard: list[list[int] | None] = [None] * total
+    dist.all_gather_object(heard, mine)
+    groups = sorted({tuple(ranks) for ranks in heard if ranks is not None})
+    columns = tuple(zip(*groups, strict=True))
+    if columns not in _groups:
+        made = [(ranks, dist.new_group(list(ranks))) for ranks in columns]
+        _groups[columns] = next(group for ranks, group in made if dist.get_rank() in ranks)
+    return World(
+        rank=groups.index(tuple(mine)),
+        size=len(groups),
+        data=_groups[columns],
+        tensor=tensor if slices > 1 else None,
+        everyone=True,
+    )
+
+
+def tensor_device(world: World, device: torch.device) -> torch.device:
+    """Where a collective's tensors must lie: the model's device, or the host under gloo."""
+    if not world.everyone:
+        return device
+    backend = str(dist.get_backend(world.data or world.tensor))
+    return torch.device("cpu") if "nccl" not in backend and device.type == "cpu" else device

@@ -1,0 +1,1 @@
+"""Where people look: sinks, charts and the offline page."""
