@@ -1,0 +1,266 @@
+"""Parallel sentences as a value: pairs per language, refused where they cannot be measured.
+
+A sentence is kept in Unicode NFC without white space around it, and otherwise as it was written.
+Two sentences are the same where they differ in white space only. Standard library only.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from neuronxa_callback.errors import CorpusError, unknown
+
+if TYPE_CHECKING:
+    from neuronxa_callback.corpus.check import Finding
+
+Pair = tuple[str, str]
+"""A pivot sentence and its translation."""
+
+RESERVED = ("mean", "chance", "early", "middle", "late", "peak", "seconds", "low", "high")
+"""Words of the report's keys, which no language may be called by."""
+
+SPLITS = ("dev", "test")
+PIVOT = "eng_Latn"
+BUILTIN = Path(__file__).parent / "builtin"
+BUILTIN_VERSION = 1
+"""Rises whenever a built-in sentence changes: scores of two versions are not one curve."""
+
+
+@dataclass(frozen=True)
+class ParallelCorpus:
+    """Sentences of a pivot language and their translations, in order.
+
+    Raises:
+        CorpusError: On construction, if there is no language; if a language is the pivot, has a
+            reserved name, fewer than 2 pairs, a blank sentence or the same sentence twice.
+    """
+
+    pivot: str = PIVOT
+    pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """language -> its pairs: (pivot sentence, sentence)."""
+    name: str = "custom"
+    """What it is called where it is printed, for instance ``builtin:dev@1``."""
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """language -> per pair where it stood, ``file:line``, as far as that is known."""
+    dropped: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """One sentence for each pair that a reader left out: file, line and reason."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", _clean(self.pairs))
+        object.__setattr__(self, "dropped", tuple(self.dropped))
+        object.__setattr__(self, "origins", {k: tuple(v) for k, v in self.origins.items()})
+        _check_names(self.pivot, self.languages)
+        for language in self.languages:
+            self._check_sentences(language)
+
+    def __hash__(self) -> int:
+        return int(self.digest[:15], 16)
+
+    def __repr__(self) -> str:
+        languages = ", ".join(self.languages[:5]) + (", …" if len(self.languages) > 5 else "")
+        return (
+            f"ParallelCorpus({self.name!r}: {self.n_pairs} pairs, {self.pivot} with"
+            f" {len(self.languages)} languages: {languages})"
+        )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that are compared with the pivot, in order."""
+        return tuple(self.pairs)
+
+    @property
+    def n_pairs(self) -> int:
+        """How many pairs every language has: those of the language with the fewest."""
+        return min(map(len, self.pairs.values()))
+
+    @cached_property
+    def shared_pivot(self) -> bool:
+        """Whether all languages have the same pivot sentences, pair by pair."""
+        columns = ([pivot for pivot, _ in pairs] for pairs in self.pairs.values())
+        first = next(columns)
+        return all(column == first for column in columns)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of pivot, languages and sentences, whatever the order of the languages."""
+        found = hashlib.sha256(json.dumps(self.pivot).encode())
+        for language in sorted(self.pairs):
+            found.update(json.dumps([language, self.pairs[language]]).encode())
+        return found.hexdigest()
+
+    def where(self, language: str, i: int) -> str:
+        """Where pair i (from 0) of a language stood: ``file:line``, or ``deu_Latn pair 3``."""
+        known = self.origins.get(language, ())
+        return known[i] if i < len(known) else f"{language} pair {i + 1}"
+
+    def select(self, languages: Iterable[str] | None = None, n_pairs: int | None = None) -> Self:
+        """Some of the languages, in the order given, and the first ``n_pairs`` of each.
+
+        Args:
+            languages: Codes or names, for instance ``deu_Latn``, ``de`` or ``German``.
+            n_pairs: How many pairs; None for as many as each language has.
+
+        Raises:
+            CorpusError: If a language is not in the corpus, or has fewer pairs.
+        """
+        names = self.languages if languages is None else self._named(languages)
+        for name in names:
+            if n_pairs is not None and len(self.pairs[name]) < n_pairs:
+                raise CorpusError(
+                    f"every language needs {n_pairs} pairs, {name} has {len(self.pairs[name])};"
+                    f" use n_pairs={min(len(self.pairs[each]) for each in names)} or leave it out"
+                )
+        return replace(
+            self,
+            pairs={name: self.pairs[name][:n_pairs] for name in names},
+            origins={name: self.origins[name][:n_pairs] for name in names if name in self.origins},
+        )
+
+    def check(self, tokenizer: Any = None, max_length: int = 512) -> "tuple[Finding, ...]":
+        """What is wrong or doubtful in these sentences, errors first; see ``corpus.check``."""
+        from neuronxa_callback.corpus.check import check
+
+        return check(self, tokenizer, max_length)
+
+    @classmethod
+    def builtin(
+        cls, split: str = "dev", languages: Iterable[str] | None = None, pivot: str = PIVOT
+    ) -> Self:
+        """The sentences that come with the package, in two independent halves.
+
+        Args:
+            split: ``"dev"`` to watch a training with, ``"test"`` to confirm what was chosen.
+            languages: Codes or names; None for all there are but the pivot.
+            pivot: The language that the others are compared with.
+
+        Raises:
+            CorpusError: If there is no such split or language.
+        """
+        if split not in SPLITS:
+            raise CorpusError(unknown("split of the built-in corpus", split, SPLITS))
+        files = {path.stem: path for path in sorted((BUILTIN / split).glob("*.txt"))}
+        (pivot,) = _resolve([pivot], files)
+        names = [name for name in files if name != pivot]
+        if languages is not None:
+            names = _resolve(languages, files)
+        texts = {name: _lines(files[name]) for name in (pivot, *names)}
+        return cls(
+            pivot,
+            {name: tuple(zip(texts[pivot], texts[name], strict=True)) for name in names},
+            name=f"builtin:{split}@{BUILTIN_VERSION}",
+            origins={
+                name: tuple(f"{name}.txt:{i + 1}" for i in range(len(texts[name])))
+                for name in names
+            },
+        )
+
+    def _named(self, languages: Iterable[str]) -> list[str]:
+        return _resolve(languages, self.pairs)
+
+    def _check_sentences(self, language: str) -> None:
+        pairs = self.pairs[language]
+        if len(pairs) < 2:
+            raise CorpusError(f"every language needs at least 2 pairs, {language} has {len(pairs)}")
+        for side, column in ((self.pivot, 0), (language, 1)):
+            seen: dict[str, int] = {}
+            for i, pair in enumerate(pairs):
+                fault = fault_of(pair[column])
+                if fault:
+                    raise CorpusError(
+                        f"every sentence must hold text, the {side} side of"
+                        f" {self.where(language, i)} {fault}"
+                    )
+                first = seen.setdefault(same(pair[column]), i)
+                if first != i:
+                    raise CorpusError(
+                        f"every sentence of a language must differ, the {side} sides of"
+                        f" {self.where(language, first)} and {self.where(language, i)} are both"
+                        f" {shortened(pair[column])!r}; drop one of the two"
+                    )
+
+
+def clean(text: str) -> str:
+    """The sentence as it is measured: Unicode NFC, no white space around it."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def same(text: str) -> str:
+    """What two sentences have in common that count as the same: all but white space."""
+    return " ".join(text.split())
+
+
+def fault_of(text: str) -> str | None:
+    """Why a sentence cannot be measured at all, or None."""
+    if not any(map(_visible, text)):
+        return "is blank"
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "holds half a surrogate pair, which is no Unicode text"
+    return None
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The beginning of a sentence, for a message."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _visible(letter: str) -> bool:
+    return letter.isalnum() or unicodedata.category(letter) not in ("Zs", "Zl", "Zp", "Cc", "Cf")
+
+
+def _clean(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, tuple[Pair, ...]]:
+    # The pivot sentences are often the same in every language: normalise them once.
+    known: dict[str, str] = {}
+    found: dict[str, tuple[Pair, ...]] = {}
+    for language, rows in pairs.items():
+        done = []
+        for i, row in enumerate(rows):
+            if isinstance(row, str) or len(row) != 2 or not all(isinstance(t, str) for t in row):
+                raise CorpusError(
+                    f"a pair must be two texts, (pivot sentence, sentence), {language} pair"
+                    f" {i + 1} is {row!r}"
+                )
+            pivot, sentence = row
+            if pivot not in known:
+                known[pivot] = clean(pivot)
+            done.append((known[pivot], clean(sentence)))
+        found[language] = tuple(done)
+    return found
+
+
+def _check_names(pivot: str, languages: Sequence[str]) -> None:
+    if not languages:
+        raise CorpusError("a corpus needs at least one language beside the pivot, got none")
+    if pivot in languages:
+        raise CorpusError(f"the pivot {pivot!r} cannot be compared with itself; leave it out")
+    for name in (pivot, *languages):
+        if not name.strip() or "/" in name:
+            raise CorpusError(f"a language must have a name without '/', got {name!r}")
+        if name in RESERVED:
+            raise CorpusError(
+                f"no language may be called {name!r}, which is a key of the report"
+                f" (reserved: {', '.join(RESERVED)})"
+            )
+
+
+def _resolve(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Which of the known languages are meant; exact names need no library."""
+    if isinstance(names, str):
+        names = (names,)
+    known = tuple(known)
+    found = []
+    for name in names:
+        if name not in known:
+            from neuronxa_callback.corpus.languages import resolve
+
+            name = resolve(name, known)
+        found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
