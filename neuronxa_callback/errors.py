@@ -28,6 +28,14 @@ class ProbeError(NeuronXAError):
     """A probe could not be finished; every rank raises it with the same words."""
 
 
+class ProbeMemoryError(ProbeError):
+    """Memory ran out on at least one rank; the next probe runs fewer tokens at a time."""
+
+
+class BrokenForwardError(NeuronXAError):
+    """A forward that all ranks must run together failed on this one: the job has to end."""
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """One sentence for a name that does not exist, with the nearest one that does."""
     names = list(known)

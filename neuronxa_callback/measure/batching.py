@@ -7,6 +7,7 @@ its make-up, and with it every rounding of the model, is the same for any number
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -119,16 +120,13 @@ class Tokenised:
         pools: list[tuple[dict[str, int], list[str]]] = []
         for language, pairs in self.pairs.items():
             texts = [pair[0] for pair in pairs]
-            for pool, members in pools:
-                new = [text for text in texts if text not in pool]
-                if len(new) <= len(texts) / 2 and len(pool) + len(new) <= 2 * len(texts):
-                    break
-            else:
-                pool, members = {}, []
-                pools.append((pool, members))
+            home = next((each for each in pools if _belongs(texts, each[0])), None)
+            if home is None:
+                home = ({}, [])
+                pools.append(home)
             for text in texts:
-                pool.setdefault(text, len(pool))
-            members.append(language)
+                home[0].setdefault(text, len(home[0]))
+            home[1].append(language)
         return tuple(
             Group(
                 pivot=Side(pivot, tuple(self.known[text] for text in pool)),
@@ -156,6 +154,11 @@ class Tokenised:
         return tuple(found)
 
 
+def _belongs(texts: Sequence[str], pool: Mapping[str, int]) -> bool:
+    new = sum(text not in pool for text in texts)
+    return new <= len(texts) / 2 and len(pool) + new <= 2 * len(texts)
+
+
 def cut(lengths: Sequence[int], batch_tokens: int) -> tuple[tuple[int, ...], ...]:
     """Rows of each microbatch: sorted by length, at most ``batch_tokens`` with padding.
 
@@ -179,7 +182,9 @@ def cut(lengths: Sequence[int], batch_tokens: int) -> tuple[tuple[int, ...], ...
         start = best[end][1]
         cuts.append(order[start:end])
         end = start
-    return tuple(tuple(piece) for whole in reversed(cuts) for piece in _fit(whole, lengths, batch_tokens))
+    return tuple(
+        tuple(piece) for whole in reversed(cuts) for piece in _fit(whole, lengths, batch_tokens)
+    )
 
 
 def _steps(order: Sequence[int], lengths: Sequence[int], k: int) -> bool:
@@ -195,7 +200,7 @@ def _fit(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list
     most = max(1, batch_tokens // lengths[rows[-1]])
     pieces = -(-len(rows) // most)
     bounds = [round(k * len(rows) / pieces) for k in range(pieces + 1)]
-    return [rows[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [rows[a:b] for a, b in pairwise(bounds)]
 
 
 def microbatches(groups: Sequence[Group], batch_tokens: int) -> tuple[Microbatch, ...]:
@@ -266,9 +271,7 @@ def _balanced(work: Sequence[Microbatch], load: list[int]) -> list[list[Microbat
 
 def _rounds(lists: Sequence[Sequence[Microbatch]]) -> tuple[tuple[Microbatch | None, ...], ...]:
     most = max(map(len, lists), default=0)
-    return tuple(
-        tuple(mine[r] if r < len(mine) else None for mine in lists) for r in range(most)
-    )
+    return tuple(tuple(mine[r] if r < len(mine) else None for mine in lists) for r in range(most))
 
 
 @dataclass(frozen=True)

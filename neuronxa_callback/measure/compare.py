@@ -7,10 +7,8 @@ so that memory does not grow with the number of languages.
 Axes: ``sentences`` of the pivot side, ``batch`` sentences of the microbatch, ``layers``.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,21 +19,26 @@ from neuronxa_callback.measure.distributed import World
 from neuronxa_callback.measure.metrics import Pooling, Read, Vectors
 
 
-class Parts(Protocol):
-    """What is needed of a plan: for every part its layer's place and its number of experts."""
+@dataclass(frozen=True)
+class Layout:
+    """Of which parts a source's layers are made; hidden states are layers of one part each."""
+
+    places: tuple[int, ...]
+    """The place 0, 1, .. of every part's layer."""
+    widths: tuple[int, ...]
+    """The neurons of every part, on this rank."""
+    experts: tuple[int, ...]
+    """The number of experts of every part; 0 where it is dense."""
 
     @property
-    def places(self) -> Sequence[int]:
-        """The place 0, 1, .. of every part's layer."""
-
-    @property
-    def experts(self) -> Sequence[int]:
-        """The number of experts of every part; 0 where it is dense."""
+    def layers(self) -> int:
+        """The number of layers."""
+        return len(dict.fromkeys(self.places))
 
 
 @dataclass
 class Pivot:
-    """The pooled vectors of a pivot side, and their squared lengths."""
+    """The pooled vectors of a pivot side, and their squared lengths, zero until filled."""
 
     vectors: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     """(metric, part) -> [sentences, width]."""
@@ -62,44 +65,67 @@ class Comparison:
     """Receives the states of a microbatch (a ``StateSink``) and sums up what is asked for.
 
     Args:
-        parts: Where the states come from.
+        layouts: Per source (``"nas"``, ``"nav"``, ``"hidden"``) how its layers are made up.
         reads: What is wanted, per site (``"gate"``, ``"product"``, ``"hidden"``).
         world: The ranks, for slices of neurons.
-        home: The device on which results are collected.
+        home: The device on which vectors are held and results are collected.
     """
 
     def __init__(
         self,
-        parts: Parts,
+        layouts: Mapping[str, Layout],
         reads: Mapping[str, Sequence[Read]],
         world: World,
         home: torch.device,
     ) -> None:
-        self.parts, self.reads, self.world, self.home = parts, reads, world, home
+        self.layouts, self.reads, self.world, self.home = layouts, reads, world, home
         self.every = [read for each in reads.values() for read in each]
+        self.names = {name: read.source for read in self.every for name in read.names}
+        self.dtype = "none"
+        """In which precision the neurons compute."""
 
-    def begin(self, batch: Batch, pivot: Pivot, side: int | None, rows: Sequence[int]) -> None:
+    def pivot(self, sentences: int) -> Pivot:
+        """An empty pivot, with room for all its vectors."""
+        wide = alignment.widest(self.home)
+        made = Pivot()
+        for name, source in self.names.items():
+            layout = self.layouts[source]
+            for part, width in enumerate(layout.widths):
+                made.vectors[name, part] = torch.zeros(sentences, width, device=self.home)
+            shape = (layout.layers, sentences)
+            made.squares[name] = torch.zeros(shape, dtype=wide, device=self.home)
+        return made
+
+    def begin(self, batch: Batch, pivot: Pivot, filling: bool, rows: Sequence[int]) -> None:
         """Make ready for one forward pass.
 
         Args:
             batch: The microbatch.
             pivot: The pivot to compare with, or to fill.
-            side: The number of sentences of the pivot, where it is filled; else None.
-            rows: Which sentences of the pivot these are; empty for a dummy.
+            filling: Whether these are sentences of the pivot.
+            rows: Which sentences of their side these are; empty for a dummy.
         """
         self.pooling = Pooling(batch, self.every)
-        self.pivot, self.side, self.rows = pivot, side, list(rows)
+        self.held, self.filling, self.rows = pivot, filling, list(rows)
         self.counts = batch.counts
         self.chunks: dict[tuple[str, int], Vectors] = {}
-        self.dot: dict[str, dict[int, Tensor]] = defaultdict(dict)
-        self.squares: dict[str, dict[int, Tensor]] = defaultdict(dict)
-        self.sizes: dict[int, Tensor] = {}
-        self.active: dict[int, Tensor] = {}
-        self.width: dict[int, int] = defaultdict(int)
+        self.dot: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+        wide, size = alignment.widest(self.home), len(batch.counts)
+        for name, source in self.names.items():
+            sentences, layers = pivot.squares[name].shape[1], self.layouts[source].layers
+            shape = (layers, size)
+            self.squares[name] = torch.zeros(shape, dtype=wide, device=self.home)
+            if not filling:
+                shape_of_dots = (layers, sentences, size)
+                self.dot[name] = torch.zeros(shape_of_dots, dtype=wide, device=self.home)
+        self.sizes = self._room("shares", batch.counts.shape)
+        self.active = self._room("activity", batch.counts.shape[:1])
 
     def dense(self, part: int, site: str, states: Tensor, start: int) -> None:
         """States [batch, tokens, width] of a part, for tokens from ``start`` on."""
         last = start + states.shape[1] >= self.counts.shape[1]
+        self.dtype = str(states.dtype).removeprefix("torch.")
         for read in self.reads[site]:
             vectors = self.pooling.dense(read, states, start)
             self._gather(read, part, vectors, last)
@@ -109,7 +135,7 @@ class Comparison:
     ) -> None:
         """States [rows, d_ff] of (token, expert) pairs of a part."""
         for read in self.reads[site]:
-            experts = self.parts.experts[part]
+            experts = self.layouts[read.source].experts[part]
             vectors = self.pooling.routed(read, states, token, expert, experts)
             self._gather(read, part, vectors, last)
 
@@ -117,64 +143,62 @@ class Comparison:
         """The hidden states of all layers, each [batch, tokens, hidden size]."""
         for read in self.reads.get("hidden", ()):
             for layer, each in enumerate(states):
-                self._take(read, layer, layer, self.pooling.dense(read, each, 0))
+                self._take(read, layer, self.pooling.dense(read, each, 0))
 
     def columns(self) -> Columns:
         """Sums of the microbatch that has just run, complete over slices of neurons."""
-        dot = {name: self.world.whole(self._stack(each)) for name, each in self.dot.items()}
-        squares = {name: self.world.whole(self._stack(each)) for name, each in self.squares.items()}
+        dot = {name: self.world.whole(each) for name, each in self.dot.items()}
+        squares = {name: self.world.whole(each) for name, each in self.squares.items()}
         shares = activity = None
-        if self.sizes:
-            sizes = self.world.whole(self._stack(self.sizes))
+        if self.sizes is not None:
+            sizes = self.world.whole(self.sizes)
             shares = sizes.amax(dim=2) / sizes.sum(dim=2)
-        if self.active:
-            active = self.world.whole(self._stack(self.active))
-            slots = [[self.width[layer]] for layer in sorted(self.active)]
-            widths = self.world.whole(torch.tensor(slots, dtype=active.dtype, device=self.home))
-            activity = active / (widths * self.counts.sum(dim=1).to(self.home))
+        if self.active is not None:
+            active = self.world.whole(self.active)
+            activity = active / (self._neurons() * self.counts.sum(dim=1).to(self.home))
         return Columns(tuple(self.rows), dot, squares, shares, activity)
 
     def fill(self) -> None:
         """Put the squared lengths of the microbatch that has just run into the pivot."""
-        for name, layers in self.squares.items():
-            here = self.world.whole(self._stack(layers))
-            if name not in self.pivot.squares:
-                self.pivot.squares[name] = here.new_zeros(len(here), self.side or 0)
+        for name, each in self.squares.items():
+            here = self.world.whole(each)
             if self.rows:
-                self.pivot.squares[name][:, self.rows] = here
+                self.held.squares[name][:, self.rows] = here
+
+    def _room(self, wish: str, shape: Sequence[int]) -> Tensor | None:
+        source = next((read.source for read in self.every if getattr(read, wish)), None)
+        if source is None:
+            return None
+        return torch.zeros(self.layouts[source].layers, *shape, device=self.home)
+
+    def _neurons(self) -> Tensor:
+        layout = self.layouts["nas"]
+        found = torch.zeros(layout.layers, 1, device=self.home)
+        for place, width in zip(layout.places, layout.widths, strict=True):
+            found[place] += width
+        return self.world.whole(found)
 
     def _gather(self, read: Read, part: int, vectors: Vectors, last: bool) -> None:
         key = (read.source, part)
         if key in self.chunks:
             vectors = self.chunks.pop(key).add(vectors)
         if last:
-            self._take(read, part, self.parts.places[part], vectors)
+            self._take(read, part, vectors)
         else:
             self.chunks[key] = vectors
 
-    def _take(self, read: Read, part: int, layer: int, vectors: Vectors) -> None:
+    def _take(self, read: Read, part: int, vectors: Vectors) -> None:
+        layer = self.layouts[read.source].places[part]
         for k, name in enumerate(read.names):
-            self._vector(name, part, layer, vectors.pooled[:, k])
-        if vectors.sizes is not None:
-            _increase(self.sizes, layer, vectors.sizes)
-        if vectors.active is not None:
-            _increase(self.active, layer, vectors.active)
-            self.width[layer] += vectors.pooled.shape[2]
+            self._vector(name, part, layer, vectors.pooled[:, k].to(self.home))
+        if vectors.sizes is not None and self.sizes is not None:
+            self.sizes[layer] += vectors.sizes.to(self.home)
+        if vectors.active is not None and self.active is not None:
+            self.active[layer] += vectors.active.to(self.home)
 
     def _vector(self, name: str, part: int, layer: int, vectors: Tensor) -> None:
-        _increase(self.squares[name], layer, alignment.squares(vectors))
-        if self.side is None:
-            _increase(self.dot[name], layer, alignment.dots(self.pivot.vectors[name, part], vectors))
-            return
-        held = self.pivot.vectors
-        if (name, part) not in held:
-            held[name, part] = vectors.new_zeros(self.side, vectors.shape[1])
-        if self.rows:
-            held[name, part][self.rows] = vectors
-
-    def _stack(self, layers: Mapping[int, Tensor]) -> Tensor:
-        return torch.stack([layers[layer].to(self.home) for layer in sorted(layers)])
-
-
-def _increase(sums: dict[int, Tensor], layer: int, more: Tensor) -> None:
-    sums[layer] = sums[layer] + more.to(sums[layer].device) if layer in sums else more
+        self.squares[name][layer] += alignment.squares(vectors)
+        if not self.filling:
+            self.dot[name][layer] += alignment.dots(self.held.vectors[name, part], vectors)
+        elif self.rows:
+            self.held.vectors[name, part][self.rows] = vectors

@@ -67,7 +67,9 @@ class ProbeConfig:
         for name, least in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+                raise ConfigError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:
@@ -117,7 +119,9 @@ class ProbeConfig:
         _known("corpus reader", (reader,), READERS)
         source = options.pop("path", None) or options.pop("dataset", None)
         if source is None:
-            raise ConfigError(f"a corpus with reader {reader!r} must have a path, got {self.corpus}")
+            raise ConfigError(
+                f"a corpus with reader {reader!r} must have a path, got {self.corpus}"
+            )
         found: ParallelCorpus = getattr(ParallelCorpus, f"from_{reader}")(source, **options)
         return found
 

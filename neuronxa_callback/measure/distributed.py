@@ -91,6 +91,11 @@ def sharded(model: nn.Module) -> bool:
     return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
 
 
+def decided(world: World, number: int) -> int:
+    """Collective: the number of the first rank, so that all ranks do the same."""
+    return int(world.agree(str(number)) or number)
+
+
 def local(tensor: Tensor) -> Tensor:
     """This rank's own part of a distributed tensor; any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -47,7 +47,7 @@ COMPANIONS: Mapping[str, Alignment] = {
 
 DIAGNOSTICS: Mapping[str, str] = {
     "surface": "score of character 3-grams and of lengths alone, under the same rule",
-    "margins": "c_ii - best rival (quantiles), mean reciprocal rank, mean cosine of non-pairs, ties",
+    "margins": "c_ii - best rival (quantiles), reciprocal rank, cosine of non-pairs, ties",
     "sinks": "share of the largest token in NAV; NAVCA without special tokens",
     "activity": "fraction of active neurons per layer",
     "tokens": "tokens per sentence and per character, padding",
@@ -96,7 +96,7 @@ def reads_of(metrics: Sequence[str], diagnostics: Sequence[str]) -> tuple[Read, 
         if names and "sinks" in diagnostics:
             names += [name for name, each in COMPANIONS.items() if each.source == source]
         if names:
-            weights = tuple((ALIGNMENT | COMPANIONS)[name].weights for name in names)
+            weights = tuple({**ALIGNMENT, **COMPANIONS}[name].weights for name in names)
             shares = source == "nav" and "sinks" in diagnostics
             activity = source == "nas" and "activity" in diagnostics
             found.append(Read(source, tuple(names), weights, shares, activity))

@@ -49,7 +49,7 @@ class AlignmentReport:
     n_pairs: int
     metrics: Mapping[str, MetricScores]
     layer_intervals: tuple[tuple[float, float], ...]
-    """Entry k is the 95 % interval of one layer's score where k of ``n_pairs`` pairs are aligned."""
+    """Entry k is the 95 % interval of a layer's score where k of ``n_pairs`` pairs are aligned."""
     fingerprint: Mapping[str, Mapping[str, Any]]
     """``definition``, ``model`` and ``environment``: what was measured, of what, and where."""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)

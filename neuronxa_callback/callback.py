@@ -1,0 +1,387 @@
+"""The door from the Trainer: when to probe, and what to do with a report.
+
+``trainer = Trainer(..., callbacks=[NeuronXACallback()])`` is all that a script needs.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from neuronxa_callback.corpus.pairs import ParallelCorpus
+from neuronxa_callback.errors import (
+    BrokenForwardError,
+    ConfigError,
+    NeuronXAError,
+    unknown,
+)
+from neuronxa_callback.follow.history import History
+from neuronxa_callback.follow.stopping import StopRule
+from neuronxa_callback.measure.config import ProbeConfig
+from neuronxa_callback.measure.distributed import decided, world_of
+from neuronxa_callback.measure.probe import Probe
+from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.show import terminal
+from neuronxa_callback.show.sinks import JsonlSink, Sink, sinks_for
+
+log = logging.getLogger(__name__)
+
+STATE = "neuronxa_state"
+"""Where a run's memory stands in ``state.stateful_callbacks``. Not the name of a class: the Trainer
+would try to make the callback anew from it."""
+FOLDER = "neuronxa"
+RECORD = "reports.jsonl"
+SELDOM = 500
+"""Steps between probes where a run never evaluates."""
+TIMED_STEPS = 20
+"""Training steps over which the share of a probe is measured."""
+
+
+class NeuronXACallback(TrainerCallback):
+    """Measures cross-lingual alignment while a ``Trainer`` trains.
+
+    Each report goes to ``state.log_history``, to ``output_dir/neuronxa/reports.jsonl``, to the
+    trackers, and as ``eval_<metric>`` and ``eval_<metric>_<language>`` into the metrics of every
+    evaluation (NaN where a probe failed), for ``metric_for_best_model="eval_nasca"`` and for an
+    ``EarlyStoppingCallback`` that stands after this callback. Training is not changed by one bit.
+
+    Args:
+        config: What is measured: a ``ProbeConfig``, a path to its TOML file, a ``ParallelCorpus``,
+            or None for the sentences that come with the package.
+        every: None probes at first, at each evaluation (every 500 steps where the run never
+            evaluates) and at the last step; N adds every N-th step.
+        sinks: None writes to the trackers of ``report_to``; a sequence of objects with
+            ``write(report)`` replaces them. The JSONL file is always written.
+        stop: One or several ``StopRule``; None never stops a run.
+        tokenizer: None takes the Trainer's ``processing_class``.
+        on_error: ``"warn"`` survives a failed probe, ``"raise"`` does not. The first probe of a
+            process always raises, before GPU hours are spent.
+        max_overhead: Share of training time that probes between evaluations may take, such as
+            0.01; the interval is chosen once, from the first probe and the first steps.
+
+    Raises:
+        ConfigError: If an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: ProbeConfig | ParallelCorpus | str | Path | None = None,
+        *,
+        every: int | None = None,
+        sinks: Sequence[Sink] | None = None,
+        stop: StopRule | Iterable[StopRule] | None = None,
+        tokenizer: Any = None,
+        on_error: str = "warn",
+        max_overhead: float | None = None,
+    ) -> None:
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise ConfigError(f"every must be a number of steps of at least 1, got {every!r}")
+        if on_error not in ("warn", "raise"):
+            raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
+        if max_overhead is not None and not 0 < max_overhead < 1:
+            raise ConfigError(f"max_overhead must be between 0 and 1, got {max_overhead!r}")
+        self.config = _config(config)
+        self.every, self.tokenizer, self.on_error = every, tokenizer, on_error
+        self.max_overhead = max_overhead
+        self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
+        self.history = History()
+        self._given_sinks = None if sinks is None else tuple(sinks)
+        self._probe: Probe | None = None
+        self._proved = False
+        self._training = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sinks: tuple[Sink, ...] = ()
+        self._tried: int | None = None
+        self._report: AlignmentReport | None = None
+        self._filled: int | None = None
+        self._interval: int | None = None
+        self._stopped: str | None = None
+        self._clock: tuple[int, float] | None = None
+        self._timed = False
+        self._warned: dict[str, int] = {}
+
+    # When to probe
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The first probe, before the first step; or what a resumed run remembers."""
+        self._reset()
+        self._training = True
+        resumed = state.global_step > 0
+        self._remember(_kept(state).get(STATE) if resumed else None)
+        if state.is_world_process_zero:
+            self._open(args, state, resumed)
+        if not resumed:
+            self._due(args, state, control, **kwargs)
+        elif not self._proved:
+            # A resumed run proves that it can be measured; its curve goes on as if unbroken.
+            self._measure(state.global_step, **kwargs)
+        if self._stopped is not None and self.stop:
+            terminal.say(f"NeuronXA: this run had been stopped: {self._stopped}")
+            control.should_training_stop = True
+        self._clock = (state.global_step, time.perf_counter())
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A probe where the step is due, before an evaluation of the same step."""
+        self._time_steps(state, kwargs["model"])
+        step = state.global_step
+        interval = self._interval or self.every
+        if interval is None and _never_evaluates(args):
+            interval = SELDOM
+        if self.max_overhead is not None and self._interval is None:
+            interval = None
+        last = step >= state.max_steps or control.should_training_stop
+        if last or control.should_evaluate or (interval and step % interval == 0):
+            self._due(args, state, control, **kwargs)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A probe before the evaluation of an epoch, while the weights are those of training."""
+        if control.should_evaluate:
+            self._due(args, state, control, **kwargs)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Scores into the metrics of the evaluation, in the first one of a step only.
+
+        Where a run has several evaluation sets, each call that carries the metric would count
+        for HF's early stopping.
+        """
+        metrics = kwargs.pop("metrics", None)
+        if self._training:
+            self._due(args, state, control, **kwargs)
+            report = self._report if self._tried == state.global_step else None
+            if self._filled == state.global_step:
+                return
+            self._filled = state.global_step
+        else:
+            report = self._alone(state, **kwargs)
+        if state.best_metric is not None and math.isnan(state.best_metric):
+            # NaN would stay the best for ever: nothing is greater.
+            state.best_metric = None
+        if metrics is not None:
+            metrics.update(self._for_evaluation(report))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A table of the last report; trackers get what they get at the end."""
+        self._training = False
+        if state.is_world_process_zero:
+            if self._report is not None:
+                terminal.show(terminal.table(self._report))
+            for sink in self._sinks:
+                self._guarded(sink, getattr(sink, "close", lambda: None))
+
+    # What a probe is
+
+    def _due(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """One probe per step, recorded."""
+        if self._tried == state.global_step:
+            return
+        self._tried, self._report = state.global_step, None
+        report = self._measure(state.global_step, **kwargs)
+        if report is None:
+            return
+        report.run["loss"] = _last(state, "loss")  # type: ignore[index]
+        report.run["epoch"] = state.epoch  # type: ignore[index]
+        try:
+            self.history.append(report)
+        except NeuronXAError as error:
+            self._failed(error)
+            return
+        self._report = report
+        self._record(report, state)
+        self._decide(report, control)
+        _kept(state)[STATE] = self._memory()
+
+    def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
+        """A report of the model as it stands; None where the probe failed and that is survived."""
+        try:
+            if self._probe is None:
+                tokenizer = self.tokenizer or kwargs.get("processing_class")
+                self._probe = Probe(self.config, tokenizer)
+                self._probe.batch_tokens = self._batch_tokens or self._probe.batch_tokens
+            report = self._probe.run(kwargs["model"], step)
+        except BrokenForwardError:
+            raise
+        except Exception as error:
+            self._failed(error)
+            return None
+        mode = _weights_of(kwargs.get("optimizer"))
+        if mode is not None:
+            report.fingerprint["model"]["optimizer_weights"] = mode  # type: ignore[index]
+        if not self._proved:
+            self._proved = True
+            for rule in self.stop:
+                rule.check(report)
+        return report
+
+    def _failed(self, error: Exception) -> None:
+        if not self._proved or self.on_error == "raise":
+            raise error
+        words = f"{type(error).__name__}: {error}"
+        self._warned[words] = self._warned.get(words, 0) + 1
+        if self._warned[words] == 1:
+            log.warning(
+                "a NeuronXA probe failed, training goes on, the next one tries again: %s", words
+            )
+
+    def _alone(self, state: TrainerState, **kwargs: Any) -> AlignmentReport | None:
+        """Outside of training: measured and said, but no point of the run's curve."""
+        report = self._measure(state.global_step, **kwargs)
+        if report is not None and state.is_world_process_zero:
+            terminal.say(terminal.line(report))
+        return report
+
+    def _record(self, report: AlignmentReport, state: TrainerState) -> None:
+        row: dict[str, Any] = dict(report.scalars())
+        row |= {"epoch": state.epoch, "step": state.global_step}
+        state.log_history.append(row)
+        if not state.is_world_process_zero:
+            return
+        terminal.say(terminal.line(report, self.history))
+        for sink in self._sinks:
+            self._guarded(sink, partial(sink.write, report))
+
+    def _guarded(self, sink: Sink, act: Callable[[], object]) -> None:
+        """A sink that fails warns, once for each cause, and never stops a run."""
+        try:
+            act()
+        except Exception as error:
+            words = f"{type(sink).__name__}: {type(error).__name__}: {error}"
+            if words not in self._warned:
+                log.warning("a sink failed, training goes on: %s", words)
+            self._warned[words] = 1
+
+    def _decide(self, report: AlignmentReport, control: TrainerControl) -> None:
+        for rule in self.stop:
+            reason = rule.reason(self.history)
+            if reason is not None:
+                self._stopped = reason
+                control.should_training_stop = True
+                terminal.say(f"NeuronXA stops this run at step {report.step}: {reason}")
+                return
+
+    def _for_evaluation(self, report: AlignmentReport | None) -> dict[str, float]:
+        config = self.config
+        languages: Iterable[str] = () if self._probe is None else self._probe.corpus.languages
+        found = {}
+        for metric in config.metrics:
+            found[f"eval_{metric}"] = math.nan if report is None else report.score(metric)
+            for language in languages:
+                score = math.nan if report is None else report.score(metric, language)
+                found[f"eval_{metric}_{language}"] = score
+        return found
+
+    # What a run remembers
+
+    def _remember(self, memory: dict[str, Any] | None) -> None:
+        memory = memory or {}
+        self.history = History.from_state(memory["history"]) if "history" in memory else History()
+        self._interval = memory.get("interval")
+        self._stopped = memory.get("stopped")
+        self._batch_tokens: int | None = memory.get("batch_tokens")
+        if self._probe is not None:
+            self._probe.batch_tokens = self._batch_tokens or self.config.batch_tokens
+
+    def _memory(self) -> dict[str, Any]:
+        return {
+            "history": self.history.state(),
+            "interval": self._interval,
+            "stopped": self._stopped,
+            "batch_tokens": None if self._probe is None else self._probe.batch_tokens,
+        }
+
+    def _open(self, args: TrainingArguments, state: TrainerState, resumed: bool) -> None:
+        folder = Path(args.output_dir or ".") / FOLDER
+        record = JsonlSink(folder / RECORD)
+        if resumed:
+            record.truncate_after(state.global_step)
+        else:
+            record.rotate()
+        last = state.global_step if resumed else None
+        others = self._given_sinks
+        if others is None:
+            others = sinks_for(_trackers(args), folder, last_step=last)
+        self._sinks = (record, *others)
+
+    # What a probe costs
+
+    def _time_steps(self, state: TrainerState, model: nn.Module) -> None:
+        """After the first steps, say what share of training a probe is, and choose the interval."""
+        if self._timed or self._clock is None or self._report is None:
+            return
+        first, began = self._clock
+        steps = state.global_step - first
+        if steps < TIMED_STEPS:
+            return
+        self._timed = True
+        step_seconds = (time.perf_counter() - began) / steps
+        probe_seconds = float(self._report.run["seconds"])
+        if self.max_overhead is not None and self._interval is None:
+            least = math.ceil(probe_seconds / (self.max_overhead * step_seconds))
+            chosen = decided(world_of(model), max(self.every or 1, least))
+            self._interval = chosen
+        if state.is_world_process_zero:
+            cost = probe_seconds / step_seconds
+            chosen_words = f"; probes every {self._interval} steps" if self._interval else ""
+            terminal.say(
+                f"NeuronXA: a probe takes {probe_seconds:.1f} s, as long as {cost:.1f} training"
+                f" steps{chosen_words} (lower it with every=, max_overhead=, languages, n_pairs)"
+            )
+
+
+def _config(config: ProbeConfig | ParallelCorpus | str | Path | None) -> ProbeConfig:
+    if isinstance(config, ProbeConfig):
+        return config
+    if isinstance(config, ParallelCorpus):
+        return ProbeConfig(corpus=config, n_pairs=min(100, config.n_pairs))
+    if isinstance(config, str | Path):
+        return ProbeConfig.from_toml(config)
+    if config is None:
+        return ProbeConfig()
+    raise ConfigError(
+        "config must be a ProbeConfig, a path to a TOML file, a ParallelCorpus or None, got"
+        f" {type(config).__name__}"
+    )
+
+
+def _never_evaluates(args: TrainingArguments) -> bool:
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no"
+
+
+def _trackers(args: TrainingArguments) -> list[str]:
+    chosen = args.report_to or []
+    return [chosen] if isinstance(chosen, str) else list(chosen)
+
+
+def _last(state: TrainerState, key: str) -> float | None:
+    return next((row[key] for row in reversed(state.log_history) if key in row), None)
+
+
+def _kept(state: TrainerState) -> dict[str, Any]:
+    found: Any = state.stateful_callbacks
+    return cast(dict[str, Any], found)
+
+
+def _weights_of(optimizer: Any) -> str | None:
+    """Which weights a schedule-free optimizer has put into the model; None for all others."""
+    groups = getattr(optimizer, "param_groups", None) or [{}]
+    mode = groups[0].get("train_mode")
+    return None if mode is None else "training" if mode else "evaluation"

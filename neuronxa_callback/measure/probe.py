@@ -1,0 +1,368 @@
+"""``Probe.run(model)``: a fixed set of parallel sentences through a model, an alignment report out.
+
+Read it from top to bottom: tokenise once; find the neurons; run this rank's microbatches and
+judge each language as soon as it is complete (``rounds``); put the report together.
+"""
+
+import math
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuronxa_callback.errors import BrokenForwardError, ProbeError, ProbeMemoryError
+from neuronxa_callback.measure import diagnostics, fingerprint, statistics, taps, verdicts
+from neuronxa_callback.measure.batching import (
+    Group,
+    Tokenised,
+    collate,
+    deal,
+    microbatches,
+    tokenise,
+)
+from neuronxa_callback.measure.compare import Comparison, Layout
+from neuronxa_callback.measure.config import ProbeConfig
+from neuronxa_callback.measure.distributed import World, sharded, world_of
+from neuronxa_callback.measure.encoding import Encoder, longest_sentence
+from neuronxa_callback.measure.forward import Forward
+from neuronxa_callback.measure.metrics import COMPANIONS, Read, reads_of
+from neuronxa_callback.measure.quiet import undisturbed
+from neuronxa_callback.measure.report import MEAN, AlignmentReport, MetricScores
+from neuronxa_callback.measure.rounds import Rounds
+
+Progress = Callable[[int, int], None]
+
+
+class Probe:
+    """Measures cross-lingual alignment of a model, without a Trainer.
+
+    Collective where ranks exist: every rank makes the same probe and runs it at the same time.
+
+    Args:
+        config: What is measured; None means the defaults.
+        tokenizer: A tokenizer of transformers; its settings are left as they are.
+        mesh: For own training loops on many GPUs, a ``DeviceMesh`` with named dimensions: ``tp``
+            holds slices of the neurons, all others share the work.
+
+    Raises:
+        CorpusError: If the corpus cannot be used.
+        ConfigError: If an option, or the tokenizer, cannot be used.
+    """
+
+    def __init__(self, config: ProbeConfig | None, tokenizer: Any, mesh: Any = None) -> None:
+        self.config = config or ProbeConfig()
+        self.corpus = self.config.load()
+        self.encoder = Encoder(tokenizer, self.config)
+        self.tokenizer_digest = self.encoder.digest()
+        self.mesh = mesh
+        self.batch_tokens = self.config.batch_tokens
+        """Most tokens of a forward; halved when memory has run out."""
+        self._sentences: tuple[int, Tokenised, tuple[Group, ...]] | None = None
+        self._found: tuple[weakref.ref[nn.Module], taps.TapPlan, tuple[int, ...]] | None = None
+        self._surface: dict[str, Any] | None = None
+
+    def run(
+        self, model: nn.Module, step: int = 0, progress: Progress | None = None
+    ) -> AlignmentReport:
+        """One report of ``model`` as it stands. Collective: every rank calls it.
+
+        Args:
+            model: The model that training runs, called whole and left as it was.
+            step: What the report calls this moment.
+            progress: Called with (microbatches done, microbatches in all) of this rank.
+
+        Raises:
+            TapError: If the neurons cannot be read, or not exactly as often as expected.
+            CorpusError: If a language has too few pairs that fit the model.
+            ProbeMemoryError: If memory ran out on any rank; the next run takes half the tokens.
+            ProbeError: If another rank failed; the words are that rank's.
+        """
+        began = time.perf_counter()
+        world = world_of(model, self.mesh)
+        one = _Run(self, model, world, progress)
+        with undisturbed(model):
+            one.prepare()
+            one.discover()
+            one.measure()
+        report = one.report(step)
+        seconds = round(time.perf_counter() - began, 3)
+        about = {"seconds": seconds, "ranks": world.size, "time": round(time.time(), 3)}
+        object.__setattr__(report, "run", about)
+        return report
+
+    def tokenised(self, model: nn.Module) -> tuple[Tokenised, tuple[Group, ...]]:
+        """The usable pairs as tokens, made once per limit of length."""
+        limit = min(self.config.max_length, longest_sentence(model, self.encoder.tokenizer))
+        if self._sentences is None or self._sentences[0] != limit:
+            found = tokenise(self.corpus, self.config.n_pairs, self.encoder, limit)
+            self._sentences = (limit, found, found.groups(self.corpus.pivot))
+            self._surface = None
+        return self._sentences[1:]
+
+    def plan(
+        self, model: nn.Module, forward: Callable[[], object], hidden: Callable[[], tuple[int, ...]]
+    ) -> tuple[taps.TapPlan, tuple[int, ...]]:
+        """Where this model keeps its neurons, and the widths of its hidden states, found once."""
+        if self._found is None or self._found[0]() is not model:
+            options = self.config
+            plan = taps.discover(
+                model, forward, neuron_modules=options.neuron_modules, stack=options.stack
+            )
+            self._found = (weakref.ref(model), plan, hidden())
+        return self._found[1:]
+
+    def surface(self, tokenised: Tokenised) -> dict[str, Any]:
+        """The surface baselines of the sentences, computed once."""
+        if self._surface is None:
+            self._surface = diagnostics.surface(tokenised)
+        return self._surface
+
+
+class _Run:
+    """One run of a probe: what lives no longer than that."""
+
+    def __init__(
+        self, probe: Probe, model: nn.Module, world: World, progress: Progress | None
+    ) -> None:
+        self.probe, self.config, self.model, self.world = probe, probe.config, model, world
+        self.progress = progress
+        self.collective = sharded(model) or world.tensor is not None
+        self.reads = _reads(self.config)
+        self.forward = Forward(model, self.config.stack, hidden="hidden" in self.reads)
+        self.verdicts: dict[str, dict[str, verdicts.Verdicts]] = {}
+        self.shares: dict[str, Tensor] = {}
+        self.activity: dict[str, Tensor] = {}
+
+    def prepare(self) -> None:
+        """Sentences, microbatches, and who runs them."""
+        with self._agreed():
+            self.tokenised, self.groups = self.probe.tokenised(self.model)
+            self.work = microbatches(self.groups, self.probe.batch_tokens)
+            self.stages = deal(self.work, self.groups, self.world.size)
+
+    def discover(self) -> None:
+        """Find the neurons with the shortest sentence that there is."""
+        sentences = [each for group in self.groups for each in group.pivot.sentences]
+        self.dummy = [min(sentences, key=lambda each: len(each.ids))]
+        batch = collate(self.dummy, self.probe.encoder.pad)
+        seen: list[tuple[int, ...]] = []
+
+        def forward() -> None:
+            seen.append(tuple(each.shape[-1] for each in self.forward(batch)))
+
+        with self._agreed():
+            self.plan, self.hidden = self.probe.plan(self.model, forward, lambda: seen[-1])
+
+    def measure(self) -> None:
+        """All microbatches of this rank, and every exchange."""
+        sites = {site: reads for site, reads in self.reads.items() if site != "hidden"}
+        compare = Comparison(self._layouts(), self.reads, self.world, self.forward.device)
+        rounds = Rounds(
+            self.forward,
+            compare,
+            self.world,
+            self.groups,
+            self.dummy,
+            self.probe.encoder.pad,
+            self._judge,
+            self.collective,
+            self._teller(),
+        )
+        with (
+            self._agreed(lambda: rounds.broken),
+            self.plan.attach(self.model, tuple(sites), compare, lambda: rounds.shape) as reader,
+        ):
+            rounds.run(self.stages, reader)
+        self.states = compare.dtype
+
+    def report(self, step: int) -> AlignmentReport:
+        """The report of what was measured, equal on all ranks."""
+        corpus = self.probe.corpus
+        metrics = {name: self._scores(name) for name in self.config.metrics}
+        found = self._diagnostics()
+        curves = {
+            name: {lang: _curve(each, self.config.n_pairs) for lang, each in scores.hits.items()}
+            for name, scores in metrics.items()
+        }
+        said = diagnostics.warnings(found, self.tokenised.same_tokens(), self.tokenised.dropped)
+        return AlignmentReport(
+            step=step,
+            pivot=corpus.pivot,
+            languages=corpus.languages,
+            n_pairs=self.config.n_pairs,
+            metrics=metrics,
+            layer_intervals=statistics.layer_intervals(self.config.n_pairs),
+            fingerprint={
+                "definition": fingerprint.definition(self.config, corpus, self.tokenised),
+                "model": fingerprint.model_part(
+                    self.model, self.probe.tokenizer_digest, self.states, len(self.plan.layers)
+                ),
+                "environment": fingerprint.environment(
+                    self.forward.device, self.probe.batch_tokens
+                ),
+            },
+            diagnostics=found,
+            warnings=(*said, *diagnostics.not_numbers(curves)),
+        )
+
+    @contextmanager
+    def _agreed(self, broken: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Collective at its end: what fails on one rank is one error on all."""
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            if broken():
+                # Other ranks wait inside the model's own collectives and cannot be told.
+                raise BrokenForwardError(
+                    "the model's forward failed in a probe while its weights are spread over ranks,"
+                    f" so the job ends as it would in training: {type(error).__name__}: {error}"
+                ) from error
+            failure = error
+        own = None if failure is None else f"{_kind(failure)}{type(failure).__name__}: {failure}"
+        said = self.world.agree(own)
+        if said is None:
+            return
+        if said.startswith(_MEMORY):
+            self.probe.batch_tokens = max(1, self.probe.batch_tokens // 2)
+            raise ProbeMemoryError(
+                f"memory ran out in a probe; the next one runs {self.probe.batch_tokens} tokens at"
+                f" a time ({said.removeprefix(_MEMORY)})"
+            ) from failure
+        raise failure or ProbeError(f"a probe failed on another rank: {said}")
+
+    def _layouts(self) -> dict[str, Layout]:
+        order = {label: place for place, label in enumerate(self.plan.layers)}
+        parts = self.plan.parts
+        neurons = Layout(
+            tuple(order[part.layer] for part in parts),
+            tuple(part.width for part in parts),
+            tuple(part.experts for part in parts),
+        )
+        states = len(self.hidden)
+        hidden = Layout(tuple(range(states)), self.hidden, (0,) * states)
+        return {"nas": neurons, "nav": neurons, "hidden": hidden}
+
+    def _teller(self) -> Callable[[], None]:
+        mine = [now[self.world.rank] for stage in self.stages for now in stage.rounds]
+        total, done = sum(work is not None for work in mine), 0
+
+        def tell() -> None:
+            nonlocal done
+            done += 1
+            if self.progress is not None:
+                self.progress(done, total)
+
+        return tell
+
+    def _judge(
+        self,
+        language: str,
+        similarity: Mapping[str, Tensor],
+        shares: Tensor | None,
+        activity: Tensor | None,
+    ) -> None:
+        margins = "margins" in self.config.diagnostics
+        for name, each in similarity.items():
+            wanted = margins and name not in COMPANIONS
+            self.verdicts.setdefault(name, {})[language] = verdicts.judge(each, wanted)
+        if shares is not None:
+            self.shares[language] = shares.mean(dim=1)
+        if activity is not None:
+            self.activity[language] = activity.mean(dim=1)
+
+    def _scores(self, name: str) -> MetricScores:
+        languages = self.probe.corpus.languages
+        by_language = {language: self.verdicts[name][language] for language in languages}
+        hits = {language: _known(each) for language, each in by_language.items()}
+        shared = self.probe.corpus.shared_pivot
+        intervals = {
+            language: _pair(statistics.mean_interval(each)) for language, each in hits.items()
+        }
+        intervals[MEAN] = _pair(statistics.macro_interval(hits, shared))
+        return MetricScores(
+            layers=tuple(range(len(self.hidden))) if name.startswith("mexa") else self.plan.layers,
+            hits={lang: verdicts.masks(each.hits, each.nan) for lang, each in by_language.items()},
+            forward=_counted(by_language, "forward"),
+            backward=_counted(by_language, "backward"),
+            mutual=_counted(by_language, "mutual"),
+            intervals=intervals,
+        )
+
+    def _diagnostics(self) -> dict[str, Any]:
+        wanted, found = self.config.diagnostics, dict[str, Any]()
+        languages = self.probe.corpus.languages
+        if "surface" in wanted:
+            found["surface"] = self.probe.surface(self.tokenised)
+        if "tokens" in wanted:
+            sides = [side for group in self.groups for side in (group.pivot, *group.targets)]
+            real = sum(len(each.ids) for side in sides for each in side.sentences)
+            found["tokens"] = diagnostics.tokens(self.tokenised, self.work, real)
+        if "margins" in wanted:
+            named = {name: self.verdicts[name] for name in self.config.metrics}
+            ordered = {
+                name: {lang: each[lang] for lang in languages} for name, each in named.items()
+            }
+            found["margins"] = diagnostics.margins(ordered)
+        if self.shares:
+            found["sinks"] = {
+                "largest_token": {lang: diagnostics.curve(self.shares[lang]) for lang in languages},
+                **{name: self._companion(name) for name in COMPANIONS if name in self.verdicts},
+            }
+        if self.activity:
+            found["activity"] = {lang: diagnostics.curve(self.activity[lang]) for lang in languages}
+        return found
+
+    def _companion(self, name: str) -> dict[str, list[float | None]]:
+        found = {}
+        for language in self.probe.corpus.languages:
+            each = self.verdicts[name][language]
+            masks = verdicts.masks(each.hits, each.nan)
+            scores = _curve(masks, self.config.n_pairs)
+            found[language] = [diagnostics.plain(score) for score in scores]
+        return found
+
+
+_MEMORY = "out of memory: "
+
+
+def _kind(failure: Exception) -> str:
+    return _MEMORY if isinstance(failure, torch.OutOfMemoryError | MemoryError) else ""
+
+
+def _reads(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
+    """What must be read, per site."""
+    sites = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
+    found: dict[str, tuple[Read, ...]] = {}
+    for read in reads_of(config.metrics, config.diagnostics):
+        found[sites[read.source]] = (*found.get(sites[read.source], ()), read)
+    return found
+
+
+def _known(each: verdicts.Verdicts) -> "np.ndarray[Any, Any]":
+    """Verdicts [layers, pairs] as numbers, NaN in layers that hold NaN."""
+    hits: np.ndarray[Any, Any] = each.hits.cpu().numpy().astype(float)
+    hits[each.nan.cpu().numpy()] = math.nan
+    return hits
+
+
+def _counted(by_language: Mapping[str, verdicts.Verdicts], side: str) -> dict[str, Any]:
+    return {
+        language: verdicts.counts(getattr(each, side), each.nan)
+        for language, each in by_language.items()
+    }
+
+
+def _curve(masks: tuple[int | None, ...], n: int) -> list[float]:
+    return [math.nan if mask is None else mask.bit_count() / n for mask in masks]
+
+
+def _pair(interval: tuple[float, float]) -> tuple[float, float]:
+    # One and the same NaN, so that equal reports compare equal.
+    low, high = (math.nan if math.isnan(each) else float(each) for each in interval)
+    return low, high
