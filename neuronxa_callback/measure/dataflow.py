@@ -1,0 +1,294 @@
+"""What happens between a model's linear layers, seen in one forward pass without gradients.
+
+A ``Trace`` is on while a microbatch runs. Linear layers, norms and experts are taken as one
+operation each; everything between them is recorded as a graph of ``Node``.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+LAYOUT = frozenset(
+    (
+        "view reshape _unsafe_view view_as reshape_as transpose permute contiguous squeeze unsqueeze "
+        "flatten unflatten movedim swapaxes clone detach dropout alias requires_grad_ t __get__"
+    ).split()
+)
+"""Operations that leave the values as they are; dropout too, since probes run in eval mode."""
+CASTS = frozenset(("to", "type", "float", "half", "bfloat16", "double", "type_as"))
+
+
+class Node:
+    """One tensor of the trace and the operation that made it."""
+
+    def __init__(
+        self,
+        value: Tensor,
+        op: Callable[..., Any] | str = "leaf",
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        index: int | None = None,
+    ) -> None:
+        self.value, self.op, self.args, self.kwargs = value, op, args, kwargs or {}
+        self.index = index
+        self.path = ""
+        self.overwritten = False
+        """Whether a later operation wrote into this very tensor."""
+        self.modules: list[str] = []
+        """Paths of pointwise modules whose output this is."""
+
+    @property
+    def name(self) -> str:
+        """The operation's name; ``linear``, ``norm``, ``module``, ``leaf`` are our own."""
+        return self.op if isinstance(self.op, str) else getattr(self.op, "__name__", "?")
+
+    @property
+    def inputs(self) -> list["Node"]:
+        """The tensors that the operation read, in order."""
+        return list(_nodes((self.args, self.kwargs)))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the values are those of the first input, elsewhere or as another type."""
+        return self.name in LAYOUT or self.name in CASTS
+
+    def root(self) -> "Node":
+        """The tensor whose values these are."""
+        node = self
+        while node.keeps and node.inputs:
+            node = node.inputs[0]
+        return node
+
+
+def _nodes(template: Any) -> Iterator[Node]:
+    if isinstance(template, Node):
+        yield template
+    elif isinstance(template, (tuple, list)):
+        for each in template:
+            yield from _nodes(each)
+    elif isinstance(template, Mapping):
+        for each in template.values():
+            yield from _nodes(each)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module: what went in, what came out, and inside of what."""
+
+    path: str
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outer: tuple[str, ...]
+    """Paths of the modules around it, outermost first."""
+    block: tuple[str, int]
+    """The numbered block around it, and how often that was entered before."""
+    source: Node | None = None
+    output: Any = None
+
+    @property
+    def input(self) -> Tensor | None:
+        """The first tensor argument."""
+        return next(tensors_of((self.args, self.kwargs)), None)
+
+
+@dataclass
+class _Frame:
+    call: Call
+    muted: bool
+
+
+class Trace(TorchFunctionMode):
+    """Records one forward pass of ``model``; every tensor stays alive until it is dropped."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.paths = {id(module): clean(path) for path, module in model.named_modules()}
+        self.calls: list[Call] = []
+        self.shape: tuple[int, int] | None = None
+        """Sentences and tokens of the microbatch, as its token ids came in."""
+        self.shifts: dict[int, int] = {}
+        """Length of a lengthened sequence -> tokens put in front of it."""
+        self._model = model
+        self._nodes: dict[int, Node] = {}
+        self._stack: list[_Frame] = []
+        self._entered: dict[str, int] = {}
+        self._handles: list[Any] = []
+        self._flat = {id(m): not _holds_linear(m) for m in model.modules()}
+
+    def __enter__(self) -> Self:
+        for module in self._model.modules():
+            self._handles += [
+                module.register_forward_pre_hook(self._enter, with_kwargs=True),
+                module.register_forward_hook(self._leave, with_kwargs=True),
+            ]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for handle in self._handles:
+            handle.remove()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs the operation and notes it."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not (self._stack and self._stack[-1].muted):
+            self._note(func, args, kwargs, out)
+        return out
+
+    def node(self, tensor: Tensor) -> Node:
+        """The tensor's node; a leaf where nothing is known of it."""
+        known = self._nodes.get(id(tensor))
+        if known is None:
+            known = self._nodes[id(tensor)] = Node(tensor)
+        return known
+
+    def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        results = [(None, out)] if isinstance(out, Tensor) else []
+        if isinstance(out, (tuple, list)):
+            results = [(k, each) for k, each in enumerate(out) if isinstance(each, Tensor)]
+        if getattr(func, "__name__", "") == "__setitem__":
+            results = [(None, args[0])]
+        if not results:
+            return
+        given, named_ = self._template(args), self._template(kwargs)
+        for index, each in results:
+            if id(each) in self._nodes:
+                self._nodes[id(each)].overwritten = True
+            self._nodes[id(each)] = Node(each, func, given, named_, index)
+        self._lengthened(func, args, kwargs, results[0][1])
+
+    def _template(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self.node(value)
+        if isinstance(value, (tuple, list)):
+            return tuple(self._template(each) for each in value)
+        if isinstance(value, Mapping):
+            return {key: self._template(each) for key, each in value.items()}
+        return value
+
+    def _lengthened(self, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
+        """Notes where a longer sequence (prompts, padding to windows) has the tokens."""
+        if self.shape is None or out.ndim < 2 or out.shape[0] != self.shape[0]:
+            return
+        longer, name = out.shape[1], getattr(func, "__name__", "")
+        if longer <= self.shape[1] or longer in self.shifts:
+            return
+        if name == "cat" and args and not isinstance(args[0], Tensor):
+            sizes = [each.shape[1] if each.ndim > 1 else 0 for each in args[0]]
+            if self.shape[1] in sizes and sum(sizes) == longer:
+                self.shifts[longer] = sum(sizes[: sizes.index(self.shape[1])])
+        elif name == "pad":
+            pads = [*args[1:2], kwargs.get("pad")][0]
+            front = pads[2 * (out.ndim - 2)] if len(pads) > 2 * (out.ndim - 2) else 0
+            self.shifts[longer] = front
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._see_tokens(args, kwargs)
+        path = self.paths[id(module)]
+        self._entered[path] = self._entered.get(path, 0) + 1
+        outer = tuple(frame.call.path for frame in self._stack)
+        block = next((each for each in (*outer, path) if numbered(each)), "")
+        call = Call(path, module, args, kwargs, outer, (block, self._entered.get(block, 0)))
+        if call.input is not None:
+            call.source = self.node(call.input)
+        muted = bool(self._stack and self._stack[-1].muted)
+        if not muted:
+            self.calls.append(call)
+        self._stack.append(_Frame(call, muted or is_linear(module) or _opaque(module)))
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        while self._stack and self._stack[-1].call.module is not module:
+            self._stack.pop()
+        frame = self._stack.pop()
+        if self._stack and self._stack[-1].muted:
+            return
+        call = frame.call
+        call.output = out
+        if not isinstance(out, Tensor) or call.source is None:
+            return
+        if is_linear(module):
+            self._made(out, "linear", call)
+        elif is_norm(module):
+            self._made(out, "norm", call)
+        elif self._flat[id(module)] and call.input is not None and out.shape == call.input.shape:
+            if self.node(out).name in ("leaf", "empty_like", "empty") and out is not call.input:
+                self._made(out, "module", call)
+            if self.node(out).root() is not call.source.root():
+                self.node(out).modules.append(call.path)
+
+    def _made(self, out: Tensor, kind: str, call: Call) -> None:
+        inputs = [self.node(each) for each in tensors_of((call.args, call.kwargs))]
+        node = Node(out, kind, inputs)
+        node.path = call.path
+        self._nodes[id(out)] = node
+
+    def _see_tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.shape is not None:
+            return
+        for each in (kwargs.get("input_ids"), *args[:1]):
+            if isinstance(each, Tensor) and not each.is_floating_point() and each.ndim > 1:
+                self.shape = (each.shape[0], each.shape[-1])
+                return
+
+
+def clean(path: str) -> str:
+    """A module's path without what wrappers (compile, FSDP, checkpointing, PEFT) put in."""
+    path = ".".join(each for each in path.split(".") if each not in WRAPPERS)
+    return re.sub(r"^(module\.)*(base_model\.model\.)?", "", path)
+
+
+def named(model: nn.Module) -> dict[str, nn.Module]:
+    """Cleaned path -> module; of a wrapper and what it wraps, the one inside."""
+    return {clean(path): module for path, module in model.named_modules()}
+
+
+def numbered(path: str) -> bool:
+    """Whether the path is that of an entry of a module list."""
+    return path.rpartition(".")[2].isdigit()
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether the module acts like one linear layer: LoRA, 4-bit, Conv1D, 1x1 convolution too."""
+    if isinstance(module, nn.Conv1d):
+        return module.kernel_size == (1,)
+    if type(module).__name__ == "Conv1D":
+        return hasattr(module, "nf")
+    sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))
+    return all(isinstance(each, int) for each in sizes)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether the module is a normalisation, by its class's name."""
+    return "norm" in type(module).__name__.lower() and not _holds_linear(module)
+
+
+def _holds_linear(module: nn.Module) -> bool:
+    return any(is_linear(each) for each in module.modules())
+
+
+def _opaque(module: nn.Module) -> bool:
+    """Norms, and modules that hold experts as 3-D weights: one operation each."""
+    return is_norm(module) or any(p.ndim == 3 for p in module._parameters.values() if p is not None)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested arguments, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from tensors_of(each)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from tensors_of(each)
