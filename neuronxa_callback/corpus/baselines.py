@@ -37,7 +37,7 @@ def surface_hits(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def length_hits(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Which pairs their numbers of characters align, weakly, each side scaled to one mean length."""
+    """Which pairs their numbers of characters align, weakly, both sides scaled to one mean."""
     first = [len(pivot) for pivot, _ in pairs]
     second = [len(target) for _, target in pairs]
     # Crosswise products scale both sides alike and stay whole numbers.
