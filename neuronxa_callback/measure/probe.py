@@ -148,7 +148,8 @@ class _Run:
     def discover(self) -> None:
         """Find the neurons with the shortest sentence that there is."""
         sentences = [each for group in self.groups for each in group.pivot.sentences]
-        self.dummy = [min(sentences, key=lambda each: len(each.ids))]
+        # One token would hide which axis is which.
+        self.dummy = [min(sentences, key=lambda each: (len(each.ids) < 2, len(each.ids)))]
         batch = collate(self.dummy, self.probe.encoder.pad)
         seen: list[tuple[int, ...]] = []
 

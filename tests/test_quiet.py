@@ -1,0 +1,78 @@
+"""A probe leaves the model as it was, also after an exception, also where forwards write."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from neuronxa_callback.measure.quiet import undisturbed
+
+
+class Growing(nn.Module):
+    """Writes in its forward, as some rotary embeddings, FP8 scales and router counters do."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(2))
+        self.register_buffer("table", torch.zeros(2))
+        self.longest = 2
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        self.scale += 1
+        if len(x) > self.longest:
+            self.longest = len(x)
+            self.register_buffer("table", torch.arange(len(x)))
+        return self.drop(x)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_is_put_back(fails):
+    model = Growing()
+    model.drop.eval()
+    scale, table = model.scale, model.table
+    kept = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError) if fails else undisturbed(nn.Identity()):
+        with undisturbed(model):
+            assert not any(module.training for module in model.modules())
+            assert not torch.is_grad_enabled()
+            assert not torch.is_inference_mode_enabled()
+            model(torch.rand(5))
+            random.random(), np.random.rand(), torch.rand(1)
+            if fails:
+                raise ZeroDivisionError
+    assert model.training
+    assert not model.drop.training
+    assert model.scale is scale
+    assert model.table is table
+    assert model.scale.tolist() == [1, 1]
+    assert model.longest == 2
+    assert torch.is_grad_enabled()
+    assert random.getstate() == kept[0]
+    assert np.random.get_state()[1].tolist() == kept[1]
+    assert torch.equal(torch.get_rng_state(), kept[2])
+
+
+def test_modules_that_override_train_and_eval_are_not_asked():
+    class Loud(nn.Linear):
+        def train(self, mode=True):
+            raise AssertionError("a probe must not call train() or eval()")
+
+    model = nn.Sequential(Loud(2, 2))
+    with undisturbed(model):
+        assert not model[0].training
+    assert model[0].training
+
+
+def test_hooks_fire_inside_of_compiled_code():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model.compile(backend="eager")
+    model(torch.rand(1, 2))
+    fired = []
+    handle = model[0].register_forward_hook(lambda *_: fired.append(1))
+    with undisturbed(model):
+        model(torch.rand(1, 2))
+    handle.remove()
+    assert fired == [1]

@@ -1,0 +1,85 @@
+"""Real ranks over gloo: the same report everywhere, one error for all, and never a hang."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def torchrun(scene, ranks, folder, script="ranks.py", seconds=150, check=True):
+    """What every rank of a scene wrote, as text; fails if it takes longer than it may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Never PYTHONHASHSEED: it would hide an order that differs between ranks.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *(f"--nproc_per_node={ranks}", str(HERE / script), scene, str(folder)),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
+    if check:
+        assert done.returncode == 0, done.stderr[-4000:]
+        return [(folder / f"{rank}.json").read_text() for rank in range(ranks)]
+    return done
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    (text,) = torchrun("shared_pivot", 1, tmp_path_factory.mktemp("alone"))
+    return text
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow), 4])
+def test_any_number_of_ranks_gives_the_same_report_byte_for_byte(alone, ranks, tmp_path):
+    assert torchrun("shared_pivot", ranks, tmp_path) == [alone] * ranks
+
+
+@pytest.mark.slow
+def test_pivots_of_their_own_give_the_same_report_on_any_number_of_ranks(tmp_path):
+    found = [torchrun("own_pivots", ranks, tmp_path / str(ranks)) for ranks in (1, 2, 4)]
+    assert {text for texts in found for text in texts} == {found[0][0]}
+
+
+def test_sharded_weights_give_the_same_report_byte_for_byte(alone, tmp_path):
+    assert torchrun("fsdp2", 2, tmp_path) == [alone] * 2
+
+
+def test_a_fault_of_ours_on_one_rank_is_one_error_on_all_and_then_over(tmp_path):
+    first, second = map(json.loads, torchrun("fault_on_one_rank", 2, tmp_path))
+    assert first[0] == "ProbeError: a probe failed on another rank: ValueError: a hook broke"
+    assert second[0] == "ValueError: a hook broke"
+    assert first[1:] == second[1:]
+    assert first[2] == 512
+
+
+def test_memory_that_runs_out_on_one_rank_halves_the_tokens_on_all(tmp_path):
+    found = [json.loads(text) for text in torchrun("memory_on_one_rank", 2, tmp_path)]
+    words = (
+        "ProbeMemoryError: memory ran out in a probe; the next one runs 256 tokens at a time"
+        " (OutOfMemoryError: no room)"
+    )
+    assert found == [[words, 256, 256]] * 2
+
+
+def test_a_forward_that_fails_on_one_rank_is_survived_where_weights_are_whole(tmp_path):
+    first, second = map(json.loads, torchrun("forward_fails_on_one_rank", 2, tmp_path))
+    assert second[0] == "RuntimeError: a kernel broke"
+    assert first[0] == "ProbeError: a probe failed on another rank: RuntimeError: a kernel broke"
+    assert first[1] == second[1]
+
+
+def test_slices_of_the_neurons_give_the_same_scores(alone, tmp_path):
+    whole = json.loads(alone)
+    for text in torchrun("tensor_parallel", 2, tmp_path):
+        found = json.loads(text)
+        assert found["metrics"] == whole["metrics"]
+        for key in ("activity", "sinks"):
+            assert str(found["diagnostics"][key])[:40] == str(whole["diagnostics"][key])[:40]

@@ -1,0 +1,172 @@
+"""A report: what its numbers are, and that nothing is lost as JSON."""
+
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuronxa_callback import AlignmentReport
+from neuronxa_callback.corpus import pairs
+from neuronxa_callback.measure.report import RESERVED, MetricScores
+
+NAN = math.nan
+
+
+@st.composite
+def reports(draw):
+    n = draw(st.integers(2, 40))
+    layers = draw(st.integers(1, 7))
+    languages = tuple(f"l{k}" for k in range(draw(st.integers(1, 4))))
+    count = st.none() | st.integers(0, n)
+    mask = st.none() | st.integers(0, 2**n - 1)
+
+    def column(kind):
+        return {name: tuple(draw(kind) for _ in range(layers)) for name in languages}
+
+    half = st.floats(0, 1) | st.just(NAN)
+    scores = MetricScores(
+        layers=tuple(range(layers)),
+        hits=column(mask),
+        forward=column(count),
+        backward=column(count),
+        mutual=column(count),
+        intervals={name: (draw(half), draw(half)) for name in (*languages, "mean")},
+    )
+    return AlignmentReport(
+        step=draw(st.integers(0, 10**9)),
+        pivot="p",
+        languages=languages,
+        n_pairs=n,
+        metrics={"nasca": scores},
+        layer_intervals=tuple((k / n, k / n) for k in range(n + 1)),
+        fingerprint={"definition": {"corpus": draw(st.text(max_size=5))}},
+        diagnostics={"x": [1, None, {"y": 0.5}]},
+        warnings=tuple(draw(st.lists(st.text(max_size=9), max_size=2))),
+        run={"seconds": 1.5},
+    )
+
+
+@given(reports())
+def test_json_both_ways_loses_nothing(report):
+    text = report.to_json()
+    again = AlignmentReport.from_json(text)
+    assert again == report
+    assert again.to_json() == text
+    assert "\n" not in text
+    assert "NaN" not in text.replace("not a number", "")
+
+
+@given(reports())
+def test_scores_are_means_of_verdicts(report):
+    hits = report.metrics["nasca"].hits
+    for language in report.languages:
+        known = [
+            None if m is None else Fraction(m.bit_count(), report.n_pairs) for m in hits[language]
+        ]
+        if None in known:
+            assert math.isnan(report.score("nasca", language))
+        else:
+            assert report.score("nasca", language) == pytest.approx(float(sum(known) / len(known)))
+    scores = [report.score("nasca", language) for language in report.languages]
+    mean = sum(scores) / len(scores)
+    assert report.score("nasca") == pytest.approx(mean, nan_ok=True)
+    assert report.curve("nasca") == pytest.approx(
+        [
+            sum(column) / len(column)
+            for column in zip(*(report.curve("nasca", x) for x in report.languages), strict=True)
+        ],
+        nan_ok=True,
+    )
+
+
+@given(reports())
+def test_the_long_table_has_every_cell(report):
+    rows = report.rows()
+    assert len(rows) == len(report.languages) * len(report.layers("nasca"))
+    assert list(rows[0]) == ["step", "language", "layer", "metric", "score", "low", "high"]
+    for row in rows:
+        place = report.layers("nasca").index(row["layer"])
+        expected = report.curve("nasca", row["language"])[place]
+        assert row["score"] == pytest.approx(expected, nan_ok=True)
+
+
+def by_hand():
+    scores = MetricScores(
+        layers=(0, 1, 2),
+        hits={"a": (0b0001, 0b0011, 0b1111), "b": (0b0000, 0b0111, 0b0001)},
+        forward={"a": (1, 2, 4), "b": (1, 3, 2)},
+        backward={"a": (2, 2, 4), "b": (0, 3, 3)},
+        mutual={"a": (4, 4, 4), "b": (2, 3, 3)},
+        intervals={"a": (0.1, 0.9), "b": (0.0, 0.5), "mean": (0.2, 0.6)},
+    )
+    return AlignmentReport(
+        step=5,
+        pivot="p",
+        languages=("a", "b"),
+        n_pairs=4,
+        metrics={"nasca": scores},
+        layer_intervals=tuple((k / 8, k / 4) for k in range(5)),
+        fingerprint={},
+        run={"seconds": 2},
+    )
+
+
+def test_numbers_by_hand():
+    report = by_hand()
+    assert report.curve("nasca", "a") == (0.25, 0.5, 1.0)
+    assert report.curve("nasca") == (0.125, 0.625, 0.625)
+    assert report.score("nasca", "b") == pytest.approx(1 / 3)
+    assert report.score("nasca") == pytest.approx(11 / 24)
+    assert report.peak("nasca") == (1, 0.625)
+    assert report.peak("nasca", "a") == (2, 1.0)
+    assert report.retrieval("nasca", "a") == (7 / 12, 8 / 12)
+    assert report.null("nasca", "a") == 4 / 16
+    assert report.chance == 1 / 7
+    assert report.thirds("nasca") == (0.125, 0.625, 0.625)
+    assert report.interval("nasca") == (0.2, 0.6)
+
+
+def test_scalars_have_the_fixed_keys():
+    assert list(by_hand().scalars()) == [
+        "neuronxa/nasca/mean",
+        "neuronxa/nasca/mean/low",
+        "neuronxa/nasca/mean/high",
+        "neuronxa/nasca/a",
+        "neuronxa/nasca/a/low",
+        "neuronxa/nasca/a/high",
+        "neuronxa/nasca/b",
+        "neuronxa/nasca/b/low",
+        "neuronxa/nasca/b/high",
+        "neuronxa/nasca/chance",
+        "neuronxa/nasca/peak",
+        "neuronxa/nasca/early",
+        "neuronxa/nasca/middle",
+        "neuronxa/nasca/late",
+        "neuronxa/seconds",
+    ]
+    assert all(type(value) is float for value in by_hand().scalars().values())
+
+
+def test_words_of_keys_are_reserved_as_languages():
+    assert pairs.RESERVED == RESERVED
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda r: r.score("navca"), "this report has no metric 'navca' (it has: nasca)"),
+        (lambda r: r.curve("nasca", "c"), "this report has no language 'c' (it has: a, b)"),
+    ],
+)
+def test_what_is_not_there_is_named(ask, words):
+    with pytest.raises(KeyError) as error:
+        ask(by_hand())
+    assert error.value.args[0] == words
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": 99}', "not json", '{"schema": 1}'])
+def test_what_is_no_report_is_refused(text):
+    with pytest.raises(ValueError, match="^not an alignment report: "):
+        AlignmentReport.from_json(text)
