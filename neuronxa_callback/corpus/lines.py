@@ -6,6 +6,7 @@ character that Unicode calls a line break. A byte order mark is no part of the f
 
 import codecs
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -41,7 +42,7 @@ def raw_lines(path: Path) -> Iterator[bytes]:
                 yield line
     except FileNotFoundError:
         raise CorpusError(f"there is no file {str(path)!r}") from None
-    except (OSError, EOFError) as cause:
+    except (OSError, EOFError, zlib.error) as cause:
         raise CorpusError(f"{path} cannot be read: {cause}") from None
 
 
@@ -68,7 +69,7 @@ def read_lines(path: Path, most: int | None = None) -> list[str]:
     return list(islice(decoded(path), most))
 
 
-def extent(lines: Iterable[str] | Iterable[bytes]) -> tuple[int, int]:
+def extent(lines: Iterable[str | bytes]) -> tuple[int, int]:
     """How many lines there are up to the last that is not blank, and in all."""
     last = number = 0
     for number, line in enumerate(lines, start=1):

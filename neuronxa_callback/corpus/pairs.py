@@ -108,7 +108,7 @@ class ParallelCorpus:
         Raises:
             CorpusError: If a language is not in the corpus, or has fewer pairs.
         """
-        names = self.languages if languages is None else self._named(languages)
+        names = self.languages if languages is None else _resolve(languages, self.pairs)
         for name in names:
             if n_pairs is not None and len(self.pairs[name]) < n_pairs:
                 raise CorpusError(
@@ -159,8 +159,47 @@ class ParallelCorpus:
             },
         )
 
-    def _named(self, languages: Iterable[str]) -> list[str]:
-        return _resolve(languages, self.pairs)
+    @staticmethod
+    def from_folder(path: str | Path, pivot: str = PIVOT, **options: Any) -> "ParallelCorpus":
+        """Files ``<code>.<ext>`` like FLORES; options as in ``readers.from_folder``."""
+        from neuronxa_callback.corpus import readers
+
+        return readers.from_folder(path, pivot, **options)
+
+    @staticmethod
+    def from_tatoeba(path: str | Path, pivot: str = PIVOT, **options: Any) -> "ParallelCorpus":
+        """Pairs of files with a pivot side each; options as in ``readers.from_tatoeba``."""
+        from neuronxa_callback.corpus import readers
+
+        return readers.from_tatoeba(path, pivot, **options)
+
+    @staticmethod
+    def from_bible(path: str | Path, pivot: str = PIVOT, **options: Any) -> "ParallelCorpus":
+        """Files of verses, parallel by verse id; options as in ``bible.from_bible``."""
+        from neuronxa_callback.corpus import bible
+
+        return bible.from_bible(path, pivot, **options)
+
+    @staticmethod
+    def from_tsv(path: str | Path, pivot: str = PIVOT, **options: Any) -> "ParallelCorpus":
+        """A tsv or csv file with a header of languages; options as in ``tables.from_tsv``."""
+        from neuronxa_callback.corpus import tables
+
+        return tables.from_tsv(path, pivot, **options)
+
+    @staticmethod
+    def from_jsonl(path: str | Path, pivot: str = PIVOT, **options: Any) -> "ParallelCorpus":
+        """One JSON object of sentences per line; options as in ``tables.from_jsonl``."""
+        from neuronxa_callback.corpus import tables
+
+        return tables.from_jsonl(path, pivot, **options)
+
+    @staticmethod
+    def from_dataset(dataset: Any, pivot: str = PIVOT, **options: Any) -> "ParallelCorpus":
+        """A hub name or an iterable of dictionaries; options as in ``tables.from_dataset``."""
+        from neuronxa_callback.corpus import tables
+
+        return tables.from_dataset(dataset, pivot, **options)
 
     def _check_sentences(self, language: str) -> None:
         pairs = self.pairs[language]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from neuronxa_callback.corpus.pairs import Pair, ParallelCorpus, clean, fault_of, same, shortened
 from neuronxa_callback.errors import CorpusError
 
+SLACK = 64
+"""How many more lines than pairs are read at first, for those that will be dropped."""
+
 log = logging.getLogger(__name__)
 
 
