@@ -50,9 +50,8 @@ def from_bible(
         if n_pairs is None or len(part.rows) >= n_pairs or most >= len(common):
             break
         most *= 2
-    missing = (
-        tuple(absent.values()) if most >= len(common) else _before(order, absent, common[most])
-    )
+    seen = order if most >= len(common) else order[: order.index(common[most])]
+    missing = tuple(absent[verse] for verse in seen if verse in absent)
     part = Sifted(part.codes, part.rows, (*part.dropped, *missing))
     return corpus_of([part], pivot, folder.name, n_pairs)
 

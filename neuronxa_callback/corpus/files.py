@@ -38,8 +38,13 @@ def existing_folder(path: str | Path) -> Path:
 
 
 def by_code(
-    folder: Path, code_of: Callable[[str], str | None], hint: str | None
+    folder: Path, code_of: Callable[[str], str | None], hint: str = "keep one"
 ) -> dict[str, Path]:
+    """Code -> file, sorted by code; ``code_of`` sees names without ``.gz`` and may say None.
+
+    Raises:
+        CorpusError: If a language has several files.
+    """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         name = file.name.removesuffix(".gz")

@@ -107,6 +107,12 @@ def script(code: str) -> str | None:
     return None if tag is None else tag.script or likely_script(tag.language)
 
 
+def script_name(code: str) -> str | None:
+    """What the script of a code is called in English; None if unknown."""
+    found = script(code)
+    return str(Language.make(script=found).script_name()) if found else None
+
+
 @cache
 def likely_script(language: str) -> str | None:
     """The usual script of an ISO 639 language (CLDR); None where CLDR does not know it."""

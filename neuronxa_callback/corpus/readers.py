@@ -72,24 +72,43 @@ def from_tatoeba(
         CorpusError: If there is no such folder, file or language, or line counts differ.
     """
     path = Path(path)
+    files = tatoeba_files(path, pivot, languages)
+    parts = [_sifted(each, n_pairs) for each in files]
+    return corpus_of(parts, parts[0].codes[0], path.name, n_pairs)
+
+
+def tatoeba_files(
+    path: Path, pivot: str = PIVOT, languages: Iterable[str] | None = None
+) -> list[dict[str, Path]]:
+    """Groups of files with equal lines, by code, the pivot first.
+
+    Raises:
+        CorpusError: If there are none, one has no partner or a language is not there.
+    """
     if not path.is_dir():
-        return _from_prefix(path, pivot, languages, n_pairs)
-    found: dict[str, tuple[str, Path, Path]] = {}
-    for side, other, first, second in _tatoeba_pairs(path):
-        for own, code, mine, its in ((side, other, first, second), (other, side, second, first)):
+        return [_prefixed(path, pivot, languages)]
+    found: dict[str, dict[str, Path]] = {}
+    for sides in _tatoeba_pairs(path):
+        for own, code in (tuple(sides), tuple(sides)[::-1]):
             if _is(own, pivot):
-                found[code] = (own, mine, its)
+                if code in found:
+                    raise CorpusError(
+                        f"folder {str(path)!r} has several pairs of files for {code}:"
+                        f" {found[code][code].name}, {sides[code].name}; keep one"
+                    )
+                found[code] = {own: sides[own], code: sides[code]}
     if not found:
         raise CorpusError(
             f"folder {str(path)!r} has no pair of files like tatoeba.deu-eng.deu and"
             f" tatoeba.deu-eng.eng with the pivot {pivot!r}; it holds {contents(path)}"
         )
     names = list(found) if languages is None else resolved(languages, list(found), path)
-    parts = []
-    for code in names:
-        own, mine, its = found[code]
-        parts.append(_sifted({own: mine, code: its}, n_pairs))
-    return corpus_of(parts, found[names[0]][0] if names else pivot, path.name, n_pairs)
+    return [found[code] for code in names]
+
+
+def is_tatoeba(folder: Path) -> bool:
+    """Whether a folder has files named like ``tatoeba.deu-eng.deu``."""
+    return any(TATOEBA.fullmatch(file.name.removesuffix(".gz")) for file in folder.iterdir())
 
 
 def _is(code: str, wanted: str) -> bool:
@@ -144,26 +163,24 @@ def _common(
     return min(needed, min(map(len, columns.values())))
 
 
-def _from_prefix(
-    path: Path, pivot: str, languages: Iterable[str] | None, n_pairs: int | None
-) -> ParallelCorpus:
+def _prefixed(path: Path, pivot: str, languages: Iterable[str] | None) -> dict[str, Path]:
     files: dict[str, Path] = {}
     if path.parent.is_dir():
-        for file in sorted(path.parent.glob(f"{path.name}.*")):
-            code = codes_of.of_file(file.name.removesuffix(".gz").removeprefix(f"{path.name}."))
-            if code is not None:
+        for file in sorted(path.parent.iterdir()):
+            name = file.name.removesuffix(".gz")
+            code = codes_of.of_file(name.removeprefix(f"{path.name}."))
+            if name.startswith(f"{path.name}.") and code is not None:
                 files[code] = file
     if not files:
         raise CorpusError(
             f"there is neither a folder {str(path)!r} nor are there files {path.name}.<code>"
         )
-    pivot, names = chosen(pivot, languages, list(files), path)
-    part = _sifted({code: files[code] for code in (pivot, *names)}, n_pairs)
-    return corpus_of([part], pivot, path.name, n_pairs)
+    own, names = chosen(pivot, languages, list(files), path)
+    return {code: files[code] for code in (own, *names)}
 
 
-def _tatoeba_pairs(folder: Path) -> Iterator[tuple[str, str, Path, Path]]:
-    """Code, code, file and file of every pair of files; a lone file is refused."""
+def _tatoeba_pairs(folder: Path) -> Iterator[dict[str, Path]]:
+    """Both codes and files of every pair of files; a lone file is refused."""
     files: dict[tuple[str, str, str], dict[str, Path]] = {}
     for file in sorted(folder.iterdir()):
         match = TATOEBA.fullmatch(file.name.removesuffix(".gz"))
@@ -176,5 +193,4 @@ def _tatoeba_pairs(folder: Path) -> Iterator[tuple[str, str, Path, Path]]:
                 raise CorpusError(
                     f"{alone} has no partner {stem}.{first}-{second}.{side} in the same folder"
                 )
-        codes = [codes_of.of_file(side) or side for side in (first, second)]
-        yield codes[0], codes[1], sides[first], sides[second]
+        yield {codes_of.of_file(side) or side: sides[side] for side in (first, second)}

@@ -121,9 +121,10 @@ def _enough(part: Sifted, name: str, n_pairs: int | None) -> None:
     least = 2 if n_pairs is None else n_pairs
     if len(part.rows) < least:
         which = ", ".join(part.codes[1:4]) + (", …" if len(part.codes) > 4 else "")
+        smaller = f"set n_pairs={len(part.rows)}" if len(part.rows) > 1 else "add pairs"
         first = f"; the first dropped: {part.dropped[0]}" if part.dropped else ""
         raise CorpusError(
             f"every language needs {least} usable pairs, {name} has {len(part.rows)} of"
-            f" {len(part.rows) + len(part.dropped)} for {which}; use a smaller n_pairs or leave"
+            f" {len(part.rows) + len(part.dropped)} for {which}; {smaller} or leave"
             f" the language out{first}"
         )
