@@ -12,30 +12,24 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuronxa_callback.measure.dataflow import CASTS, LAYOUT, Node
+from neuronxa_callback.measure.dataflow import CASTS, LAYOUT, Node, names
 
-SLICES = frozenset(
-    "__getitem__ chunk split unbind narrow select tensor_split split_with_sizes".split()
+SLICES = names("__getitem__ chunk split unbind narrow select tensor_split split_with_sizes")
+TIMES = names("mul __mul__ __rmul__ __imul__ mul_ multiply")
+_LINEAR = names(
+    "add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ rsub sub_ __isub__ div __truediv__ "
+    "__rtruediv__ __itruediv__ div_ true_divide neg __neg__ addcmul"
 )
-TIMES = frozenset("mul __mul__ __rmul__ __imul__ mul_ multiply".split())
-_LINEAR = frozenset(
-    (
-        "add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ rsub sub_ __isub__ div __truediv__ "
-        "__rtruediv__ __itruediv__ div_ true_divide neg __neg__ addcmul"
-    ).split()
+_BOUNDS = names("clamp clamp_ clip clamp_min clamp_max minimum maximum min max expm1")
+_GATING = names(
+    "silu silu_ gelu relu relu_ sigmoid sigmoid_ erf hardswish mish relu6 selu celu elu leaky_relu "
+    "softplus prelu hardsigmoid logsigmoid square pow __pow__ pow_ where threshold rrelu hardtanh"
 )
-_BOUNDS = frozenset("clamp clamp_ clip clamp_min clamp_max minimum maximum min max expm1".split())
-_GATING = frozenset(
-    (
-        "silu silu_ gelu relu relu_ sigmoid sigmoid_ erf hardswish mish relu6 selu celu elu "
-        "leaky_relu softplus prelu hardsigmoid logsigmoid square pow __pow__ pow_ where threshold "
-        "rrelu hardtanh"
-    ).split()
-)
-_CURVED = _GATING | frozenset("tanh tanh_ exp abs sqrt softsign log log1p".split())
-_COMPARED = frozenset("lt gt le ge __gt__ __lt__ __ge__ __le__".split())
-_IN_PLACE = frozenset(("add", "sub", "mul", "truediv"))
+# A tanh alone may be a mere bound on a factor that has no activation function (softcapping).
+_CURVED = _GATING | names("tanh tanh_ exp abs sqrt softsign log log1p")
+_COMPARED = names("lt gt le ge __gt__ __lt__ __ge__ __le__")
 POINTWISE = TIMES | _LINEAR | _BOUNDS | _CURVED | _COMPARED
+_WRITTEN = names("iadd isub imul itruediv")
 
 Slice = tuple[int, str]
 """One source: a linear layer's output (by identity) and which part of it."""
@@ -125,14 +119,14 @@ class Walk:
             found |= self.sources(each)
         return found
 
-    def curved(self, node: Node, names: frozenset[str] = _CURVED) -> bool:
+    def curved(self, node: Node, among: frozenset[str] = _CURVED) -> bool:
         """Whether there is an activation function between the linear layers and ``node``."""
         if node.op in ("linear", "leaf"):
             return False
         return (
             node.op == "module"
-            or node.name in names
-            or any(self.curved(each, names) for each in node.inputs if self.sources(each))
+            or node.name in among
+            or any(self.curved(each, among) for each in node.inputs if self.sources(each))
         )
 
     def gate(self, node: Node) -> Node | None:
@@ -151,8 +145,8 @@ class Walk:
         return self._factor(live[0]) if len(live) == 1 else None
 
     def _chosen(self, one: Node, other: Node) -> Node | None:
-        for names in (_CURVED, _GATING):
-            sides = [each for each in (one, other) if self.curved(each, names)]
+        for among in (_CURVED, _GATING):
+            sides = [each for each in (one, other) if self.curved(each, among)]
             if len(sides) == 1:
                 return sides[0]
         return one if self.curved(one) else None
@@ -183,25 +177,31 @@ def formula(node: Node) -> Formula | None:
         before = node.inputs[0]
         same = before.value.shape[-1] == node.value.shape[-1]
         return formula(before) if same else None
+    if node.op == "module" and node.module is not None:
+        return _applied(node, node.module)
     known = node.name in CASTS or node.name in SLICES or node.name in POINTWISE
-    return _applied(node) if known and not isinstance(node.op, str) and not in_place(node) else None
+    return (
+        _applied(node, node.op)
+        if known and not isinstance(node.op, str) and not in_place(node)
+        else None
+    )
 
 
 def in_place(node: Node) -> bool:
     """Whether the operation writes into its first input."""
     bare = node.name.strip("_")
-    return node.name == f"{bare}_" or (bare.startswith("i") and bare[1:] in _IN_PLACE)
+    return node.name == f"{bare}_" or bare in _WRITTEN
 
 
-def _applied(node: Node) -> Formula | None:
+def _applied(node: Node, op: Any) -> Formula | None:
     parts = {id(each): formula(each) for each in node.inputs}
     if any(each is None for each in parts.values()):
         return None
-    op, index, args, kwargs = node.op, node.index, _keyed(node.args), _keyed(dict(node.kwargs))
+    index, args, kwargs = node.index, _keyed(node.args), _keyed(dict(node.kwargs))
 
     def run(outputs: Mapping[str, Tensor]) -> Tensor:
         values = {key: part(outputs) for key, part in parts.items() if part is not None}
-        out = op(*_filled(args, values), **_filled(kwargs, values))  # type: ignore[operator]
+        out = op(*_filled(args, values), **_filled(kwargs, values))
         return out if index is None else out[index]  # type: ignore[no-any-return]
 
     return run
@@ -216,7 +216,7 @@ def _keyed(template: Any) -> Any:
     # Holes instead of nodes: a formula must not keep the trace's tensors alive.
     if isinstance(template, Node):
         return _Hole(id(template))
-    if isinstance(template, tuple):
+    if isinstance(template, (tuple, list)):
         return tuple(_keyed(each) for each in template)
     if isinstance(template, dict):
         return {key: _keyed(each) for key, each in template.items()}

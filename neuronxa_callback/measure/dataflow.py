@@ -14,14 +14,18 @@ from torch.overrides import TorchFunctionMode
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
-LAYOUT = frozenset(
-    (
-        "view reshape _unsafe_view view_as reshape_as transpose permute contiguous squeeze unsqueeze "
-        "flatten unflatten movedim swapaxes clone detach dropout alias requires_grad_ t __get__"
-    ).split()
+
+def names(text: str) -> frozenset[str]:
+    """A table of operations, written as words."""
+    return frozenset(text.split())
+
+
+LAYOUT = names(
+    "view reshape _unsafe_view view_as reshape_as transpose permute contiguous squeeze unsqueeze "
+    "flatten unflatten movedim swapaxes clone detach dropout alias requires_grad_ t __get__"
 )
 """Operations that leave the values as they are; dropout too, since probes run in eval mode."""
-CASTS = frozenset(("to", "type", "float", "half", "bfloat16", "double", "type_as"))
+CASTS = names("to type float half bfloat16 double type_as")
 
 
 class Node:
@@ -38,6 +42,8 @@ class Node:
         self.value, self.op, self.args, self.kwargs = value, op, args, kwargs or {}
         self.index = index
         self.path = ""
+        self.module: nn.Module | None = None
+        """Whose output this is, where the operation is a module."""
         self.overwritten = False
         """Whether a later operation wrote into this very tensor."""
         self.modules: list[str] = []
@@ -52,6 +58,11 @@ class Node:
     def inputs(self) -> list["Node"]:
         """The tensors that the operation read, in order."""
         return list(_nodes((self.args, self.kwargs)))
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the values came from where a trace cannot look: a kernel, a custom function."""
+        return self.name in ("leaf", "empty_like", "empty", "new_empty", "zeros_like")
 
     @property
     def keeps(self) -> bool:
@@ -85,8 +96,10 @@ class Call:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outer: tuple[str, ...]
-    """Paths of the modules around it, outermost first."""
+    outer: tuple["Call", ...]
+    """The calls around it, outermost first."""
+    order: int
+    """How many calls came before."""
     block: tuple[str, int]
     """The numbered block around it, and how often that was entered before."""
     source: Node | None = None
@@ -94,7 +107,7 @@ class Call:
 
     @property
     def input(self) -> Tensor | None:
-        """The first tensor argument."""
+        """The first tensor argument, while the trace is kept."""
         return next(tensors_of((self.args, self.kwargs)), None)
 
 
@@ -107,8 +120,15 @@ class _Frame:
 class Trace(TorchFunctionMode):
     """Records one forward pass of ``model``; every tensor stays alive until it is dropped."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, leaving: Callable[[Call], None] | None = None) -> None:
+        """A trace of ``model``.
+
+        Args:
+            model: What will be called.
+            leaving: Called after each module, while sharded weights are still gathered.
+        """
         super().__init__()
+        self._leaving, self._paused = leaving, False
         self.paths = {id(module): clean(path) for path, module in model.named_modules()}
         self.calls: list[Call] = []
         self.shape: tuple[int, int] | None = None
@@ -128,11 +148,11 @@ class Trace(TorchFunctionMode):
                 module.register_forward_pre_hook(self._enter, with_kwargs=True),
                 module.register_forward_hook(self._leave, with_kwargs=True),
             ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 
@@ -142,7 +162,7 @@ class Trace(TorchFunctionMode):
         """Runs the operation and notes it."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if not (self._stack and self._stack[-1].muted):
+        if not self._paused and not (self._stack and self._stack[-1].muted):
             self._note(func, args, kwargs, out)
         return out
 
@@ -154,7 +174,9 @@ class Trace(TorchFunctionMode):
         return known
 
     def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        results = [(None, out)] if isinstance(out, Tensor) else []
+        results: list[tuple[int | None, Tensor]] = []
+        if isinstance(out, Tensor):
+            results = [(None, out)]
         if isinstance(out, (tuple, list)):
             results = [(k, each) for k, each in enumerate(out) if isinstance(each, Tensor)]
         if getattr(func, "__name__", "") == "__setitem__":
@@ -194,12 +216,16 @@ class Trace(TorchFunctionMode):
             self.shifts[longer] = front
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._paused:
+            return
         self._see_tokens(args, kwargs)
         path = self.paths[id(module)]
         self._entered[path] = self._entered.get(path, 0) + 1
-        outer = tuple(frame.call.path for frame in self._stack)
-        block = next((each for each in (*outer, path) if numbered(each)), "")
-        call = Call(path, module, args, kwargs, outer, (block, self._entered.get(block, 0)))
+        outer = tuple(frame.call for frame in self._stack)
+        around = (*(call.path for call in outer), path)
+        block = next((each for each in around if numbered(each)), "")
+        times = self._entered.get(block, 0)
+        call = Call(path, module, args, kwargs, outer, len(self.calls), (block, times))
         if call.input is not None:
             call.source = self.node(call.input)
         muted = bool(self._stack and self._stack[-1].muted)
@@ -208,29 +234,37 @@ class Trace(TorchFunctionMode):
         self._stack.append(_Frame(call, muted or is_linear(module) or _opaque(module)))
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        while self._stack and self._stack[-1].call.module is not module:
+        if self._paused:
+            return
+        if any(frame.muted for frame in self._stack[:-1]):
             self._stack.pop()
-        frame = self._stack.pop()
-        if self._stack and self._stack[-1].muted:
             return
-        call = frame.call
+        call = self._stack[-1].call
         call.output = out
-        if not isinstance(out, Tensor) or call.source is None:
-            return
+        if self._leaving is not None:
+            self._paused = True
+            self._leaving(call)
+            self._paused = False
+        self._stack.pop()
+        if isinstance(out, Tensor) and call.source is not None:
+            self._noted(call, out, call.source)
+
+    def _noted(self, call: Call, out: Tensor, source: Node) -> None:
+        module = call.module
         if is_linear(module):
             self._made(out, "linear", call)
         elif is_norm(module):
             self._made(out, "norm", call)
-        elif self._flat[id(module)] and call.input is not None and out.shape == call.input.shape:
-            if self.node(out).name in ("leaf", "empty_like", "empty") and out is not call.input:
+        elif self._flat[id(module)] and out.shape == source.value.shape and out is not source.value:
+            if self.node(out).unknown:
                 self._made(out, "module", call)
-            if self.node(out).root() is not call.source.root():
+            if self.node(out).root() is not source.root():
                 self.node(out).modules.append(call.path)
 
     def _made(self, out: Tensor, kind: str, call: Call) -> None:
         inputs = [self.node(each) for each in tensors_of((call.args, call.kwargs))]
         node = Node(out, kind, inputs)
-        node.path = call.path
+        node.path, node.module = call.path, call.module
         self._nodes[id(out)] = node
 
     def _see_tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -264,6 +298,12 @@ def is_linear(module: nn.Module) -> bool:
         return module.kernel_size == (1,)
     if type(module).__name__ == "Conv1D":
         return hasattr(module, "nf")
+    inner = getattr(module, "base_layer", None)
+    if isinstance(inner, nn.Module):
+        return is_linear(inner)
+    if hasattr(module, "input_size") and module._parameters.get("weight") is not None:
+        # Linear layers of all experts, one after another in the rows (JetMoE).
+        return module._parameters["weight"].ndim == 3  # type: ignore[union-attr]
     sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))
     return all(isinstance(each, int) for each in sizes)
 
@@ -279,7 +319,11 @@ def _holds_linear(module: nn.Module) -> bool:
 
 def _opaque(module: nn.Module) -> bool:
     """Norms, and modules that hold experts as 3-D weights: one operation each."""
-    return is_norm(module) or any(p.ndim == 3 for p in module._parameters.values() if p is not None)
+    down = getattr(module, "down_proj", None)
+    stacked = isinstance(down, Tensor) or any(
+        each is not None and each.ndim == 3 for each in module._parameters.values()
+    )
+    return is_norm(module) or stacked or hasattr(module._modules.get("mlp"), "w1")
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

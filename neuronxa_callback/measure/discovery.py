@@ -1,11 +1,11 @@
-"""From the trace of one forward pass to the feed-forward networks in it."""
+"""From one forward pass to the feed-forward networks that ran in it, and how each is read."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.algebra import Feed, Formula, NotPointwise, feeding, formula
@@ -17,179 +17,366 @@ from neuronxa_callback.measure.dataflow import (
     is_linear,
     named,
     numbered,
-    tensors_of,
 )
-from neuronxa_callback.measure.reading import DenseTap, Install, Layout
+from neuronxa_callback.measure.experts import Recipe, is_experts, recipe
+from neuronxa_callback.measure.fused import Guess, guessed, uncalled
+from neuronxa_callback.measure.layers import Pass, labelled
+from neuronxa_callback.measure.reading import DenseTap, Install, Layout, RecomputedTap
+from neuronxa_callback.measure.routed import ExpertsTap, GroupTap
 
 Override = str | Callable[[nn.Module], Iterable[str] | Mapping[str, str]] | None
 
 # Shaped like feed-forward networks, but not on the way from token to token.
 _NOT_NEURONS = re.compile(r"router|norm|adapter|(^|\.)gate\.|per_layer_|hyper", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One time that a feed-forward network reads all tokens."""
-
-    block: tuple[str, int]
-    """The block around it, and its how-manieth run this is."""
-    call: int
-    """Order among all calls of the trace."""
-    key: tuple[int, int] = (0, 0)
-    """Order among all layers: the layer's own, then the call."""
-    label: int | str = 0
+_ROWS = ("__getitem__", "index_select")
 
 
 @dataclass
 class Found:
-    """One feed-forward network, with all its passes."""
+    """One feed-forward network, or one set of routed experts, with all its passes."""
 
     path: str
     kind: str
     width: int
     how: str
-    passes: list[Pass]
     place: Callable[[tuple[int, ...]], Install]
     """Given its parts in order, what puts the hooks on."""
+    passes: list[Pass] = field(default_factory=list)
     experts: int = 0
+    no_gate: str = ""
+    """Why the gate cannot be read; empty where it can."""
+    rows: int = 0
+    """Tokens read in the running pass."""
 
 
-def find(trace: Trace, model: nn.Module, override: Override, stack: str) -> list[Found]:
-    """Every feed-forward network of the trace, its passes labelled by layer.
+class Discovery:
+    """Watches one forward pass; ``found`` is what it was."""
 
-    Raises:
-        TapError: If there is none, or one that cannot be read.
-    """
-    given = _given(override, model)
-    found = _dense(trace, given)
-    found = _of_stack(found, model, stack)
-    if not found:
-        raise TapError(_nothing(trace, model, override))
-    _label(found, model, stack)
-    return found
+    def __init__(self, model: nn.Module, override: Override, stack: str) -> None:
+        self.model, self.stack = model, stack
+        self.trace = Trace(model, self._leaving)
+        self.given = _given(override, model)
+        self.recipes: dict[str, Recipe] = {}
+        self.guesses: dict[str, Guess] = {}
+        self.failed: dict[str, TapError] = {}
+        self._found: dict[str, Found] = {}
+
+    def found(self) -> list[Found]:
+        """Every feed-forward network that ran, its passes labelled by layer.
+
+        Raises:
+            TapError: If there is none, or one that cannot be read.
+        """
+        for call in self.trace.calls:
+            self._see(call)
+        found = labelled(list(self._found.values()), self.model, self.stack)
+        if self.given and (unmet := [path for path in self.given if path not in self._found]):
+            raise TapError(
+                "neuron_modules must name linear layers that run on the tokens, got "
+                f"{unmet[0]!r}, which did not"
+            )
+        if not found and self.failed:
+            raise next(iter(self.failed.values()))
+        if not found:
+            raise TapError(_nothing(self.model))
+        for path, error in self.failed.items():
+            if path not in self._found:
+                raise error
+        for each in found:
+            if each.rows:
+                raise TapError(_pooled(each, self.trace.shape))
+        return found
+
+    def _leaving(self, call: Call) -> None:
+        # Here, while the weights of sharded models are gathered.
+        if self.given is not None and call.path not in self.given:
+            return
+        if is_experts(call.module):
+            if call.path not in self.recipes and isinstance(call.output, Tensor):
+                try:
+                    self.recipes[call.path] = recipe(
+                        call.path, call.module, call.args, call.kwargs, call.output
+                    )
+                except TapError as error:
+                    self.failed[call.path] = error
+        elif call.path not in self.guesses and not is_linear(call.module):
+            try:
+                guess = uncalled(call, self.trace.calls)
+            except TapError as error:
+                self.failed[call.path] = error
+            else:
+                if guess is not None:
+                    self.guesses[call.path] = guess
+
+    def _see(self, call: Call) -> None:
+        if call.path in self.recipes:
+            self._experts(call, self.recipes[call.path])
+        elif call.path in self.guesses:
+            self._recomputed(call, self.guesses[call.path])
+        elif is_linear(call.module) and call.source is not None:
+            self._linear(call)
+
+    def _experts(self, call: Call, cooked: Recipe) -> None:
+        found = self._found.setdefault(
+            call.path,
+            Found(
+                call.path,
+                "routed",
+                cooked.experts * cooked.width,
+                "computed from the input of the experts, for the rows that are routed",
+                lambda parts: ExpertsTap(call.path, parts, cooked).install,
+                experts=cooked.experts,
+            ),
+        )
+        found.passes.append(Pass(call.block, call.order))
+
+    def _recomputed(self, call: Call, guess: Guess) -> None:
+        found = self._found.setdefault(
+            call.path,
+            Found(
+                call.path,
+                guess.kind,
+                guess.width,
+                f"computed from the input of {call.path}: {guess.words}",
+                lambda parts: RecomputedTap(call.path, parts, guess.states).install,
+            ),
+        )
+        self._count(found, call, -1)
+
+    def _linear(self, call: Call) -> None:
+        if self.given is not None and call.path not in self.given:
+            return
+        if call.path in self._found:
+            self._count(self._found[call.path], call, _channels(call.module))
+            return
+        feed, redo = self._feed(call)
+        if feed is None:
+            return
+        tap = self._tap(call, feed, redo)
+        if group := _group(call, feed):
+            self._grouped(call, feed, tap, group)
+            return
+        found = self._described(call, feed, tap)
+        self._found[call.path] = found
+        self._count(found, call, _channels(call.module))
+
+    def _feed(self, call: Call) -> tuple[Feed | None, tuple[Formula, str] | None]:
+        assert call.source is not None
+        if self.given is None and (
+            not numbered(call.block[0]) or _NOT_NEURONS.search(call.path) is not None
+        ):
+            return None, None
+        try:
+            feed = feeding(call.source)
+        except NotPointwise as error:
+            found = guessed(call, self.trace.calls) if error.node.unknown else None
+            if found is not None:
+                return found
+            bare = Feed(call.source.root(), None, (), None)
+            return (bare, None) if self.given is not None else (None, None)
+        if self.given is None and (feed.gate is None or not _returns(call, feed)):
+            return None, None
+        return feed, None
+
+    def _tap(self, call: Call, feed: Feed, redo: tuple[Formula, str] | None) -> DenseTap:
+        path, again = (self.given or {}).get(call.path, ""), None
+        if redo is not None:
+            again = redo[0]
+        elif not path and feed.gated:
+            path, again = _gate_of(feed)
+        linears = tuple(dict.fromkeys(source.path for source in feed.sources))
+        return DenseTap(
+            path=call.path,
+            parts=(),
+            product=feed.norm.path if feed.norm is not None else call.path,
+            gate=path,
+            formula=again,
+            sources=linears if again is not None else (),
+            width=feed.product.value.shape[_channels(call.module)],
+            overwritten=feed.gate is not None and feed.gate.overwritten,
+            layout=self._layout(call),
+        )
+
+    def _described(self, call: Call, feed: Feed, tap: DenseTap) -> Found:
+        kind = "plain" if not feed.gated else "fused" if len(feed.sources) == 1 else "gated"
+        no_gate = ""
+        if (feed.gate is None or feed.gated) and not tap.watched:
+            no_gate = f"the activation in front of {call.path} is computed inside of its module"
+        gate = "the same" if not tap.watched else f"output of {tap.gate}"
+        if tap.formula is not None:
+            gate = f"computed from the output of {', '.join(tap.sources)}"
+        how = f"product: input of {tap.product}; gate: {'none' if no_gate else gate}"
+        return Found(
+            call.path,
+            kind,
+            tap.width,
+            how,
+            lambda parts: replace(tap, parts=parts).install,
+            no_gate=no_gate,
+        )
+
+    def _grouped(self, call: Call, feed: Feed, tap: DenseTap, group: "_Group") -> None:
+        if group.around.path in self._found:
+            found = self._found[group.around.path]
+        else:
+            found = self._found[group.around.path] = _group_found(
+                self.model, feed, replace(tap, rows=True), group
+            )
+        if all(each.call != group.around.order for each in found.passes):
+            found.passes.append(Pass(call.block, group.around.order))
+
+    def _count(self, found: Found, call: Call, channels: int) -> None:
+        """Adds a pass where this call begins one; chunks of tokens make one pass together."""
+        assert call.input is not None
+        batch, tokens = self.trace.shape or (1, 1)
+        if found.rows == 0:
+            found.passes.append(Pass(call.block, call.order))
+        rows = call.input.numel() // call.input.shape[channels]
+        longer = rows // batch
+        found.rows += batch * tokens if longer in self.trace.shifts else rows
+        if found.rows == batch * tokens:
+            found.rows = 0
+
+    def _layout(self, call: Call) -> Layout:
+        assert call.input is not None
+        shape = call.input.shape
+        batch, tokens = self.trace.shape or (0, 0)
+        first = isinstance(call.module, nn.Conv1d)
+        swapped = len(shape) == 3 and not first and shape[:2] == (tokens, batch) != (batch, tokens)
+        length = shape[-1] if first else shape[1] if len(shape) == 3 else 0
+        return Layout(first, swapped, self.trace.shifts.get(length, 0))
 
 
-def _given(override: Override, model: nn.Module) -> dict[str, str] | None:
-    """Down projections as the user names them, each with its gate's module or ``""``."""
-    if override is None:
+@dataclass(frozen=True)
+class _Group:
+    around: Call
+    """The module around the experts, which is given all tokens."""
+    expert: Call | None
+    """One expert; ``None`` where one call holds the rows of all."""
+
+
+def _group(call: Call, feed: Feed) -> _Group | None:
+    """The experts that this call belongs to, where it reads only some of the tokens' rows."""
+    if not feed.sources:
         return None
-    if isinstance(override, str):
-        pattern, modules = re.compile(override), named(model)
-        return {path: "" for path, m in modules.items() if pattern.search(path) and is_linear(m)}
-    named_ = override(model)
-    if isinstance(named_, Mapping):
-        return {clean(path): clean(gate) for path, gate in named_.items()}
-    return dict.fromkeys((clean(path) for path in named_), "")
-
-
-def _dense(trace: Trace, given: dict[str, str] | None) -> list[Found]:
-    taps: dict[str, Found] = {}
-    for order, call in enumerate(trace.calls):
-        if not is_linear(call.module) or call.source is None:
-            continue
-        if given is not None and call.path not in given:
-            continue
-        if call.path in taps:
-            taps[call.path].passes += _passes(trace, call, order, taps[call.path])
-            continue
-        feed = _feed(call, given)
-        if feed is not None:
-            gate = given[call.path] if given else ""
-            taps[call.path] = _found(trace, call, order, feed, gate)
-    return [each for each in taps.values() if each.passes]
-
-
-def _feed(call: Call, given: dict[str, str] | None) -> Feed | None:
-    """What feeds this call, where it is that of a down projection."""
-    assert call.source is not None
-    try:
-        feed = feeding(call.source)
-    except NotPointwise:
-        if given is None:
-            return None
-        return Feed(call.source.root(), None, (), None)
-    if given is not None:
-        return feed
-    if feed.gate is None or not numbered(call.block[0]) or _NOT_NEURONS.search(call.path):
+    read = feed.sources[0].inputs[0].root()
+    if hasattr(call.module, "input_size"):
+        return _Group(call.outer[-1], None)
+    if read.name not in _ROWS or len(read.inputs) < 2:
         return None
+    for place in range(len(call.outer) - 1, 0, -1):
+        if re.search(r"\d+$", call.outer[place].path):
+            return _Group(call.outer[place - 1], call.outer[place])
+    return None
+
+
+def _group_found(model: nn.Module, feed: Feed, tap: DenseTap, group: _Group) -> Found:
+    first = feed.sources[0].path
+    if group.expert is None:
+        number = int(getattr(feed.sources[0].module, "num_experts", 1))
+        taps, inward = (tap,), (first,)
+    else:
+        siblings = _siblings(model, group.expert)
+        number = len(siblings)
+        old = group.expert.path
+        taps = tuple(_moved(tap, old, new) for new in siblings)
+        inward = tuple(first.replace(old + ".", new + ".", 1) for new in siblings)
+    around = group.around.path
+    return Found(
+        around,
+        "routed",
+        number * tap.width,
+        f"rows of {number} experts, matched with the tokens that {around} is given",
+        lambda parts: GroupTap(around, parts, taps, inward, number).install,
+        experts=number,
+    )
+
+
+def _siblings(model: nn.Module, expert: Call) -> list[str]:
+    head = re.sub(r"\d+$", "", expert.path)
+    paths = [
+        path
+        for path, module in named(model).items()
+        if re.fullmatch(re.escape(head) + r"\d+", path) and type(module) is type(expert.module)
+    ]
+    return sorted(paths, key=lambda path: int(path[len(head) :]))
+
+
+def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
+    def move(path: str) -> str:
+        return path.replace(old + ".", new + ".", 1)
+
+    redo = tap.formula
+    renamed = {source: move(source) for source in tap.sources}
+
+    def moved(outputs: Mapping[str, Tensor]) -> Tensor:
+        assert redo is not None
+        return redo({source: outputs[there] for source, there in renamed.items()})
+
+    return replace(
+        tap,
+        path=move(tap.path),
+        product=move(tap.product),
+        gate=move(tap.gate),
+        sources=tuple(renamed.values()),
+        formula=None if redo is None else moved,
+    )
+
+
+def _returns(call: Call, feed: Feed) -> bool:
+    """Whether the layer leads back to where all its sources read: width to width, one tensor."""
     read = [source.inputs[0].root() for source in feed.sources]
-    same = all(each is read[0] for each in read)
-    width = call.output.shape[_channels(call.module)]
-    first = feed.sources[0].inputs[0]
-    return feed if same and width == first.value.shape[_channels(call.module)] else None
+    came = feed.sources[0].inputs[0].value.shape[_channels(call.module)]
+    went = call.output.shape[_channels(call.module)]
+    return all(each is read[0] for each in read) and bool(came == went)
+
+
+def _gate_of(feed: Feed) -> tuple[str, Formula | None]:
+    assert feed.gate is not None
+    node: Node = feed.gate
+    while not node.modules and node.keeps and node.inputs:
+        node = node.inputs[0]
+    return (node.modules[-1], None) if node.modules else ("", formula(feed.gate))
 
 
 def _channels(module: nn.Module) -> int:
     return 1 if isinstance(module, nn.Conv1d) else -1
 
 
-def _passes(trace: Trace, call: Call, order: int, known: Found) -> list[Pass]:
-    return [Pass(call.block, order)]
-
-
-def _found(trace: Trace, call: Call, order: int, feed: Feed, gate: str) -> Found:
-    width = feed.product.value.shape[_channels(call.module)]
-    gate_path, redo = _gate_of(feed, gate)
-    linears = tuple(dict.fromkeys(source.path for source in feed.sources))
-    where = feed.norm.path if feed.norm is not None else call.path
-    kind = "plain" if not feed.gated else "fused" if len(feed.sources) == 1 else "gated"
-    layout = _layout(trace, call)
-
-    def place(parts: tuple[int, ...]) -> Install:
-        return DenseTap(
-            path=call.path,
-            parts=parts,
-            product=where,
-            gate=gate_path,
-            formula=redo,
-            sources=linears if redo else (),
-            width=width,
-            overwritten=feed.gate is not None and feed.gate.overwritten,
-            layout=layout,
-        ).install
-
-    return Found(call.path, kind, width, "", [Pass(call.block, order)], place)
-
-
-def _gate_of(feed: Feed, given: str) -> tuple[str, Formula | None]:
-    if given or not feed.gated:
-        return given, None
-    assert feed.gate is not None
-    node: Node = feed.gate
-    while not node.modules and node.keeps and node.inputs:
-        node = node.inputs[0]
-    if node.modules:
-        return node.modules[-1], None
-    return "", formula(feed.gate)
-
-
-def _layout(trace: Trace, call: Call) -> Layout:
-    assert call.source is not None
-    shape = call.source.value.shape
-    batch, tokens = trace.shape or (0, 0)
-    first = isinstance(call.module, nn.Conv1d)
-    swapped = len(shape) == 3 and not first and shape[:2] == (tokens, batch) != (batch, tokens)
-    front = trace.shifts.get(shape[-1] if first else shape[1], 0) if len(shape) == 3 else 0
-    return Layout(first, swapped, front)
-
-
-def _of_stack(found: list[Found], model: nn.Module, stack: str) -> list[Found]:
+def _given(override: Override, model: nn.Module) -> dict[str, str] | None:
+    """Down projections as the user names them, each with its gate's module or ``""``."""
+    if override is None:
+        return None
+    modules = named(model)
+    if isinstance(override, str):
+        pattern = re.compile(override)
+        fits = {path: "" for path, each in modules.items() if pattern.search(path)}
+        found = {path: "" for path in fits if is_linear(modules[path]) or is_experts(modules[path])}
+    else:
+        answer: Any = override(model)
+        pairs = answer.items() if isinstance(answer, Mapping) else ((path, "") for path in answer)
+        found = {clean(path): clean(gate) for path, gate in pairs}
+    unknown = [path for pair in found.items() for path in pair if path and path not in modules]
+    if unknown or not found:
+        what = f"{override!r} matches none" if not found else f"{unknown[0]!r} is none"
+        raise TapError(
+            f"neuron_modules must name down projections of {type(model).__name__}, {what} of them"
+        )
     return found
 
 
-def _label(found: Sequence[Found], model: nn.Module, stack: str) -> None:
-    blocks = dict.fromkeys(
-        each.block for each in sorted((p for f in found for p in f.passes), key=lambda p: p.call)
+def _pooled(found: Found, shape: tuple[int, int] | None) -> str:
+    _, tokens = shape or (0, 0)
+    return (
+        f"a feed-forward network must run on every token, {found.path} runs on {found.rows} "
+        f"positions where there are {tokens} tokens (pooled, packed or latent); name those that "
+        "do with neuron_modules="
     )
-    numbers = [int(path.rpartition(".")[2]) for path, _ in blocks]
-    plain = len(set(numbers)) == len(numbers)
-    labels = dict(zip(blocks, numbers if plain else range(len(blocks)), strict=True))
-    order = {block: k for k, block in enumerate(sorted(blocks, key=lambda b: labels[b]))}
-    for each in found:
-        each.passes = [
-            Pass(p.block, p.call, (order[p.block], p.call), labels[p.block]) for p in each.passes
-        ]
 
 
-def _nothing(trace: Trace, model: nn.Module, override: Override) -> str:
-    return f"no feed-forward network found in {type(model).__name__}"
+def _nothing(model: nn.Module) -> str:
+    return (
+        f"no feed-forward network found in {type(model).__name__}: no linear layer of a numbered "
+        "block reads a pointwise non-linear function of other linear layers; say where its neurons "
+        "are by neuron_modules="
+    )

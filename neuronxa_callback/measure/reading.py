@@ -196,15 +196,23 @@ class DenseTap:
     overwritten: bool = False
     """Whether the model writes into the gate's tensor before it is read."""
     layout: Layout = field(default_factory=Layout)
+    rows: bool = False
+    """Whether the states are those of routed rows, not of all tokens."""
 
     @property
     def watched(self) -> tuple[str, ...]:
         """Modules whose latest output is needed when the product arrives."""
         return (self.gate,) if self.gate else self.sources
 
-    def install(self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack) -> Meter:
+    def install(
+        self,
+        reader: Reader,
+        modules: Mapping[str, nn.Module],
+        stack: ExitStack,
+        meter: Meter | None = None,
+    ) -> Meter:
         """Hooks for the product and, where it is asked for, the gate."""
-        meter = Meter(reader, self.path, self.parts)
+        meter = meter or Meter(reader, self.path, self.parts)
         if GATE in reader.sites:
             for path in self.watched:
                 noted = reader.guarded(self._noting(meter, path))
@@ -229,7 +237,8 @@ class DenseTap:
         for site in meter.reader.sites:
             states = product if site == PRODUCT else self._gate(meter, product)
             if states is not None:
-                meter.dense(site, self.layout.ordered(states, shape))
+                states = local(states) if self.rows else self.layout.ordered(states, shape)
+                meter.dense(site, states)
 
     def _gate(self, meter: Meter, product: Tensor) -> Tensor | None:
         if not self.watched:
@@ -241,3 +250,27 @@ class DenseTap:
         found = dict(meter.latest)
         meter.latest.clear()
         return found[self.gate] if self.formula is None else self.formula(found)
+
+
+@dataclass(frozen=True)
+class RecomputedTap:
+    """Reads a network that calls none of its layers, by computing it once more from its input."""
+
+    path: str
+    parts: tuple[int, ...]
+    states: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+
+    def install(self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack) -> Meter:
+        """One hook on the way in."""
+        meter = Meter(reader, self.path, self.parts)
+        called = reader.guarded(lambda *given: self._read(meter, *given))
+        hook = modules[self.path].register_forward_pre_hook(called, with_kwargs=True)
+        stack.callback(hook.remove)
+        return meter
+
+    def _read(self, meter: Meter, module: nn.Module, args: Any, kwargs: Any) -> None:
+        hidden = next(tensors_of((args, kwargs)))
+        gate, product = self.states(module, hidden)
+        for site in meter.reader.sites:
+            states = gate if site == GATE else product
+            meter.dense(site, Layout().ordered(states, meter.reader.shape()))

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.measure.dataflow import Trace, named
-from neuronxa_callback.measure.discovery import Found, Override, find
-from neuronxa_callback.measure.reading import SITES, Install, Reader, StateSink
+from neuronxa_callback.measure.dataflow import named
+from neuronxa_callback.measure.discovery import Discovery, Found, Override
+from neuronxa_callback.measure.reading import GATE, SITES, Install, Reader, StateSink
 
 __all__ = ["Neurons", "Reader", "StateSink", "TapPlan", "discover"]
 
@@ -48,6 +48,8 @@ class TapPlan:
     parts: tuple[Neurons, ...]
     """In order of layers; the parts of one layer are neighbours."""
     places: tuple[Install, ...] = field(default=(), repr=False)
+    no_gate: tuple[str, ...] = ()
+    """Why the gate cannot be read, where it cannot; the product can."""
 
     @property
     def layers(self) -> tuple[int | str, ...]:
@@ -75,6 +77,12 @@ class TapPlan:
         """
         if unknown := [site for site in sites if site not in SITES]:
             raise TapError(f"sites must be among {', '.join(SITES)}, got {unknown}")
+        if GATE in sites and self.no_gate:
+            raise TapError(
+                f"the gate must be the output of a module, and {self.no_gate[0]}; measure the "
+                "product (nas_site='product'), or give a function as neuron_modules= that names "
+                "the module"
+            )
         reader, modules = Reader(sites, sink, shape), named(model)
         with ExitStack() as stack:
             stack.callback(reader.forget)
@@ -112,21 +120,22 @@ def discover(
     """
     if stack not in STACKS:
         raise TapError(f"stack must be one of {', '.join(STACKS)}, got {stack!r}")
-    with torch.no_grad(), Trace(model) as trace:
+    discovery = Discovery(model, neuron_modules, stack)
+    with torch.no_grad(), discovery.trace:
         forward()
-    found = find(trace, model, neuron_modules, stack)
-    return _plan(found)
+    return _plan(discovery.found())
 
 
 def _plan(found: list[Found]) -> TapPlan:
     passes = sorted(
         ((order, each) for each in found for order in each.passes), key=lambda pair: pair[0].key
     )
-    parts, numbers = [], {}
+    parts: list[Neurons] = []
+    numbers: dict[int, list[tuple[int, int]]] = {}
     for number, (order, each) in enumerate(passes):
         parts.append(Neurons(order.label, each.path, each.kind, each.width, each.how, each.experts))
         numbers.setdefault(id(each), []).append((order.call, number))
     places = tuple(
         each.place(tuple(number for _, number in sorted(numbers[id(each)]))) for each in found
     )
-    return TapPlan(tuple(parts), places)
+    return TapPlan(tuple(parts), places, tuple(each.no_gate for each in found if each.no_gate))

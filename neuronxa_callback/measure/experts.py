@@ -1,0 +1,321 @@
+"""Neuron states of routed experts, computed once more from what the experts are given.
+
+Experts that are one module with 3-D weights run in an order that depends on the kernel, so that
+hooks inside of them know no tokens. Their own input does: the states of the rows that are routed
+are computed again from it, a bounded number at a time, before the routing weight. ``recipe``
+checks on a first microbatch that this gives the module's own output.
+
+Axes: ``rows`` pairs of a token and an expert, sorted by expert; ``hidden``; ``d_ff`` neurons of
+one expert.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuronxa_callback.errors import TapError
+from neuronxa_callback.measure.algebra import Formula, NotPointwise, Walk, formula
+from neuronxa_callback.measure.dataflow import Node, Trace, tensors_of
+
+ELEMENTS = 2**25
+"""How many numbers are computed at a time, at most: 128 MiB in fp32."""
+
+_PROJECTED = "gate_up"
+
+
+@dataclass
+class Rows:
+    """Some pairs of a token and an expert, sorted by expert."""
+
+    hidden: Tensor
+    """[rows, hidden], what each expert reads."""
+    token: Tensor
+    expert: Tensor
+    counts: list[int]
+    """Rows of each expert, from the first to the last."""
+    weight: Tensor | None = None
+    """[rows], the routing weight."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The projections of all experts, each [experts, out, in]."""
+
+    inward: tuple[Tensor, ...]
+    down: Tensor
+    bias: Tensor | None = None
+    down_bias: Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        """Neurons of one expert."""
+        return self.down.shape[2]
+
+
+def is_experts(module: nn.Module) -> bool:
+    """Whether one module holds many experts as 3-D weights."""
+    return _three(module, "down_proj") or _is_dbrx(module)
+
+
+def _three(module: nn.Module, name: str) -> bool:
+    found = getattr(module, name, None)
+    return isinstance(found, Tensor) and found.ndim == 3
+
+
+def _is_dbrx(module: nn.Module) -> bool:
+    glu = module._modules.get("mlp")
+    return hasattr(module, "num_experts") and all(hasattr(glu, name) for name in ("w1", "v1", "w2"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the states of one module of experts are computed again."""
+
+    experts: int
+    width: int
+    transposed: bool
+    gate: Formula | None
+    """From the projections to the gate; ``None`` where the product is the gate."""
+    gate_columns: slice | None
+    """The columns of the projections that the gate needs; ``None`` for all."""
+
+    def states(
+        self, module: nn.Module, args: Any, kwargs: Any, sites: Sequence[str]
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor, bool]]:
+        """Site -> states [rows, d_ff], with tokens, experts and whether these rows are the last."""
+        weights = weights_of(module, self.transposed)
+        rows = rows_of(module, args, kwargs, self.experts)
+        alone = tuple(sites) == ("gate",) and self.gate_columns is not None
+        limit = max(ELEMENTS // max(2 * self.width, 1), 1)
+        for first, last, begin, end in _portions(rows.counts, limit):
+            part = slice(begin, end)
+            counts = rows.counts[first:last]
+            columns = self.gate_columns if alone else None
+            projected = project(rows.hidden[part], weights, counts, first, columns)
+            found = {}
+            if "gate" in sites and self.gate is not None:
+                found["gate"] = self.gate({_PROJECTED: projected})
+            if "product" in sites or self.gate is None:
+                product = apply_gate(module, projected)
+                found |= {site: product for site in sites if site not in found}
+            yield found, rows.token[part], rows.expert[part], last == self.experts
+
+
+def _portions(counts: list[int], limit: int) -> Iterator[tuple[int, int, int, int]]:
+    """Runs of experts with at most ``limit`` rows: first and last expert, first and last row."""
+    first, begin, end = 0, 0, 0
+    for expert, count in enumerate(counts):
+        if end + count - begin > limit and end > begin:
+            yield first, expert, begin, end
+            first, begin = expert, end
+        end += count
+    yield first, len(counts), begin, end
+
+
+def project(
+    hidden: Tensor,
+    weights: Weights,
+    counts: list[int],
+    first: int,
+    columns: slice | None,
+) -> Tensor:
+    """[rows, projections]; columns that are not asked for are left 0."""
+    sizes = [each.shape[1] for each in weights.inward]
+    out = hidden.new_zeros(hidden.shape[0], sum(sizes), dtype=weights.inward[0].dtype)
+    begin = 0
+    for expert, count in enumerate(counts, first):
+        if count:
+            rows = slice(begin, begin + count)
+            _projected(out[rows], hidden[rows], weights, expert, columns or slice(None))
+            begin += count
+    return out
+
+
+def _projected(out: Tensor, rows: Tensor, weights: Weights, expert: int, columns: slice) -> None:
+    bias = None if weights.bias is None else weights.bias[expert]
+    if len(weights.inward) == 1:
+        weight = weights.inward[0][expert][columns]
+        part = None if bias is None else bias[columns]
+        out[:, columns] = nn.functional.linear(rows.to(weight.dtype), weight, part)
+        return
+    begin = 0
+    for each in weights.inward:
+        out[:, begin : begin + each.shape[1]] = nn.functional.linear(
+            rows.to(each.dtype), each[expert]
+        )
+        begin += each.shape[1]
+
+
+def apply_gate(module: nn.Module, projected: Tensor) -> Tensor:
+    """The product [rows, d_ff], by the module's own rule where it has one."""
+    own = getattr(module, "_apply_gate", None)
+    inner = module._modules.get("mlp") if _is_dbrx(module) else module
+    act = getattr(inner, "act_fn", None) or getattr(inner, "activation_fn", None)
+    gated = getattr(
+        module, "has_gate", not hasattr(module, "up_proj") or hasattr(module, "gate_proj")
+    )
+    if callable(own) and gated:
+        return own(projected)  # type: ignore[no-any-return]
+    if not callable(act):
+        raise TapError(f"no activation function found in {type(module).__name__}")
+    if not gated:
+        return act(projected)  # type: ignore[no-any-return]
+    gate, up = projected.chunk(2, dim=-1)
+    return act(gate) * up  # type: ignore[no-any-return]
+
+
+def weights_of(module: nn.Module, transposed: bool) -> Weights:
+    """The module's projections, one set of names for all classes."""
+    if _is_dbrx(module):
+        glu: Any = module._modules["mlp"]
+        shape = (module.num_experts, -1, glu.hidden_size)
+        w1, v1, w2 = (each.view(shape) for each in (glu.w1, glu.v1, glu.w2))
+        return Weights((w1, v1), w2.transpose(1, 2))
+    names = ("gate_up_proj",) if _three(module, "gate_up_proj") else ("gate_proj", "up_proj")
+    inward = tuple(getattr(module, name) for name in names if _three(module, name))
+    down = module.down_proj
+    if transposed:
+        inward, down = tuple(each.transpose(1, 2) for each in inward), down.transpose(1, 2)
+    bias = getattr(module, f"{names[0]}_bias", getattr(module, "up_proj_bias", None))
+    return Weights(inward, down, bias, getattr(module, "down_proj_bias", None))
+
+
+def rows_of(module: nn.Module, args: Any, kwargs: Any, experts: int) -> Rows:
+    """The routed rows of one call, from the arguments that experts are given."""
+    given = list(tensors_of((args, kwargs)))
+    hidden = given[0].reshape(-1, given[0].shape[-1])
+    index = next((each for each in given[1:] if not each.is_floating_point()), None)
+    floats = [each for each in given[1:] if each.is_floating_point()]
+    weight = floats[0] if floats else None
+    if index is None and weight is None:
+        return _scaled_rows(hidden, experts)
+    if index is None:
+        tokens = hidden.shape[0]
+        index = torch.arange(experts, device=hidden.device).expand(tokens, experts)
+    index = index.reshape(hidden.shape[0], -1)
+    order = index.reshape(-1).argsort(stable=True)
+    expert = index.reshape(-1)[order]
+    held = expert < experts
+    order, expert = order[held], expert[held]
+    token = order // index.shape[1]
+    counts = torch.bincount(expert, minlength=experts).tolist()
+    chosen = None if weight is None else weight.reshape(-1)[order]
+    return Rows(hidden[token], token, expert, counts, chosen)
+
+
+def _scaled_rows(hidden: Tensor, experts: int) -> Rows:
+    # All experts are given all tokens, those of other experts scaled by 0 (Llama 4).
+    tokens = hidden.shape[0] // experts
+    row = hidden.ne(0).any(dim=1).nonzero()[:, 0]
+    expert = row // tokens
+    return Rows(
+        hidden[row], row % tokens, expert, torch.bincount(expert, minlength=experts).tolist()
+    )
+
+
+def recipe(path: str, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Recipe:
+    """How the states of these experts are computed, checked against one call of theirs.
+
+    Raises:
+        TapError: If the weights are packed, or the module's output is not reproduced.
+    """
+    name = type(module).__name__
+    down = module.down_proj if _three(module, "down_proj") else None
+    if down is not None and not down.is_floating_point():
+        raise TapError(
+            f"the experts at {path} ({name}) must have plain floating-point weights, got "
+            f"{down.dtype}; load the model dequantised"
+        )
+    stated = getattr(module, "is_transposed", None)
+    for transposed in (stated,) if isinstance(stated, bool) else (False, True):
+        try:
+            found = _tried(module, args, kwargs, output, transposed)
+        except (RuntimeError, NotPointwise):
+            continue
+        if found is not None:
+            return found
+    raise TapError(
+        f"the states of the experts at {path} ({name}) must reproduce their output, and do not; "
+        "leave them out with neuron_modules=, or load them as plain weights"
+    )
+
+
+def _tried(
+    module: nn.Module, args: Any, kwargs: Any, output: Tensor, transposed: bool
+) -> Recipe | None:
+    weights = weights_of(module, transposed)
+    experts = weights.down.shape[0]
+    rows = rows_of(module, args, kwargs, experts)
+    projected = project(rows.hidden, weights, rows.counts, 0, None)
+    with Trace(module) as trace:
+        source = trace.node(projected)
+        source.op, source.path = "linear", _PROJECTED
+        product = trace.node(apply_gate(module, projected))
+    again = _output(module, args, kwargs, weights, rows, product.value)
+    loose = output.dtype not in (torch.float32, torch.float64)
+    scale = output.abs().amax()
+    if not (again - output.float()).abs().amax() <= (3e-2 if loose else 1e-4) * scale:
+        return None
+    node, columns = _gate(product, projected)
+    return Recipe(experts, weights.width, transposed, node, columns)
+
+
+def _gate(product: Node, projected: Tensor) -> tuple[Formula | None, slice | None]:
+    walk = Walk()
+    walk.sources(product)
+    gate = walk.gate(product)
+    if gate is None or gate is product:
+        return None, None
+    redo = formula(gate)
+    if redo is None:
+        raise NotPointwise(gate)
+    half = projected.shape[1] // 2
+    whole = redo({_PROJECTED: projected})
+    for columns in (slice(0, half), slice(half, None), slice(0, None, 2), slice(1, None, 2)):
+        only = torch.zeros_like(projected)
+        only[:, columns] = projected[:, columns]
+        if torch.equal(redo({_PROJECTED: only}), whole):
+            return redo, columns
+    return redo, None
+
+
+def _output(
+    module: nn.Module, args: Any, kwargs: Any, weights: Weights, rows: Rows, product: Tensor
+) -> Tensor:
+    """What the module should give [tokens, hidden] where the product is right, in fp32."""
+    hidden = next(tensors_of((args, kwargs)))
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    parts = []
+    begin = 0
+    for expert, count in enumerate(rows.counts):
+        bias = None if weights.down_bias is None else weights.down_bias[expert]
+        parts.append(
+            nn.functional.linear(product[begin : begin + count], weights.down[expert], bias)
+        )
+        begin += count
+    out = torch.cat(parts)
+    norm: Callable[[Tensor], Tensor] | None = getattr(module, "post_expert_norm", None)
+    if norm is not None:
+        out = norm(out)
+    if rows.weight is None:
+        whole = torch.zeros(hidden.shape, dtype=torch.float32, device=out.device)
+        tokens = hidden.shape[0] // len(rows.counts)
+        whole[rows.expert * tokens + rows.token] = out.float()
+        return whole
+    total = torch.zeros(hidden.shape, dtype=torch.float32, device=out.device)
+    total.index_add_(0, rows.token, out.float() * rows.weight.float()[:, None])
+    return total + _passed_through(module, args, kwargs, hidden, len(rows.counts))
+
+
+def _passed_through(
+    module: nn.Module, args: Any, kwargs: Any, hidden: Tensor, experts: int
+) -> Tensor | float:
+    """What experts that do nothing (LongCat) hand on."""
+    if not getattr(module, "zero_expert_num", 0):
+        return 0.0
+    _, index, weight = list(tensors_of((args, kwargs)))[:3]
+    share = (weight.float() * (index >= experts)).sum(dim=1, keepdim=True)
+    return hidden.float() * share
