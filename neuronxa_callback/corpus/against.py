@@ -32,6 +32,8 @@ ANCHOR = 16
 """Bytes of an n-gram that are hashed; a sentence with fewer says nothing and is not searched."""
 
 CHUNK = 1 << 22
+LONGEST = 1 << 26
+"""Bytes of a line from which a record is read as plain text."""
 BLOCK = 1 << 15
 """Windows that are hashed at a time: few enough for the processor's cache."""
 TABLE_BITS = 20
@@ -220,7 +222,7 @@ def _chunks(file: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
 def _cut(text: bytes, at_lines: bool) -> tuple[bytes, bytes]:
     """What is complete, and the rest: lines, or characters."""
     end = text.rfind(b"\n") + 1
-    if not at_lines and end == 0:
+    if end == 0 and not (at_lines and len(text) < LONGEST):
         end = len(text)
         while end > len(text) - 4 and end > 0 and text[end - 1] >= 0x80:
             end -= 1
@@ -269,7 +271,7 @@ def _sentences(corpus: ParallelCorpus) -> list[_Sentence]:
     pivots: dict[str, str] = {}
     for language in corpus.languages:
         for i, (pivot, _) in enumerate(corpus.pairs[language]):
-            pivots.setdefault(pivot, f"{corpus.pivot} side of {corpus.where(language, i)}")
+            pivots.setdefault(pivot, corpus.where(language, i, pivot=True))
     found = [_Sentence(corpus.pivot, where, text) for text, where in pivots.items()]
     for language in corpus.languages:
         for i, (_, text) in enumerate(corpus.pairs[language]):

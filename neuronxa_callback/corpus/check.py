@@ -15,7 +15,8 @@ from typing import Any
 from neuronxa_callback.corpus import languages as codes_of
 from neuronxa_callback.corpus import scripts, sources, suspects
 from neuronxa_callback.corpus.lines import raw_lines
-from neuronxa_callback.corpus.pairs import ParallelCorpus, clean, fault_of, same, shortened
+from neuronxa_callback.corpus.pairs import ParallelCorpus
+from neuronxa_callback.corpus.text import clean, fault_of, same, shortened
 from neuronxa_callback.errors import CorpusError
 
 ERROR, ADVICE = "error", "advice"
@@ -137,11 +138,14 @@ def _of_file(language: str, file: Path) -> Iterator[Finding]:
             raw = raw.removeprefix(BOM_UTF8)
             yield Finding(ADVICE, language, where, "begins with a byte order mark")
         try:
-            line = clean(raw.decode("utf-8"))
+            line = raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as cause:
             words = f"is not UTF-8: byte 0x{raw[cause.start]:02x} at position {cause.start}"
             yield Finding(ERROR, language, where, words)
             continue
+        odd = suspects.odd_characters(line)
+        if odd:
+            yield Finding(ERROR, language, where, odd)
         fault = fault_of(line)
         if fault:
             blank.append(Finding(ERROR, language, where, fault))
@@ -149,7 +153,7 @@ def _of_file(language: str, file: Path) -> Iterator[Finding]:
         # Blank lines count where another line follows: at the end of a file they mean nothing.
         yield from blank
         blank.clear()
-        first = seen.setdefault(same(line), number)
+        first = seen.setdefault(same(clean(line)), number)
         if first != number:
             yield Finding(ERROR, language, where, f"repeats line {first}: {shortened(line)!r}")
 
@@ -166,7 +170,7 @@ def _of_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Findi
     texts = [pair[side] for pair in corpus.pairs[language]]
 
     def at(i: int) -> str:
-        return _place(corpus, language, i, side)
+        return corpus.where(language, i, pivot=side == 0)
 
     for i, text in enumerate(texts):
         odd = suspects.odd_characters(text)
@@ -190,9 +194,9 @@ def _of_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
         words = "is not translated" if whole else "is hardly translated"
         level = ERROR if whole else ADVICE
         words = f"{words}: {shortened(texts[i])!r}"
-        yield Finding(level, language, _place(corpus, language, i, 1), words)
+        yield Finding(level, language, corpus.where(language, i), words)
     for i, words in suspects.odd_lengths(pivots, texts):
-        yield Finding(ADVICE, language, _place(corpus, language, i, 1), words)
+        yield Finding(ADVICE, language, corpus.where(language, i), words)
     leaks = (("a number", suspects.shared_numbers), ("a name", suspects.shared_names))
     for what, find in leaks:
         rows = find(pivots, texts)
@@ -202,7 +206,7 @@ def _of_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
                 language,
                 "",
                 f"{len(rows)} of {len(texts)} pairs have {what} in common, which aligns them"
-                f" without their meaning; the first: {_place(corpus, language, rows[0], 1)}",
+                f" without their meaning; the first: {corpus.where(language, rows[0])}",
             )
 
 
@@ -216,7 +220,7 @@ def _of_tokens(
         for i, each in enumerate(ids):
             if len(each) > max_length:
                 words = f"has {len(each)} tokens, allowed {max_length}; the pair will be dropped"
-                yield Finding(ERROR, name, _place(corpus, language, i, side), words)
+                yield Finding(ERROR, name, corpus.where(language, i, pivot=side == 0), words)
         strange = sum(each.count(unknown) for each in ids) / max(1, sum(map(len, ids)))
         if unknown is not None and strange > UNKNOWN:
             yield Finding(ADVICE, name, "", f"{strange:.0%} of the tokens are unknown")
@@ -224,11 +228,3 @@ def _of_tokens(
     if ratio > FERTILITY:
         words = f"needs {ratio:.1f} times the tokens of {corpus.pivot}"
         yield Finding(ADVICE, language, "", words)
-
-
-def _place(corpus: ParallelCorpus, language: str, i: int, side: int) -> str:
-    """Where a sentence stands; of a pivot sentence, where its translation does."""
-    where = corpus.where(language, i)
-    if side == 1:
-        return where
-    return f"{corpus.pivot} side of {where}"

@@ -110,6 +110,8 @@ def script(code: str) -> str | None:
 def script_name(code: str) -> str | None:
     """What the script of a code is called in English; None if unknown."""
     found = script(code)
+    if found in ("Hans", "Hant"):
+        return "Chinese"
     return str(Language.make(script=found).script_name()) if found else None
 
 

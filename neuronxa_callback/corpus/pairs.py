@@ -6,13 +6,13 @@ Two sentences are the same where they differ in white space only. Standard libra
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from neuronxa_callback.corpus.text import clean, fault_of, same, shortened
 from neuronxa_callback.errors import CorpusError, unknown
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class ParallelCorpus:
     name: str = "custom"
     """What it is called where it is printed, for instance ``builtin:dev@1``."""
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
-    """language -> per pair where it stood, ``file:line``, as far as that is known."""
+    """language -> per pair where it stood, ``file:line``, as far as that is known; the pivot's
+    side of a language under ``deu_Latn/eng_Latn``."""
     dropped: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """One sentence for each pair that a reader left out: file, line and reason."""
 
@@ -93,10 +94,19 @@ class ParallelCorpus:
             found.update(json.dumps([language, self.pairs[language]]).encode())
         return found.hexdigest()
 
-    def where(self, language: str, i: int) -> str:
-        """Where pair i (from 0) of a language stood: ``file:line``, or ``deu_Latn pair 3``."""
-        known = self.origins.get(language, ())
-        return known[i] if i < len(known) else f"{language} pair {i + 1}"
+    def where(self, language: str, i: int, pivot: bool = False) -> str:
+        """Where pair i (from 0) of a language stood: ``file:line``, or ``deu_Latn pair 3``.
+
+        With ``pivot``, where its pivot sentence stood.
+        """
+        known = self.origins.get(f"{language}/{self.pivot}" if pivot else language, ())
+        if i < len(known):
+            return known[i]
+        return (
+            f"{self.pivot} side of {self.where(language, i)}"
+            if pivot
+            else f"{language} pair {i + 1}"
+        )
 
     def select(self, languages: Iterable[str] | None = None, n_pairs: int | None = None) -> Self:
         """Some of the languages, in the order given, and the first ``n_pairs`` of each.
@@ -118,7 +128,11 @@ class ParallelCorpus:
         return replace(
             self,
             pairs={name: self.pairs[name][:n_pairs] for name in names},
-            origins={name: self.origins[name][:n_pairs] for name in names if name in self.origins},
+            origins={
+                key: places[:n_pairs]
+                for key, places in self.origins.items()
+                if key.partition("/")[0] in names
+            },
         )
 
     def check(self, tokenizer: Any = None, max_length: int = 512) -> "tuple[Finding, ...]":
@@ -149,14 +163,19 @@ class ParallelCorpus:
         if languages is not None:
             names = _resolve(languages, files)
         texts = {name: _lines(files[name]) for name in (pivot, *names)}
+        if len({len(lines) for lines in texts.values()}) > 1:
+            counts = {name: len(lines) for name, lines in texts.items()}
+            raise CorpusError(f"built-in files must have equally many lines, got {counts}")
+        places = {
+            name: tuple(f"{name}.txt:{i + 1}" for i in range(len(lines)))
+            for name, lines in texts.items()
+        }
         return cls(
             pivot,
             {name: tuple(zip(texts[pivot], texts[name], strict=True)) for name in names},
             name=f"builtin:{split}@{BUILTIN_VERSION}",
-            origins={
-                name: tuple(f"{name}.txt:{i + 1}" for i in range(len(texts[name])))
-                for name in names
-            },
+            origins={name: places[name] for name in names}
+            | {f"{name}/{pivot}": places[pivot] for name in names},
         )
 
     @staticmethod
@@ -205,50 +224,20 @@ class ParallelCorpus:
         pairs = self.pairs[language]
         if len(pairs) < 2:
             raise CorpusError(f"every language needs at least 2 pairs, {language} has {len(pairs)}")
-        for side, column in ((self.pivot, 0), (language, 1)):
+        for column in (0, 1):
             seen: dict[str, int] = {}
             for i, pair in enumerate(pairs):
                 fault = fault_of(pair[column])
                 if fault:
-                    raise CorpusError(
-                        f"every sentence must hold text, the {side} side of"
-                        f" {self.where(language, i)} {fault}"
-                    )
+                    where = self.where(language, i, pivot=column == 0)
+                    raise CorpusError(f"every sentence must hold text, {where} {fault}")
                 first = seen.setdefault(same(pair[column]), i)
                 if first != i:
+                    places = [self.where(language, k, pivot=column == 0) for k in (first, i)]
                     raise CorpusError(
-                        f"every sentence of a language must differ, the {side} sides of"
-                        f" {self.where(language, first)} and {self.where(language, i)} are both"
-                        f" {shortened(pair[column])!r}; drop one of the two"
+                        f"every sentence of a language must differ, {' and '.join(places)} are"
+                        f" both {shortened(pair[column])!r}; drop one of the two"
                     )
-
-
-def clean(text: str) -> str:
-    """The sentence as it is measured: Unicode NFC, no white space around it."""
-    return unicodedata.normalize("NFC", text).strip()
-
-
-def same(text: str) -> str:
-    """What two sentences have in common that count as the same: all but white space."""
-    return " ".join(text.split())
-
-
-def fault_of(text: str) -> str | None:
-    """Why a sentence cannot be measured at all, or None."""
-    if not any(map(_visible, text)):
-        return "is blank"
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        return "holds half a surrogate pair, which is no Unicode text"
-    return None
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """The beginning of a sentence, for a message."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _visible(letter: str) -> bool:
-    return letter.isalnum() or unicodedata.category(letter) not in ("Zs", "Zl", "Zp", "Cc", "Cf")
 
 
 def _clean(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, tuple[Pair, ...]]:

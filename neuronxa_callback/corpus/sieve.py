@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from neuronxa_callback.corpus.pairs import Pair, ParallelCorpus, clean, fault_of, same, shortened
+from neuronxa_callback.corpus.pairs import Pair, ParallelCorpus
+from neuronxa_callback.corpus.text import clean, fault_of, same, shortened
 from neuronxa_callback.errors import CorpusError
 
 SLACK = 64
@@ -82,12 +83,14 @@ def corpus_of(
         dropped += part.dropped
         total += len(part.rows) + len(part.dropped)
         _enough(part, name, n_pairs)
+        own = part.places(0)
         for k, code in enumerate(part.codes[1:], start=1):
             if code in pairs:
                 raise CorpusError(
                     f"{name} has {code} twice: {origins[code][0]}, {part.places(k)[0]}"
                 )
             pairs[code], origins[code] = part.pairs(k), part.places(k)
+            origins[f"{code}/{pivot}"] = own
     corpus = ParallelCorpus(pivot, pairs, name, origins, tuple(dropped))
     if dropped:
         log.warning(
