@@ -1,5 +1,6 @@
 """Tiny random models, one per family: made offline in milliseconds, in eval mode, fp32."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -214,6 +215,8 @@ def ids(batch: int = 2, tokens: int = 7, seed: int = 0) -> torch.Tensor:
 def run(model: Any, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
     """One forward pass, with the decoder fed where there is one."""
     given: dict[str, Any] = {"input_ids": tokens}
+    if "use_cache" in inspect.signature(type(model).forward).parameters:
+        given["use_cache"] = False
     if mask is not None:
         given["attention_mask"] = mask
     if getattr(model.config, "is_encoder_decoder", False):

@@ -49,7 +49,7 @@ _SIZES: Mapping[str, Any] = (
     | dict.fromkeys(("shared_expert_intermediate_size", "shared_intermediate_size"), 40)
     | dict.fromkeys(("moe_shared_expert_intermediate_size", "moe_shared_intermediate_size"), 40)
     | dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16)
-    | dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "qk_head_dim"), 8)
+    | dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 8)
     | dict.fromkeys(
         ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "max_sequence_length"),
         128,
@@ -103,8 +103,16 @@ _REFORMER: Mapping[str, Any] = {
 }
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8},
-    "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 8},
-    "blt": {"encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [2, 3]},
+    "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 8}
+    | {"layer_types": ["mamba", "attention"]},
+    "blt": {
+        "encoder_hash_byte_group_vocab": 50,
+        "encoder_hash_byte_group_size": [2, 3],
+        "encoder_config": {"hidden_size_global": HIDDEN, "num_key_value_heads": HEADS},
+        "decoder_config": {"hidden_size_global": HIDDEN, "num_key_value_heads": HEADS},
+        "global_config": {"num_key_value_heads": HEADS},
+        "patcher_config": {"num_key_value_heads": HEADS},
+    },
     "cohere_compass_text": {
         "layer_types": ["full_attention", "sliding_attention"],
         "rope_parameters": {
@@ -112,7 +120,14 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
     },
-    "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2}},
+    "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8.0}},
+    "codegen": {"rotary_dim": 8},
+    "gptj": {"rotary_dim": 8},
+    "vibevoice_asr": {
+        part: {"depths": [1, 1], "downsampling_ratios": [2], "num_filters": 4}
+        for part in ("acoustic_tokenizer_encoder_config", "semantic_tokenizer_encoder_config")
+    },
+    "xmod": {"default_language": "en_XX"},
     "gemma3n_text": {
         "num_kv_shared_layers": 0,
         "layer_types": ["sliding_attention", "full_attention"],
@@ -126,13 +141,13 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "gemma4_unified": {"vision_config": None, "audio_config": None},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
-    "longcat_flash": {"zero_expert_num": 2},
+    "longcat_flash": {"zero_expert_num": 2, "head_dim": 8},
     "roc_bert": {"shape_vocab_size": 64, "pronunciation_vocab_size": 64, "shape_embed_dim": 16}
     | {"pronunciation_embed_dim": 16},
-    "zamba": {"num_hidden_layers": 3, "layer_types": ["mamba", "hybrid", "hybrid"]}
-    | {"n_mamba_heads": 2, "mamba_d_state": 8, "attention_head_dim": 16},
-    "zamba2": {"num_hidden_layers": 3, "layer_types": ["mamba", "hybrid", "hybrid"]}
-    | {"n_mamba_heads": 8, "mamba_headdim": 8, "num_mem_blocks": 1, "attention_head_dim": 16},
+    "zamba": {"num_hidden_layers": 4, "attention_hidden_size": 64, "n_mamba_heads": 2}
+    | {"layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "attention_head_dim": 16},
+    "zamba2": {"num_hidden_layers": 4, "n_mamba_heads": 8, "num_mem_blocks": 1}
+    | {"layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "adapter_rank": 4},
     "neomme": {"head_dim": 16},
     "fsmt": {"langs": ["en", "de"], "src_vocab_size": VOCAB, "tgt_vocab_size": VOCAB},
     "perceiver": {
@@ -166,6 +181,9 @@ def configure(cls: Any, overrides: Mapping[str, Any]) -> Any:
     """A tiny configuration; ``overrides`` may hold those of its parts by name."""
     known = inspect.signature(cls.__init__).parameters
     given = {name: value for name, value in _SIZES.items() if name in known}
+    if "qk_rope_head_dim" in known:
+        given |= {"num_key_value_heads": HEADS}
+        given.pop("head_dim", None)
     rest = dict(overrides)
     for name, sub in getattr(cls, "sub_configs", {}).items():
         if not getattr(sub, "model_type", ""):

@@ -223,7 +223,8 @@ class Trace(TorchFunctionMode):
         self._entered[path] = self._entered.get(path, 0) + 1
         outer = tuple(frame.call for frame in self._stack)
         around = (*(call.path for call in outer), path)
-        block = next((each for each in around if numbered(each)), "")
+        # Some blocks are run by their forward alone, without a call.
+        block = next((each for each in around if numbered(each)), _numbered_part(path))
         times = self._entered.get(block, 0)
         call = Call(path, module, args, kwargs, outer, len(self.calls), (block, times))
         if call.input is not None:
@@ -240,6 +241,9 @@ class Trace(TorchFunctionMode):
             self._stack.pop()
             return
         call = self._stack[-1].call
+        if self._flat[id(module)] or is_linear(module):
+            # Some give a scale beside the states (I-BERT).
+            out = next(tensors_of(out), out)
         call.output = out
         if self._leaving is not None:
             self._paused = True
@@ -292,6 +296,11 @@ def numbered(path: str) -> bool:
     return path.rpartition(".")[2].isdigit()
 
 
+def _numbered_part(path: str) -> str:
+    found = re.match(r".*?\.\d+(?=\.|$)", path)
+    return found[0] if found else ""
+
+
 def is_linear(module: nn.Module) -> bool:
     """Whether the module acts like one linear layer: LoRA, 4-bit, Conv1D, 1x1 convolution too."""
     if isinstance(module, nn.Conv1d):
@@ -319,10 +328,7 @@ def _holds_linear(module: nn.Module) -> bool:
 
 def _opaque(module: nn.Module) -> bool:
     """Norms, and modules that hold experts as 3-D weights: one operation each."""
-    down = getattr(module, "down_proj", None)
-    stacked = isinstance(down, Tensor) or any(
-        each is not None and each.ndim == 3 for each in module._parameters.values()
-    )
+    stacked = isinstance(getattr(module, "down_proj", None), Tensor)
     return is_norm(module) or stacked or hasattr(module._modules.get("mlp"), "w1")
 
 

@@ -47,6 +47,11 @@ class Found:
     """Why the gate cannot be read; empty where it can."""
     rows: int = 0
     """Tokens read in the running pass."""
+    calls: int = 0
+    whole: bool = True
+    """Whether each pass so far was one call with all tokens."""
+    ignored: list[int] = field(default_factory=list)
+    """Which calls are not for tokens."""
 
 
 class Discovery:
@@ -163,7 +168,8 @@ class Discovery:
     def _feed(self, call: Call) -> tuple[Feed | None, tuple[Formula, str] | None]:
         assert call.source is not None
         if self.given is None and (
-            not numbered(call.block[0]) or _NOT_NEURONS.search(call.path) is not None
+            not numbered(call.block[0])
+            or _NOT_NEURONS.search(call.path.removeprefix(call.block[0])) is not None
         ):
             return None, None
         try:
@@ -206,13 +212,15 @@ class Discovery:
         if tap.formula is not None:
             gate = f"computed from the output of {', '.join(tap.sources)}"
         how = f"product: input of {tap.product}; gate: {'none' if no_gate else gate}"
+        ignored: list[int] = []
         return Found(
             call.path,
             kind,
             tap.width,
             how,
-            lambda parts: replace(tap, parts=parts).install,
+            lambda parts: replace(tap, parts=parts, ignored=tuple(ignored)).install,
             no_gate=no_gate,
+            ignored=ignored,
         )
 
     def _grouped(self, call: Call, feed: Feed, tap: DenseTap, group: "_Group") -> None:
@@ -229,11 +237,18 @@ class Discovery:
         """Adds a pass where this call begins one; chunks of tokens make one pass together."""
         assert call.input is not None
         batch, tokens = self.trace.shape or (1, 1)
+        rows = call.input.numel() // call.input.shape[channels]
+        if rows // batch in self.trace.shifts:
+            rows = batch * tokens
+        number, found.calls = found.calls, found.calls + 1
+        if found.rows == 0 and found.passes and rows != batch * tokens and found.whole:
+            # The network also serves states of no token (PEGASUS-X).
+            found.ignored.append(number)
+            return
         if found.rows == 0:
             found.passes.append(Pass(call.block, call.order))
-        rows = call.input.numel() // call.input.shape[channels]
-        longer = rows // batch
-        found.rows += batch * tokens if longer in self.trace.shifts else rows
+        found.whole = found.whole and rows == batch * tokens
+        found.rows += rows
         if found.rows == batch * tokens:
             found.rows = 0
 
@@ -326,9 +341,18 @@ def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
 def _returns(call: Call, feed: Feed) -> bool:
     """Whether the layer leads back to where all its sources read: width to width, one tensor."""
     read = [source.inputs[0].root() for source in feed.sources]
+    if any(each is not read[0] for each in read):
+        # A low-rank path beside a projection (Zamba 2) begins where that does.
+        read = [_origin(each) for each in read]
     came = feed.sources[0].inputs[0].value.shape[_channels(call.module)]
     went = call.output.shape[_channels(call.module)]
     return all(each is read[0] for each in read) and bool(came == went)
+
+
+def _origin(node: Node) -> Node:
+    while node.op == "linear":
+        node = node.inputs[0].root()
+    return node
 
 
 def _gate_of(feed: Feed) -> tuple[str, Formula | None]:
