@@ -99,6 +99,7 @@ class NeuronXACallback(TrainerCallback):
 
     def _reset(self) -> None:
         self._sinks: tuple[Sink, ...] = ()
+        self._batch_tokens: int | None = None
         self._tried: int | None = None
         self._report: AlignmentReport | None = None
         self._filled: int | None = None
@@ -296,7 +297,7 @@ class NeuronXACallback(TrainerCallback):
         self.history = History.from_state(memory["history"]) if "history" in memory else History()
         self._interval = memory.get("interval")
         self._stopped = memory.get("stopped")
-        self._batch_tokens: int | None = memory.get("batch_tokens")
+        self._batch_tokens = memory.get("batch_tokens")
         if self._probe is not None:
             self._probe.batch_tokens = self._batch_tokens or self.config.batch_tokens
 
@@ -377,7 +378,7 @@ def _last(state: TrainerState, key: str) -> float | None:
 
 def _kept(state: TrainerState) -> dict[str, Any]:
     found: Any = state.stateful_callbacks
-    return cast(dict[str, Any], found)
+    return cast("dict[str, Any]", found)
 
 
 def _weights_of(optimizer: Any) -> str | None:

@@ -30,6 +30,7 @@ class Point:
     """One report, as far as changes and stop rules need it."""
 
     step: int
+    pairs: int
     shared: bool
     """Whether all languages have the same pivot sentences."""
     counts: Mapping[str, Mapping[str, Array | None]]
@@ -48,7 +49,7 @@ class Point:
         }
         shared = bool(report.fingerprint.get("definition", {}).get("shared_pivot", True))
         layers = {metric: len(scores.layers) for metric, scores in report.metrics.items()}
-        return cls(report.step, shared, counts, layers)
+        return cls(report.step, report.n_pairs, shared, counts, layers)
 
     def shares(self, metric: str, languages: Iterable[str] | None = None) -> list[Array]:
         """Per language the share of aligned layers of every pair [pairs]; NaN where unknown."""
@@ -68,7 +69,7 @@ class Point:
 
     def _share(self, metric: str, counts: Array | None) -> Array:
         if counts is None:
-            return np.full(2, np.nan)
+            return np.full(self.pairs, np.nan)
         found: Array = counts / self.layers[metric]
         return found
 
@@ -99,7 +100,7 @@ class History:
         return max(known, key=lambda point: point.score(metric), default=None)
 
     def earlier(self, metric: str, since: str) -> Point | None:
-        """The point to compare the latest with: the ``"first"``, ``"best"`` or ``"last"`` before."""
+        """The point to compare the latest with: ``"first"``, ``"best"`` or ``"last"`` before it."""
         before = self.points[:-1]
         if not before:
             return None
@@ -109,7 +110,9 @@ class History:
             return past.best(metric)
         return before[0] if since == "first" else before[-1]
 
-    def change(self, metric: str, language: str | None = None, since: str = "last") -> Change | None:
+    def change(
+        self, metric: str, language: str | None = None, since: str = "last"
+    ) -> Change | None:
         """How the latest point differs from an earlier one; None where there is none."""
         earlier = self.earlier(metric, since)
         return None if earlier is None else change(earlier, self.points[-1], metric, language)
@@ -206,6 +209,7 @@ def _counts(masks: Sequence[int | None], n: int) -> Array | None:
 def _packed(point: Point) -> dict[str, Any]:
     return {
         "step": point.step,
+        "pairs": point.pairs,
         "shared": point.shared,
         "layers": dict(point.layers),
         "counts": {
@@ -220,7 +224,7 @@ def _unpacked(plain: Mapping[str, Any]) -> Point:
         metric: {name: None if text is None else _array(text) for name, text in known.items()}
         for metric, known in plain["counts"].items()
     }
-    return Point(plain["step"], plain["shared"], counts, plain["layers"])
+    return Point(plain["step"], plain["pairs"], plain["shared"], counts, plain["layers"])
 
 
 def _text(counts: Array) -> str:

@@ -34,7 +34,7 @@ class StopRule:
     def target(
         cls, score: float, metric: str = "nasca", on: str | Sequence[str] | None = None
     ) -> Self:
-        """Stop once the lower end of the 95 % interval is above ``score``, twice in a row."""
+        """Stop once the lower end of the 95 % interval is above ``score``."""
         return cls("target", _share("score", score), metric, _names(on))
 
     @classmethod
@@ -90,13 +90,12 @@ class StopRule:
         return found
 
     def _target(self, history: History) -> str | None:
-        latest = history.points[-2:]
-        lows = [self._low(point) for point in latest]
-        if len(lows) < 2 or not all(low > self.amount for low in lows):
+        low = self._low(history.points[-1])
+        if not low > self.amount:
             return None
         return (
             f"{self._what()} is above the target {self.amount:g}: the lower end of its interval is"
-            f" {lows[-1]:.3f}, and was {lows[0]:.3f} in the probe before"
+            f" {low:.3f}"
         )
 
     def _low(self, point: Point) -> float:
@@ -113,7 +112,9 @@ class StopRule:
             return None
         before, now = history.points[-1 - self.patience], history.points[-1]
         if self.on == WORST:
-            highs = [change(before, now, self.metric, name).high for name in now.counts[self.metric]]
+            highs = [
+                change(before, now, self.metric, name).high for name in now.counts[self.metric]
+            ]
             high = max(highs)
         else:
             high = change(before, now, self.metric, self._one()).high

@@ -32,6 +32,7 @@ def definition(config: ProbeConfig, corpus: ParallelCorpus, tokenised: Tokenised
         "corpus": corpus.name,
         "digest": hashlib.sha256(pairs.encode()).hexdigest()[:16],
         "pivot": corpus.pivot,
+        "shared_pivot": corpus.shared_pivot,
         "languages": list(corpus.languages),
         "n_pairs": config.n_pairs,
         "metrics": {name: ALIGNMENT[name].version for name in config.metrics},

@@ -73,7 +73,9 @@ class AlignmentReport:
         Returns:
             A number in [0, 1], or NaN where any layer it averages held NaN.
         """
-        return _mean(self.curve(metric, language))
+        hits = self._of(metric).hits
+        masks = [mask for name in self._named(language) for mask in hits[name]]
+        return _share([None if m is None else m.bit_count() for m in masks], self.n_pairs)
 
     def curve(self, metric: str, language: str | None = None) -> tuple[float, ...]:
         """The alignment curve: one score per layer, in the order of ``layers(metric)``."""
