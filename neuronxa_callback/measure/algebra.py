@@ -23,12 +23,17 @@ _LINEAR = names(
 _BOUNDS = names("clamp clamp_ clip clamp_min clamp_max minimum maximum min max expm1")
 _GATING = names(
     "silu silu_ gelu relu relu_ sigmoid sigmoid_ erf hardswish mish relu6 selu celu elu leaky_relu "
-    "softplus prelu hardsigmoid logsigmoid square pow __pow__ pow_ where threshold rrelu hardtanh"
+    "softplus prelu hardsigmoid logsigmoid where threshold rrelu hardtanh softsign"
 )
 # A tanh alone may be a mere bound on a factor that has no activation function (softcapping).
-_CURVED = _GATING | names("tanh tanh_ exp abs sqrt softsign log log1p")
-_COMPARED = names("lt gt le ge __gt__ __lt__ __ge__ __le__")
-POINTWISE = TIMES | _LINEAR | _BOUNDS | _CURVED | _COMPARED
+_CURVED = _GATING | names("tanh tanh_")
+# No activation functions in themselves; parts of their formulas, and of norms.
+_OTHER = names(
+    "square pow __pow__ pow_ exp abs sqrt rsqrt log log1p lt gt le ge __gt__ __lt__ __ge__ __le__"
+)
+POINTWISE = TIMES | _LINEAR | _BOUNDS | _CURVED | _OTHER
+# Over all neurons of a token, as where only the largest pass (Gemma 3n).
+_OVERALL = names("mean std var amax")
 _WRITTEN = names("iadd isub imul itruediv")
 
 Slice = tuple[int, str]
@@ -105,6 +110,8 @@ class Walk:
         if node.op == "linear":
             self.outputs[id(node)] = node
             return {(id(node), ""): None}
+        if node.value.numel() == 1:
+            return {}
         if node.op == "leaf":
             if isinstance(node.value, nn.Parameter) or node.value.ndim <= 1:
                 return {}
@@ -112,7 +119,7 @@ class Walk:
         if node.name in SLICES:
             inner = self.sources(node.inputs[0])
             return {(key, part + sliced(node)): None for key, part in inner}
-        if not (node.keeps or node.op == "module" or node.name in POINTWISE):
+        if not (node.keeps or node.op == "module" or node.name in POINTWISE | _OVERALL):
             raise NotPointwise(node)
         found: dict[Slice, None] = {}
         for each in node.inputs:

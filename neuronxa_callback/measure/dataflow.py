@@ -136,6 +136,7 @@ class Trace(TorchFunctionMode):
         self.shifts: dict[int, int] = {}
         """Length of a lengthened sequence -> tokens put in front of it."""
         self._model = model
+        self._ids: Tensor | None = None
         self._nodes: dict[int, Node] = {}
         self._stack: list[_Frame] = []
         self._entered: dict[str, int] = {}
@@ -207,13 +208,20 @@ class Trace(TorchFunctionMode):
         if longer <= self.shape[1] or longer in self.shifts:
             return
         if name == "cat" and args and not isinstance(args[0], Tensor):
-            sizes = [each.shape[1] if each.ndim > 1 else 0 for each in args[0]]
-            if self.shape[1] in sizes and sum(sizes) == longer:
-                self.shifts[longer] = sum(sizes[: sizes.index(self.shape[1])])
-        elif name == "pad":
+            sizes = [each.shape[1] if self._tokenlike(each) else -1 for each in args[0]]
+            whole = [each.shape[1] if each.ndim > 1 else 0 for each in args[0]]
+            if self.shape[1] in sizes and sum(whole) == longer:
+                self.shifts[longer] = sum(whole[: sizes.index(self.shape[1])])
+        elif name == "pad" and self._tokenlike(args[0]):
             pads = [*args[1:2], kwargs.get("pad")][0]
             front = pads[2 * (out.ndim - 2)] if len(pads) > 2 * (out.ndim - 2) else 0
             self.shifts[longer] = front
+
+    def _tokenlike(self, tensor: Tensor) -> bool:
+        """Whether these are the token ids, or a state for each of them."""
+        if self.shape is None or tensor.ndim < 2 or tuple(tensor.shape[:2]) != self.shape:
+            return False
+        return tensor.ndim == 3 or self.node(tensor).root().value is self._ids
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._paused:
@@ -276,7 +284,7 @@ class Trace(TorchFunctionMode):
             return
         for each in (kwargs.get("input_ids"), *args[:1]):
             if isinstance(each, Tensor) and not each.is_floating_point() and each.ndim > 1:
-                self.shape = (each.shape[0], each.shape[-1])
+                self.shape, self._ids = (each.shape[0], each.shape[-1]), each
                 return
 
 

@@ -20,7 +20,7 @@ from neuronxa_callback.measure.dataflow import (
 )
 from neuronxa_callback.measure.experts import Recipe, is_experts, recipe
 from neuronxa_callback.measure.fused import Guess, guessed, uncalled
-from neuronxa_callback.measure.layers import Pass, labelled
+from neuronxa_callback.measure.layers import Pass, labelled, stack_of
 from neuronxa_callback.measure.reading import DenseTap, Install, Layout, RecomputedTap
 from neuronxa_callback.measure.routed import ExpertsTap, GroupTap
 
@@ -48,6 +48,8 @@ class Found:
     rows: int = 0
     """Tokens read in the running pass."""
     calls: int = 0
+    length: int = 0
+    """Positions in the latest call."""
     whole: bool = True
     """Whether each pass so far was one call with all tokens."""
     ignored: list[int] = field(default_factory=list)
@@ -87,9 +89,12 @@ class Discovery:
         for path, error in self.failed.items():
             if path not in self._found:
                 raise error
+        _, tokens = self.trace.shape or (0, 0)
+        plain = {stack_of(each.path) for each in found if each.length == tokens}
         for each in found:
-            if each.rows:
-                raise TapError(_pooled(each, self.trace.shape))
+            # Where a stack has the tokens as they are, other lengths are not padding.
+            if each.rows or (each.length > tokens and stack_of(each.path) in plain):
+                raise TapError(_pooled(each, tokens))
         return found
 
     def _leaving(self, call: Call) -> None:
@@ -238,7 +243,8 @@ class Discovery:
         assert call.input is not None
         batch, tokens = self.trace.shape or (1, 1)
         rows = call.input.numel() // call.input.shape[channels]
-        if rows // batch in self.trace.shifts:
+        found.length = rows // batch
+        if found.length in self.trace.shifts:
             rows = batch * tokens
         number, found.calls = found.calls, found.calls + 1
         if found.rows == 0 and found.passes and rows != batch * tokens and found.whole:
@@ -389,10 +395,9 @@ def _given(override: Override, model: nn.Module) -> dict[str, str] | None:
     return found
 
 
-def _pooled(found: Found, shape: tuple[int, int] | None) -> str:
-    _, tokens = shape or (0, 0)
+def _pooled(found: Found, tokens: int) -> str:
     return (
-        f"a feed-forward network must run on every token, {found.path} runs on {found.rows} "
+        f"a feed-forward network must run on every token, {found.path} runs on {found.length} "
         f"positions where there are {tokens} tokens (pooled, packed or latent); name those that "
         "do with neuron_modules="
     )

@@ -36,8 +36,18 @@ class Rows:
     expert: Tensor
     counts: list[int]
     """Rows of each expert, from the first to the last."""
+    index: Tensor | None = None
+    """[tokens, top_k] experts of each token."""
     weight: Tensor | None = None
-    """[rows], the routing weight."""
+    """The routing weights that go with ``index``."""
+
+    def weights(self, experts: int) -> Tensor:
+        """[rows], the routing weight of each row, in fp32."""
+        assert self.index is not None
+        assert self.weight is not None
+        table = self.index.new_zeros(self.index.shape[0], experts + 1, dtype=torch.float32)
+        table.scatter_add_(1, self.index.clamp(max=experts), self.weight.view_as(self.index).float())
+        return table[self.token, self.expert]
 
 
 @dataclass(frozen=True)
@@ -198,12 +208,13 @@ def rows_of(module: nn.Module, args: Any, kwargs: Any, experts: int) -> Rows:
     index = index.reshape(hidden.shape[0], -1)
     order = index.reshape(-1).argsort(stable=True)
     expert = index.reshape(-1)[order]
-    held = expert < experts
-    order, expert = order[held], expert[held]
     token = order // index.shape[1]
+    # Others' experts (of other ranks, or none at all), and experts that a token has twice.
+    held = expert < experts
+    held[1:] &= (expert[1:] != expert[:-1]) | (token[1:] != token[:-1])
+    token, expert = token[held], expert[held]
     counts = torch.bincount(expert, minlength=experts).tolist()
-    chosen = None if weight is None else weight.reshape(-1)[order]
-    return Rows(hidden[token], token, expert, counts, chosen)
+    return Rows(hidden[token], token, expert, counts, index, weight)
 
 
 def _scaled_rows(hidden: Tensor, experts: int) -> Rows:
@@ -306,7 +317,7 @@ def _output(
         whole[rows.expert * tokens + rows.token] = out.float()
         return whole
     total = torch.zeros(hidden.shape, dtype=torch.float32, device=out.device)
-    total.index_add_(0, rows.token, out.float() * rows.weight.float()[:, None])
+    total.index_add_(0, rows.token, out.float() * rows.weights(len(rows.counts))[:, None])
     return total + _passed_through(module, args, kwargs, hidden, len(rows.counts))
 
 

@@ -38,12 +38,12 @@ def labelled(found: list[_Any], model: nn.Module, stack: str) -> list[_Any]:
     A layer is one run of one block. Its label is the block's number, as long as no two layers
     would have the same: then layers are numbered as they run.
     """
-    two = _has_two_stacks(model) and {"encoder", "decoder"} <= {_stack(f.path) for f in found}
-    kept = [each for each in found if not two or stack in ("both", _stack(each.path))]
+    two = _has_two_stacks(model) and {"encoder", "decoder"} <= {stack_of(f.path) for f in found}
+    kept = [each for each in found if not two or stack in ("both", stack_of(each.path))]
     stacks = ("encoder", "decoder") if two and stack == "both" else ("",)
     offset = 0
     for name in stacks:
-        members = [each for each in kept if not name or _stack(each.path) == name]
+        members = [each for each in kept if not name or stack_of(each.path) == name]
         offset = _number(members, f"{name}." if name else "", offset)
     return kept
 
@@ -76,7 +76,7 @@ def _has_two_stacks(model: nn.Module) -> bool:
     )
 
 
-def _stack(path: str) -> str:
+def stack_of(path: str) -> str:
     """``encoder`` or ``decoder``, whichever the path names first."""
     for part in path.split("."):
         for name in ("encoder", "decoder"):

@@ -3,7 +3,7 @@
 Axes: ``batch`` sentences of the running microbatch, ``tokens`` padded, ``width`` neurons.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
