@@ -129,21 +129,38 @@ def likely_script(language: str) -> str | None:
 def _tag(text: str) -> Tag | None:
     """What a code or a name says, or None where it is neither."""
     text = text.strip()
+    named = next((spoken for spoken in ("en", "und") if _named(text, spoken)), None)
     if CODE.fullmatch(text):
         found = _tag_of_code(text)
-        if found and (_exists(found.language) or normalize_name(text) not in _names("und")):
+        if _exists(found.language) or not named:
             return found
-    lookup = normalize_name(text)
     # The library also takes a name with something behind it ("Metadata" for Meta'), we do not.
-    if lookup not in _names("und"):
-        return None
-    meant = Language.find(text)
+    if not named:
+        return _tag_of_both(text)
+    meant = Language.find(text, named)
     if (meant.language, meant.territory) == ("fa", "AF"):
         return Tag("prs", meant.script, "")
     return _tag_of_code(meant.to_tag())
 
 
-def _tag_of_code(text: str) -> Tag | None:
+def _tag_of_both(text: str) -> Tag | None:
+    """What a name with a script says, as ``name`` writes it: ``Serbian (Latin)``."""
+    match = re.fullmatch(r"(.+) \((\w+)\)", text)
+    tag = match and _tag(match[1])
+    if not match or not tag:
+        return None
+    try:
+        return tag._replace(script=Language.find_name("script", match[2], "en").script)
+    except LookupError:
+        return None
+
+
+def _named(text: str, spoken: str) -> bool:
+    """Whether a text is the name of a language in a language, ``und`` for in any."""
+    return text.isprintable() and normalize_name(text) in _names(spoken)
+
+
+def _tag_of_code(text: str) -> Tag:
     first, *others = text.replace("_", "-").split("-")
     raw = Language.get(first.lower(), normalize=False)
     usual = raw if len(first) == 3 and raw.is_valid() else Language.get(first)
@@ -194,14 +211,18 @@ def _chosen(wanted: str, tag: Tag | None, codes: Sequence[str]) -> str:
 def _unknown(wanted: str, codes: Sequence[str] | None) -> str:
     """One sentence with the nearest codes and names; all of them only where they are few."""
     if codes is None:
-        names = [each for each in _names("en") if abs(len(each) - len(wanted)) < 4]
+        names = [each for each in iter(_names("en")) if abs(len(each) - len(wanted)) < 4]
         near = difflib.get_close_matches(normalize_name(wanted), names, n=3, cutoff=0.7)
         shown = [f"{each.title()!r} ({resolve(each)})" for each in near]
         known = ""
     else:
         spoken = {name(code).casefold(): code for code in codes} | {c.casefold(): c for c in codes}
-        hits = difflib.get_close_matches(wanted.casefold(), list(spoken), n=3, cutoff=0.5)
-        shown = [repr(code) for code in dict.fromkeys(spoken[each] for each in hits)]
+        tag = _tag(wanted)
+        kin = [each for each in codes if tag and (_tag(each) or tag)[0] == tag.language]
+        # What is a language, but not here, is no slip of the pen.
+        slip = tag is None or not _exists(tag.language)
+        hits = difflib.get_close_matches(wanted.casefold(), list(spoken) if slip else [])
+        shown = [repr(code) for code in dict.fromkeys([*kin, *(spoken[each] for each in hits)])]
         listed = ", ".join(codes) if len(codes) <= 60 else f"{len(codes)} languages"
         known = f" (known: {listed})"
     guess = f"; did you mean {' or '.join(shown)}?" if shown else ""
@@ -209,7 +230,6 @@ def _unknown(wanted: str, codes: Sequence[str] | None) -> str:
 
 
 @cache
-def _names(language: str) -> Any:
-    """All names of languages in a language, ``und`` for in any: a searchable, sorted collection."""
-    names = load_trie(data_filename(f"trie/{language}/name_to_language.marisa"))
-    return names if language == "und" else names.keys()
+def _names(spoken: str) -> Any:
+    """All names of languages in a language, ``und`` for in any, as a searchable collection."""
+    return load_trie(data_filename(f"trie/{spoken}/name_to_language.marisa"))
