@@ -192,11 +192,11 @@ def tiny(family: str, *, seed: int = 0, **overrides: Any) -> Any:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = cls(cls.config_class(**(arguments | overrides)))
-        _stir(model)
+        stir(model)
     return model.eval()
 
 
-def _stir(model: torch.nn.Module) -> None:
+def stir(model: torch.nn.Module) -> None:
     """Larger weights and non-zero biases, so that a wrongly read state cannot pass for a right one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():

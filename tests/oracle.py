@@ -120,14 +120,22 @@ class Oracle:
         found = {}
         for path, module in self.modules.items():
             for up, gate, down in _layers(self.modules, path):
-                if down not in self.inputs or _skipped(down) or up not in self.inputs:
+                if down not in self.down_projections():
                     continue
+                # Every other call of PEGASUS-X is for global states, which are no tokens.
+                step = 2 if type(module).__name__ == "PegasusXEncoderLayer" else 1
                 calls = [
                     self._equation(module, up, gate, down, k)
-                    for k in range(len(self.inputs[down]))
+                    for k in range(0, len(self.inputs[down]), step)
                 ]
                 found[down] = calls
         return found
+
+    def down_projections(self) -> list[str]:
+        """Paths of all down projections that ran."""
+        found = [down for path in self.modules for *_, down in _layers(self.modules, path)]
+        found = [path for path in found if path in self.inputs and not _skipped(path)]
+        return [path for path in found if not _inside(path, self.experts)]
 
     def _equation(
         self, module: nn.Module, up: str, gate: str, down: str, k: int
@@ -147,6 +155,10 @@ class Oracle:
             g, u = u[..., :width], u[..., width:]
             return _matching(module, g, u, p, down)
         return _matching(module, g, None if gate == up else u, p, down)
+
+
+def _inside(path: str, experts: dict[str, Any]) -> bool:
+    return any(path.startswith(f"{each}.") for each in experts)
 
 
 def _conv(module: nn.Module) -> bool:
@@ -338,7 +350,7 @@ def _expert_size(module: nn.Module) -> tuple[int, int]:
         return module.output_linear.num_experts, module.output_linear.input_size
     if kind == "modules":
         first = next(iter(module.values()))
-        return len(module), (getattr(first, "wo", None) or first.fc2).in_features
+        return sum("expert_" in name for name in module), (getattr(first, "wo", None) or first.fc2).in_features
     experts, one, other = module.down_proj.shape
     return experts, _down(module, 0).shape[1]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from families import stir
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -73,6 +74,8 @@ class Entry:
     """Model type and mapping, like ``llama/causal``."""
     cls: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    experts: str = ""
+    """An experts implementation, where not the default."""
 
 
 def entries() -> list[Entry]:
@@ -100,6 +103,47 @@ _REFORMER: Mapping[str, Any] = {
     "axial_pos_shape": [8, 8],
     "attn_layers": ["local", "local"],
     "local_attn_chunk_length": 8,
+}
+def variants() -> list[Entry]:
+    """Switches that change what a feed-forward network is, or how it runs."""
+    known = {entry.name: entry for entry in entries()}
+    found = []
+    for name, (of, overrides) in VARIANTS.items():
+        base = known[of]
+        found.append(Entry(name, base.cls, {**base.overrides, **overrides}))
+    for of in ("mixtral", "gpt_oss", "qwen3_moe", "deepseek_v4", "nemotron_h"):
+        base = known[f"{of}/causal"]
+        found += [
+            Entry(f"{of}+{how}/causal", base.cls, base.overrides, how)
+            for how in ("eager", "batched_mm")
+        ]
+    return found
+
+
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "nllb-moe+sparse/seq2seq": (
+        "nllb-moe/seq2seq",
+        {"encoder_sparse_step": 2, "decoder_sparse_step": 2, "expert_capacity": 64},
+    ),
+    "switch_transformers+sparse/seq2seq": (
+        "switch_transformers/seq2seq",
+        {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "expert_capacity": 64},
+    ),
+    "switch_transformers+capacity/seq2seq": (
+        "switch_transformers/seq2seq",
+        {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "expert_capacity": 2},
+    ),
+    "doge+moe/causal": ("doge/causal", {"is_moe": True, "num_experts": 16}),
+    "gemma4_text+moe/causal": ("gemma4_text/causal", {"enable_moe_block": True, "top_k_experts": 2}),
+    "bert+chunked/masked": ("bert/masked", {"chunk_size_feed_forward": 2}),
+    "t5+gated/seq2seq": ("t5/seq2seq", {"feed_forward_proj": "gated-silu"}),
+    "llama+dff=hidden/causal": ("llama/causal", {"intermediate_size": HIDDEN}),
+    "llama+dff=attn/causal": ("llama/causal", {"intermediate_size": 64, "head_dim": 16}),
+    "mixtral+dff=hidden/causal": ("mixtral/causal", {"intermediate_size": HIDDEN}),
+    "mixtral+dff=half/causal": ("mixtral/causal", {"intermediate_size": HIDDEN // 2}),
+    "gpt2+relu/causal": ("gpt2/causal", {"activation_function": "relu"}),
+    "albert+groups/masked": ("albert/masked", {"num_hidden_groups": 2, "inner_group_num": 2}),
+    "funnel+unpooled/masked": ("funnel/masked", {"block_sizes": [3]}),
 }
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8},
@@ -151,7 +195,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "neomme": {"head_dim": 16},
     "fsmt": {"langs": ["en", "de"], "src_vocab_size": VOCAB, "tgt_vocab_size": VOCAB},
     "perceiver": {
-        "num_latents": 6,
+        "num_latents": 9,
         "d_latents": 32,
         "num_blocks": 1,
         "num_self_attends_per_block": 2,
@@ -174,7 +218,11 @@ def build(entry: Entry) -> Any:
     logging.getLogger("transformers").setLevel(logging.CRITICAL)
     torch.manual_seed(0)
     cls = getattr(transformers, entry.cls)
-    return cls(configure(cls.config_class, entry.overrides)).eval()
+    model = cls(configure(cls.config_class, entry.overrides)).eval()
+    if entry.experts:
+        model.set_experts_implementation(entry.experts)
+    stir(model)
+    return model
 
 
 def configure(cls: Any, overrides: Mapping[str, Any]) -> Any:

@@ -145,9 +145,11 @@ class Trace(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         for module in self._model.modules():
+            # Around the hooks of others, which cast, shard and gather.
             self._handles += [
-                module.register_forward_pre_hook(self._enter, with_kwargs=True),
-                module.register_forward_hook(self._leave, with_kwargs=True),
+                module.register_forward_pre_hook(self._enter, with_kwargs=True, prepend=True),
+                module.register_forward_hook(self._ran, prepend=True),
+                module.register_forward_hook(self._leave),
             ]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -156,6 +158,8 @@ class Trace(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
+        self._handles.clear()
+        self._stack.clear()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -242,22 +246,28 @@ class Trace(TorchFunctionMode):
             self.calls.append(call)
         self._stack.append(_Frame(call, muted or is_linear(module) or _opaque(module)))
 
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        if self._paused:
-            return
-        if any(frame.muted for frame in self._stack[:-1]):
-            self._stack.pop()
+    def _ran(self, module: nn.Module, args: Any, out: Any) -> None:
+        if self._paused or any(frame.muted for frame in self._stack[:-1]):
             return
         call = self._stack[-1].call
+        call.output = out
+        if self._leaving is not None:
+            self._paused = True
+            try:
+                self._leaving(call)
+            finally:
+                self._paused = False
+
+    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
+        if self._paused:
+            return
+        call = self._stack.pop().call
+        if any(frame.muted for frame in self._stack):
+            return
         if self._flat[id(module)] or is_linear(module):
             # Some give a scale beside the states (I-BERT).
             out = next(tensors_of(out), out)
         call.output = out
-        if self._leaving is not None:
-            self._paused = True
-            self._leaving(call)
-            self._paused = False
-        self._stack.pop()
         if isinstance(out, Tensor) and call.source is not None:
             self._noted(call, out, call.source)
 

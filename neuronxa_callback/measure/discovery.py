@@ -21,7 +21,7 @@ from neuronxa_callback.measure.dataflow import (
 from neuronxa_callback.measure.experts import Recipe, is_experts, recipe
 from neuronxa_callback.measure.fused import Guess, guessed, uncalled
 from neuronxa_callback.measure.layers import Pass, labelled, stack_of
-from neuronxa_callback.measure.reading import DenseTap, Install, Layout, RecomputedTap
+from neuronxa_callback.measure.reading import DenseTap, Install, Layout, RecomputedTap, local
 from neuronxa_callback.measure.routed import ExpertsTap, GroupTap
 
 Override = str | Callable[[nn.Module], Iterable[str] | Mapping[str, str]] | None
@@ -203,7 +203,7 @@ class Discovery:
             gate=path,
             formula=again,
             sources=linears if again is not None else (),
-            width=feed.product.value.shape[_channels(call.module)],
+            width=local(feed.product.value).shape[_channels(call.module)],
             overwritten=feed.gate is not None and feed.gate.overwritten,
             layout=self._layout(call),
         )

@@ -84,7 +84,7 @@ class _Run:
         self.group, self.meter = group, meter
         self.meters: list[Meter] = []
         self.tokens: Tokens | None = None
-        self.rows: dict[int, tuple[Tensor, Tensor]] = {}
+        self.rows: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.counts = dict.fromkeys((GATE, PRODUCT), 0)
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -102,7 +102,8 @@ class _Run:
             rows = next(tensors_of((args, kwargs)))
             rows = rows.reshape(-1, rows.shape[-1])
             expert = self._experts(number, rows, args, kwargs)
-            self.rows[number] = (self.tokens.of(rows, expert, self.group.path), expert)
+            token, first = self.tokens.of(rows, expert, self.group.path)
+            self.rows[number] = (token[first], expert[first], first)
 
         return arrive
 
@@ -116,8 +117,9 @@ class _Run:
     def read(self, site: str, number: int, states: Tensor) -> None:
         """Hands on the states of expert ``number``."""
         part = self.meter.part(site)
-        token, expert = self.rows[number]
-        states = states.reshape(-1, states.shape[-1])
+        token, expert, first = self.rows[number]
+        # A token that an expert is given twice has its states once.
+        states = states.reshape(-1, states.shape[-1])[first]
         self.counts[site] += states.shape[0]
         if part is not None:
             self.meter.reader.sink.routed(part, site, states, token, expert, False)
@@ -170,8 +172,8 @@ class Tokens:
         # Sums of integers wrap around, so that their order does not matter.
         return (_bits(rows).long() * self.factors).sum(dim=1)
 
-    def of(self, rows: Tensor, expert: Tensor, path: str) -> Tensor:
-        """The token that each row is a copy of.
+    def of(self, rows: Tensor, expert: Tensor, path: str) -> tuple[Tensor, Tensor]:
+        """The token that each row is a copy of, and whether it is the first of that token.
 
         Equal tokens are given out in their order: equal rows have equal states.
 
@@ -179,7 +181,10 @@ class Tokens:
             TapError: If a row is no copy of any token.
         """
         key = self._key(rows)
-        place = torch.searchsorted(self.keys, key) + _rank(key, expert)
+        place, rank = torch.searchsorted(self.keys, key), _rank(key, expert)
+        equal = torch.searchsorted(self.keys, key, right=True) - place
+        first = rank < equal
+        place = place + torch.where(first, rank, torch.zeros_like(rank))
         found = self.order[place.clamp(max=len(self.order) - 1)]
         if not torch.equal(_bits(self.hidden[found]), _bits(rows)):
             raise TapError(
@@ -187,7 +192,7 @@ class Tokens:
                 "are not: it cannot be said whose states they are; leave them out with "
                 "neuron_modules="
             )
-        return found
+        return found, first
 
 
 def _rank(key: Tensor, expert: Tensor) -> Tensor:
