@@ -30,7 +30,7 @@ def make_report(
     """A report with wanted scores, the same for every metric.
 
     scores: language -> score, or one score per layer (then as many layers); NaN gives NaN layers.
-    hits: language -> verdicts [layers, pairs], instead of scores; or metric -> language -> verdicts.
+    hits: language -> verdicts [layers, pairs] instead of scores; or metric -> language -> those.
     definition, model: entries that replace those of the fingerprint.
     """
     hits = (
@@ -74,7 +74,7 @@ def make_report(
 
 
 def _verdicts(score, layers, n):
-    """The first pairs are aligned, so that scores of two reports differ by as few pairs as can be."""
+    """The first pairs are aligned: two reports differ in as few pairs as can be."""
     curve = np.full(layers, score) if np.ndim(score) == 0 else np.asarray(score, dtype=float)
     found = (np.arange(n) < np.round(curve * n)[:, None]).astype(float)
     found[np.isnan(curve)] = math.nan
