@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import CorpusError, ParallelCorpus
 from neuronxa_callback.corpus import sources
+from neuronxa_callback.corpus.lines import read_lines
 from neuronxa_callback.corpus.text import clean, fault_of, same
 from neuronxa_callback.corpus.writers import to_folder, to_jsonl, to_tsv
 
@@ -148,6 +149,15 @@ def test_a_line_that_repeats_only_a_dropped_line_stays(tmp_path):
         tmp_path, eng__txt=["a", "b", "c", "d"], deu__txt=["x", "", "y", "z"], fra__txt=list("uvvw")
     )
     assert [i for _, i in ParallelCorpus.from_folder(tmp_path).pairs["fra_Latn"]] == ["u", "v", "w"]
+
+
+def test_marks_and_ends_of_lines_are_no_text(tmp_path):
+    path = put(tmp_path, a__txt=["\ufeffen\tde", "a\tb", "c\td"], end="\r\n", last=False) / "a.txt"
+    assert read_lines(path) == ["en\tde", "a\tb", "c\td"]
+    assert ParallelCorpus.from_tsv(path).pairs["deu_Latn"] == (("a", "b"), ("c", "d"))
+    rows = ['\ufeff{"en": "a", "de": "b"}', '{"en": "c", "de": "d"}']
+    path = put(tmp_path, a__jsonl=rows, end="\r\n") / "a.jsonl"
+    assert ParallelCorpus.from_jsonl(path).pairs["deu_Latn"] == (("a", "b"), ("c", "d"))
 
 
 def test_line_breaks_of_unicode_end_no_line(tmp_path):
