@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Up (and gate) layers, down layer, as paths from one common module.
@@ -261,9 +260,7 @@ def _expert_kind(module: nn.Module) -> str:
     return ""
 
 
-def routed(
-    module: nn.Module, given: tuple[Any, ...], output: Tensor
-) -> tuple[Tensor, Tensor, int]:
+def routed(module: nn.Module, given: tuple[Any, ...], output: Tensor) -> tuple[Tensor, Tensor, int]:
     """Gate and product [tokens, experts * d_ff], zero where a token is not routed.
 
     Raises:
@@ -350,7 +347,9 @@ def _expert_size(module: nn.Module) -> tuple[int, int]:
         return module.output_linear.num_experts, module.output_linear.input_size
     if kind == "modules":
         first = next(iter(module.values()))
-        return sum("expert_" in name for name in module), (getattr(first, "wo", None) or first.fc2).in_features
+        return sum("expert_" in name for name in module), (
+            getattr(first, "wo", None) or first.fc2
+        ).in_features
     experts, one, other = module.down_proj.shape
     return experts, _down(module, 0).shape[1]
 
@@ -398,9 +397,13 @@ def _stacked(module: nn.Module, expert: int, x: Tensor) -> tuple[Tensor, Tensor,
     if hasattr(module, "gate_up_proj_bias"):
         both = both + module.gate_up_proj_bias[expert]
     half = len(both) // 2
-    g, u = (both[::2], both[1::2]) if type(module).__name__ == "GptOssExperts" else (
-        both[:half],
-        both[half:],
+    g, u = (
+        (both[::2], both[1::2])
+        if type(module).__name__ == "GptOssExperts"
+        else (
+            both[:half],
+            both[half:],
+        )
     )
     gate, product = _expert_gate(module, g, u)
     out = _down(module, expert) @ product

@@ -4,13 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+import zoo
 from families import ids, run
 from oracle import Oracle, close, routed
+from remote import REMOTE
 from torch import Tensor, nn
 
+from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.taps import Neurons, TapPlan, discover
 
 BATCH, TOKENS = 2, 8
@@ -116,9 +121,7 @@ def examine(name: str, model: nn.Module, tokens: Tensor) -> Verdict:
     return verdict
 
 
-def _expected(
-    oracle: Oracle, plan: TapPlan, tokens: Tensor
-) -> dict[int, tuple[Tensor, Tensor]]:
+def _expected(oracle: Oracle, plan: TapPlan, tokens: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
     dense = oracle.states()
     seen: Counter[str] = Counter()
     total = Counter(part.path for part in plan.parts)
@@ -137,9 +140,7 @@ def _expected(
     return expected
 
 
-def _whole(
-    calls: list[tuple[Tensor, Tensor]], tokens: Tensor
-) -> list[tuple[Tensor, Tensor]]:
+def _whole(calls: list[tuple[Tensor, Tensor]], tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Calls on all tokens; chunks of tokens put together."""
     rows = tokens.shape[0] * tokens.shape[-1]
     whole, waiting = [], []
@@ -181,3 +182,69 @@ def summary(verdict: Verdict) -> list[str]:
         path, _, words = how.partition("; ")
         lines[f"`{path}` {part.kind}: {words}"] += 1
     return [f"{count} x {line}" for line, count in lines.items()]
+
+
+NO_NETWORK = ("mamba/causal", "mamba2/causal", "falcon_mamba/causal")
+NOT_BUILT = {
+    "gemma3n/causal": "its vision tower needs timm; gemma3n_text, the same decoder, is here",
+    "gemma4_assistant/causal": "a draft head that shares the cache of its target model",
+    "gemma4_unified_assistant/causal": "a draft head that shares the cache of its target model",
+    "nemo_speechlm/seq2seq": "speech only: its parts check each other's sizes",
+    "voxtral_realtime/seq2seq": "its forward requires audio",
+}
+"""Entries that cannot be built tiny, offline and run on text alone."""
+
+
+def table() -> tuple[str, int, dict[str, str], dict[str, list[str]]]:
+    """The page ``docs/architectures.md``, how many are right, who is refused, who is wrong."""
+    rows, right = [], 0
+    refused: dict[str, str] = {}
+    wrong: dict[str, list[str]] = {}
+    for entry in [*zoo.entries(), *zoo.variants()]:
+        if entry.name in NOT_BUILT:
+            rows.append((entry.name, f"not surveyed: {NOT_BUILT[entry.name]}"))
+            continue
+        try:
+            verdict = examine(entry.name, zoo.build(entry), _tokens(entry.name))
+        except TapError as error:
+            if entry.name not in NO_NETWORK:
+                refused[entry.name] = str(error)
+            rows.append((entry.name, f"refused: {error}"))
+            continue
+        if verdict.wrong:
+            wrong[entry.name] = verdict.wrong
+        right += not verdict.wrong
+        rows.append((entry.name, "<br>".join(summary(verdict))))
+    right += len(REMOTE)
+    return _page(rows, right, refused), right, refused, wrong
+
+
+def _tokens(name: str) -> Tensor:
+    if name.startswith("musicgen"):
+        # Codes of 4 codebooks.
+        return torch.randint(0, 50, (BATCH, 4, TOKENS), generator=torch.Generator().manual_seed(0))
+    return ids(BATCH, TOKENS)
+
+
+def _page(rows: list[tuple[str, str]], right: int, refused: dict[str, str]) -> str:
+    head = f"""# Architectures
+
+Written by `python tests/survey.py`, checked by `make test-all`: every causal, masked and seq2seq
+language model of transformers {transformers.__version__} that can be built tiny and offline, and
+variants of some. Gate and product of every feed-forward network were compared with states computed
+from the weights: right for {right} models ({len(REMOTE)} of them imitations of remote code in
+`tests/remote.py`), refused by name for {len(refused)}, wrong for none. Three models have no such
+network. Capacity-limited routers (Switch, NLLB-MoE) choose experts by what else is in the batch:
+their states depend on it.
+
+`*` stands for a number. "the same": the network has no gate, so that gate and product are one.
+
+| model | what is read, and how |
+|---|---|
+"""
+    return head + "".join(f"| {name} | {text} |\n" for name, text in rows)
+
+
+if __name__ == "__main__":
+    path = Path(__file__).parent.parent / "docs" / "architectures.md"
+    path.write_text(table()[0], encoding="utf-8")

@@ -6,7 +6,7 @@ names, so that small values are given by name to every configuration that knows 
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 import transformers
 from families import stir
 from transformers.models.auto import modeling_auto
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCAB, HIDDEN, WIDTH, LAYERS, HEADS = 64, 32, 88, 2, 4
 
@@ -104,6 +103,8 @@ _REFORMER: Mapping[str, Any] = {
     "attn_layers": ["local", "local"],
     "local_attn_chunk_length": 8,
 }
+
+
 def variants() -> list[Entry]:
     """Switches that change what a feed-forward network is, or how it runs."""
     known = {entry.name: entry for entry in entries()}
@@ -134,7 +135,10 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "expert_capacity": 2},
     ),
     "doge+moe/causal": ("doge/causal", {"is_moe": True, "num_experts": 16}),
-    "gemma4_text+moe/causal": ("gemma4_text/causal", {"enable_moe_block": True, "top_k_experts": 2}),
+    "gemma4_text+moe/causal": (
+        "gemma4_text/causal",
+        {"enable_moe_block": True, "top_k_experts": 2},
+    ),
     "bert+chunked/masked": ("bert/masked", {"chunk_size_feed_forward": 2}),
     "t5+gated/seq2seq": ("t5/seq2seq", {"feed_forward_proj": "gated-silu"}),
     "llama+dff=hidden/causal": ("llama/causal", {"intermediate_size": HIDDEN}),

@@ -29,7 +29,8 @@ _GATING = names(
 _CURVED = _GATING | names("tanh tanh_")
 # No activation functions in themselves; parts of their formulas, and of norms.
 _OTHER = names(
-    "square pow __pow__ pow_ exp abs sqrt rsqrt log log1p lt gt le ge __gt__ __lt__ __ge__ __le__"
+    "square pow __pow__ pow_ exp abs sqrt rsqrt log log1p lt gt le ge __gt__ __lt__ __ge__ __le__ "
+    "eq ne __eq__ __ne__ isinf isnan logical_or logical_and logical_not masked_fill"
 )
 POINTWISE = TIMES | _LINEAR | _BOUNDS | _CURVED | _OTHER
 # Over all neurons of a token, as where only the largest pass (Gemma 3n).
@@ -59,6 +60,8 @@ class Feed:
     """Outputs of the linear layers it all comes from."""
     norm: Node | None
     """The norm between the product and the down projection."""
+    behind_gate: tuple[Node, ...] = ()
+    """Those sources that the gate comes from."""
 
     @property
     def gated(self) -> bool:
@@ -77,8 +80,10 @@ def feeding(entering: Node) -> Feed:
     sources = walk.sources(product)
     if not sources:
         raise NotPointwise(product)
+    gate = walk.gate(product)
     outputs = dict.fromkeys(walk.outputs[key] for key, _ in sources)
-    return Feed(product, walk.gate(product), tuple(outputs), norm)
+    behind = dict.fromkeys(walk.outputs[key] for key, _ in walk.sources(gate)) if gate else {}
+    return Feed(product, gate, tuple(outputs), norm, tuple(behind))
 
 
 def _strip(node: Node) -> tuple[Node, Node | None]:

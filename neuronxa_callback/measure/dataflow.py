@@ -347,7 +347,8 @@ def _holds_linear(module: nn.Module) -> bool:
 def _opaque(module: nn.Module) -> bool:
     """Norms, and modules that hold experts as 3-D weights: one operation each."""
     stacked = isinstance(getattr(module, "down_proj", None), Tensor)
-    return is_norm(module) or stacked or hasattr(module._modules.get("mlp"), "w1")
+    flat = isinstance(getattr(module._modules.get("mlp"), "w1", None), Tensor)
+    return is_norm(module) or stacked or flat
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

@@ -62,7 +62,7 @@ class Discovery:
     def __init__(self, model: nn.Module, override: Override, stack: str) -> None:
         self.model, self.stack = model, stack
         self.trace = Trace(model, self._leaving)
-        self.given = _given(override, model)
+        self.given, self.by_pattern = _given(override, model), isinstance(override, str)
         self.recipes: dict[str, Recipe] = {}
         self.guesses: dict[str, Guess] = {}
         self.failed: dict[str, TapError] = {}
@@ -77,11 +77,7 @@ class Discovery:
         for call in self.trace.calls:
             self._see(call)
         found = labelled(list(self._found.values()), self.model, self.stack)
-        if self.given and (unmet := [path for path in self.given if path not in self._found]):
-            raise TapError(
-                "neuron_modules must name linear layers that run on the tokens, got "
-                f"{unmet[0]!r}, which did not"
-            )
+        self._all_met()
         if not found and self.failed:
             raise next(iter(self.failed.values()))
         if not found:
@@ -89,6 +85,7 @@ class Discovery:
         for path, error in self.failed.items():
             if path not in self._found:
                 raise error
+        self._no_experts_left()
         _, tokens = self.trace.shape or (0, 0)
         plain = {stack_of(each.path) for each in found if each.length == tokens}
         for each in found:
@@ -96,6 +93,32 @@ class Discovery:
             if each.rows or (each.length > tokens and stack_of(each.path) in plain):
                 raise TapError(_pooled(each, tokens))
         return found
+
+    def _all_met(self) -> None:
+        # A regular expression may match more than runs: experts that no token was routed to.
+        given = {} if self.given is None or self.by_pattern else self.given
+        around = tuple(f"{path}." for path in self._found)
+        unmet = [path for path in given if path not in self._found and not path.startswith(around)]
+        if unmet:
+            raise TapError(
+                "neuron_modules must name linear layers that run on the tokens, got "
+                f"{unmet[0]!r}, which did not"
+            )
+
+    def _no_experts_left(self) -> None:
+        # Beside shared experts, unreadable routed ones would be left out in silence.
+        for call in self.trace.calls if self.given is None else ():
+            inside = any(path.startswith(call.path) for path in self._found)
+            around = any(call.path.startswith(f"{path}.") for path in self._found)
+            named_so = re.search(r"experts?$", type(call.module).__name__.lower())
+            if named_so and numbered(call.block[0]) and not (inside or around):
+                if is_linear(call.module) or not any(True for _ in call.module.parameters()):
+                    continue
+                raise TapError(
+                    f"experts must be one module with 3-D weights, or modules of their own, "
+                    f"{call.path} ({type(call.module).__name__}) is neither (packed weights?); "
+                    "load the model dequantised, or name what can be read with neuron_modules="
+                )
 
     def _leaving(self, call: Call) -> None:
         # Here, while the weights of sharded models are gathered.
@@ -195,7 +218,7 @@ class Discovery:
             again = redo[0]
         elif not path and feed.gated:
             path, again = _gate_of(feed)
-        linears = tuple(dict.fromkeys(source.path for source in feed.sources))
+        linears = tuple(dict.fromkeys(source.path for source in feed.behind_gate))
         return DenseTap(
             path=call.path,
             parts=(),
@@ -203,7 +226,7 @@ class Discovery:
             gate=path,
             formula=again,
             sources=linears if again is not None else (),
-            width=local(feed.product.value).shape[_channels(call.module)],
+            width=_width(call),
             overwritten=feed.gate is not None and feed.gate.overwritten,
             layout=self._layout(call),
         )
@@ -367,6 +390,11 @@ def _gate_of(feed: Feed) -> tuple[str, Formula | None]:
     while not node.modules and node.keeps and node.inputs:
         node = node.inputs[0]
     return (node.modules[-1], None) if node.modules else ("", formula(feed.gate))
+
+
+def _width(call: Call) -> int:
+    assert call.input is not None
+    return local(call.input).shape[_channels(call.module)]
 
 
 def _channels(module: nn.Module) -> int:

@@ -46,7 +46,9 @@ class Rows:
         assert self.index is not None
         assert self.weight is not None
         table = self.index.new_zeros(self.index.shape[0], experts + 1, dtype=torch.float32)
-        table.scatter_add_(1, self.index.clamp(max=experts), self.weight.view_as(self.index).float())
+        table.scatter_add_(
+            1, self.index.clamp(max=experts), self.weight.view_as(self.index).float()
+        )
         return table[self.token, self.expert]
 
 
@@ -77,7 +79,9 @@ def _three(module: nn.Module, name: str) -> bool:
 
 def _is_dbrx(module: nn.Module) -> bool:
     glu = module._modules.get("mlp")
-    return hasattr(module, "num_experts") and all(hasattr(glu, name) for name in ("w1", "v1", "w2"))
+    return hasattr(module, "num_experts") and all(
+        isinstance(getattr(glu, name, None), Tensor) for name in ("w1", "v1", "w2")
+    )
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _fed(
     assert call.source is not None
     node = Node(source.output, "linear", [source.source])
     node.path = source.path
-    return Feed(call.source, node, (node,), None), (gate, name)
+    return Feed(call.source, node, (node,), None, (node,)), (gate, name)
 
 
 def uncalled(call: Call, calls: Sequence[Call]) -> Guess | None:
