@@ -197,7 +197,7 @@ def tiny(family: str, *, seed: int = 0, **overrides: Any) -> Any:
 
 
 def stir(model: torch.nn.Module) -> None:
-    """Larger weights and non-zero biases, so that a wrongly read state cannot pass for a right one."""
+    """Larger weights and non-zero biases, so that no wrong state can pass for a right one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "norm" not in name:

@@ -350,8 +350,7 @@ def _expert_size(module: nn.Module) -> tuple[int, int]:
         return sum("expert_" in name for name in module), (
             getattr(first, "wo", None) or first.fc2
         ).in_features
-    experts, one, other = module.down_proj.shape
-    return experts, _down(module, 0).shape[1]
+    return len(module.down_proj), _down(module, 0).shape[1]
 
 
 def _down(module: nn.Module, expert: int) -> Tensor:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 HIDDEN, WIDTH, VOCAB = 32, 88, 64
@@ -25,7 +24,7 @@ class ChatGLM(nn.Module):
 
         def swiglu(x: Tensor) -> Tensor:
             x = torch.chunk(x, 2, dim=-1)
-            return F.silu(x[0]) * x[1]
+            return nn.functional.silu(x[0]) * x[1]
 
         self.activation_func = swiglu
 
@@ -51,7 +50,7 @@ class Qwen1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a1 = self.w1(x)
         a2 = self.w2(x)
-        return self.c_proj(a1 * F.silu(a2))
+        return self.c_proj(a1 * nn.functional.silu(a2))
 
     def by_hand(self, x: Tensor) -> tuple[Tensor, Tensor]:
         g = x @ self.w2.weight.T
@@ -117,7 +116,7 @@ class Olmo1(nn.Module):
 class _SwiGLUOfSecond(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, gate = x.chunk(2, dim=-1)
-        return F.silu(gate) * x
+        return nn.functional.silu(gate) * x
 
 
 class Phi3Small(nn.Module):
@@ -154,7 +153,7 @@ class NanoGPT(nn.Module):
         self.c_proj = nn.Linear(WIDTH, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.relu(self.c_fc(x)).square())
+        return self.c_proj(nn.functional.relu(self.c_fc(x)).square())
 
     def by_hand(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = x @ self.c_fc.weight.T + self.c_fc.bias
@@ -193,7 +192,7 @@ class Narrow(nn.Module):
         self.scale = nn.Parameter(torch.full((24,), 1.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c(F.relu(self.a(x)) * self.b(x) * self.scale)
+        return self.c(nn.functional.relu(self.a(x)) * self.b(x) * self.scale)
 
     def by_hand(self, x: Tensor) -> tuple[Tensor, Tensor]:
         gate = torch.clamp(x @ self.a.weight.T, min=0)
@@ -210,7 +209,7 @@ class ModuleListMoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.view(-1, HIDDEN)
-        weight, chosen = F.softmax(self.gate(flat), dim=-1).topk(2, dim=-1)
+        weight, chosen = nn.functional.softmax(self.gate(flat), dim=-1).topk(2, dim=-1)
         out = torch.zeros_like(flat)
         for number, expert in enumerate(self.experts):
             place, row = torch.where((chosen == number).T)

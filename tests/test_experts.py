@@ -99,7 +99,7 @@ def test_a_dropped_token_has_no_states():
 
     def routed(model):
         plan, states = read(model, tokens=tokens)
-        part = [k for k, each in enumerate(plan.parts) if each.experts][0]
+        part = next(k for k, each in enumerate(plan.parts) if each.experts)
         return states[part]["gate"].view(TOKENS, 4, 88).abs().sum((1, 2)) > 0
 
     assert routed(wide).all()

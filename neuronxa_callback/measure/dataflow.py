@@ -4,7 +4,6 @@ A ``Trace`` is on while a microbatch runs. Linear layers, norms and experts are 
 operation each; everything between them is recorded as a graph of ``Node``.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,7 +11,16 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+from neuronxa_callback.measure.modules import (
+    clean,
+    holds_linear,
+    is_linear,
+    is_norm,
+    numbered,
+    numbered_part,
+    opaque,
+    tensors_of,
+)
 
 
 def names(text: str) -> frozenset[str]:
@@ -141,7 +149,7 @@ class Trace(TorchFunctionMode):
         self._stack: list[_Frame] = []
         self._entered: dict[str, int] = {}
         self._handles: list[Any] = []
-        self._flat = {id(m): not _holds_linear(m) for m in model.modules()}
+        self._flat = {id(m): not holds_linear(m) for m in model.modules()}
 
     def __enter__(self) -> Self:
         for module in self._model.modules():
@@ -236,7 +244,7 @@ class Trace(TorchFunctionMode):
         outer = tuple(frame.call for frame in self._stack)
         around = (*(call.path for call in outer), path)
         # Some blocks are run by their forward alone, without a call.
-        block = next((each for each in around if numbered(each)), _numbered_part(path))
+        block = next((each for each in around if numbered(each)), numbered_part(path))
         times = self._entered.get(block, 0)
         call = Call(path, module, args, kwargs, outer, len(self.calls), (block, times))
         if call.input is not None:
@@ -244,7 +252,7 @@ class Trace(TorchFunctionMode):
         muted = bool(self._stack and self._stack[-1].muted)
         if not muted:
             self.calls.append(call)
-        self._stack.append(_Frame(call, muted or is_linear(module) or _opaque(module)))
+        self._stack.append(_Frame(call, muted or is_linear(module) or opaque(module)))
 
     def _ran(self, module: nn.Module, args: Any, out: Any) -> None:
         if self._paused or any(frame.muted for frame in self._stack[:-1]):
@@ -296,68 +304,3 @@ class Trace(TorchFunctionMode):
             if isinstance(each, Tensor) and not each.is_floating_point() and each.ndim > 1:
                 self.shape, self._ids = (each.shape[0], each.shape[-1]), each
                 return
-
-
-def clean(path: str) -> str:
-    """A module's path without what wrappers (compile, FSDP, checkpointing, PEFT) put in."""
-    path = ".".join(each for each in path.split(".") if each not in WRAPPERS)
-    return re.sub(r"^(module\.)*(base_model\.model\.)?", "", path)
-
-
-def named(model: nn.Module) -> dict[str, nn.Module]:
-    """Cleaned path -> module; of a wrapper and what it wraps, the one inside."""
-    return {clean(path): module for path, module in model.named_modules()}
-
-
-def numbered(path: str) -> bool:
-    """Whether the path is that of an entry of a module list."""
-    return path.rpartition(".")[2].isdigit()
-
-
-def _numbered_part(path: str) -> str:
-    found = re.match(r".*?\.\d+(?=\.|$)", path)
-    return found[0] if found else ""
-
-
-def is_linear(module: nn.Module) -> bool:
-    """Whether the module acts like one linear layer: LoRA, 4-bit, Conv1D, 1x1 convolution too."""
-    if isinstance(module, nn.Conv1d):
-        return module.kernel_size == (1,)
-    if type(module).__name__ == "Conv1D":
-        return hasattr(module, "nf")
-    inner = getattr(module, "base_layer", None)
-    if isinstance(inner, nn.Module):
-        return is_linear(inner)
-    if hasattr(module, "input_size") and module._parameters.get("weight") is not None:
-        # Linear layers of all experts, one after another in the rows (JetMoE).
-        return module._parameters["weight"].ndim == 3  # type: ignore[union-attr]
-    sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))
-    return all(isinstance(each, int) for each in sizes)
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether the module is a normalisation, by its class's name."""
-    return "norm" in type(module).__name__.lower() and not _holds_linear(module)
-
-
-def _holds_linear(module: nn.Module) -> bool:
-    return any(is_linear(each) for each in module.modules())
-
-
-def _opaque(module: nn.Module) -> bool:
-    """Norms, and modules that hold experts as 3-D weights: one operation each."""
-    stacked = isinstance(getattr(module, "down_proj", None), Tensor)
-    flat = isinstance(getattr(module._modules.get("mlp"), "w1", None), Tensor)
-    return is_norm(module) or stacked or flat
-
-
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested arguments, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from tensors_of(each)
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from tensors_of(each)

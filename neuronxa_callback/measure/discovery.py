@@ -1,59 +1,25 @@
 """From one forward pass to the feed-forward networks that ran in it, and how each is read."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.algebra import Feed, Formula, NotPointwise, feeding, formula
-from neuronxa_callback.measure.dataflow import (
-    Call,
-    Node,
-    Trace,
-    clean,
-    is_linear,
-    named,
-    numbered,
-)
-from neuronxa_callback.measure.experts import Recipe, is_experts, recipe
+from neuronxa_callback.measure.dataflow import Call, Node, Trace
+from neuronxa_callback.measure.experts import Recipe, is_experts
 from neuronxa_callback.measure.fused import Guess, guessed, uncalled
-from neuronxa_callback.measure.layers import Pass, labelled, stack_of
-from neuronxa_callback.measure.reading import DenseTap, Install, Layout, RecomputedTap, local
-from neuronxa_callback.measure.routed import ExpertsTap, GroupTap
-
-Override = str | Callable[[nn.Module], Iterable[str] | Mapping[str, str]] | None
+from neuronxa_callback.measure.grouping import Group, group_found, group_of
+from neuronxa_callback.measure.layers import Found, Pass, labelled, stack_of
+from neuronxa_callback.measure.modules import is_linear, numbered
+from neuronxa_callback.measure.override import Override, given_by
+from neuronxa_callback.measure.reading import DenseTap, Layout, RecomputedTap, local
+from neuronxa_callback.measure.recipes import recipe
+from neuronxa_callback.measure.routed import ExpertsTap
 
 # Shaped like feed-forward networks, but not on the way from token to token.
 _NOT_NEURONS = re.compile(r"router|norm|adapter|(^|\.)gate\.|per_layer_|hyper", re.IGNORECASE)
-_ROWS = ("__getitem__", "index_select")
-
-
-@dataclass
-class Found:
-    """One feed-forward network, or one set of routed experts, with all its passes."""
-
-    path: str
-    kind: str
-    width: int
-    how: str
-    place: Callable[[tuple[int, ...]], Install]
-    """Given its parts in order, what puts the hooks on."""
-    passes: list[Pass] = field(default_factory=list)
-    experts: int = 0
-    no_gate: str = ""
-    """Why the gate cannot be read; empty where it can."""
-    rows: int = 0
-    """Tokens read in the running pass."""
-    calls: int = 0
-    length: int = 0
-    """Positions in the latest call."""
-    whole: bool = True
-    """Whether each pass so far was one call with all tokens."""
-    ignored: list[int] = field(default_factory=list)
-    """Which calls are not for tokens."""
 
 
 class Discovery:
@@ -62,7 +28,7 @@ class Discovery:
     def __init__(self, model: nn.Module, override: Override, stack: str) -> None:
         self.model, self.stack = model, stack
         self.trace = Trace(model, self._leaving)
-        self.given, self.by_pattern = _given(override, model), isinstance(override, str)
+        self.given, self.by_pattern = given_by(override, model), isinstance(override, str)
         self.recipes: dict[str, Recipe] = {}
         self.guesses: dict[str, Guess] = {}
         self.failed: dict[str, TapError] = {}
@@ -186,7 +152,7 @@ class Discovery:
         if feed is None:
             return
         tap = self._tap(call, feed, redo)
-        if group := _group(call, feed):
+        if group := group_of(call, feed):
             self._grouped(call, feed, tap, group)
             return
         found = self._described(call, feed, tap)
@@ -251,11 +217,11 @@ class Discovery:
             ignored=ignored,
         )
 
-    def _grouped(self, call: Call, feed: Feed, tap: DenseTap, group: "_Group") -> None:
+    def _grouped(self, call: Call, feed: Feed, tap: DenseTap, group: Group) -> None:
         if group.around.path in self._found:
             found = self._found[group.around.path]
         else:
-            found = self._found[group.around.path] = _group_found(
+            found = self._found[group.around.path] = group_found(
                 self.model, feed, replace(tap, rows=True), group
             )
         if all(each.call != group.around.order for each in found.passes):
@@ -291,82 +257,6 @@ class Discovery:
         return Layout(first, swapped, self.trace.shifts.get(length, 0))
 
 
-@dataclass(frozen=True)
-class _Group:
-    around: Call
-    """The module around the experts, which is given all tokens."""
-    expert: Call | None
-    """One expert; ``None`` where one call holds the rows of all."""
-
-
-def _group(call: Call, feed: Feed) -> _Group | None:
-    """The experts that this call belongs to, where it reads only some of the tokens' rows."""
-    if not feed.sources:
-        return None
-    read = feed.sources[0].inputs[0].root()
-    if hasattr(call.module, "input_size"):
-        return _Group(call.outer[-1], None)
-    if read.name not in _ROWS or len(read.inputs) < 2:
-        return None
-    for place in range(len(call.outer) - 1, 0, -1):
-        if re.search(r"\d+$", call.outer[place].path):
-            return _Group(call.outer[place - 1], call.outer[place])
-    return None
-
-
-def _group_found(model: nn.Module, feed: Feed, tap: DenseTap, group: _Group) -> Found:
-    first = feed.sources[0].path
-    if group.expert is None:
-        number = int(getattr(feed.sources[0].module, "num_experts", 1))
-        taps, inward = (tap,), (first,)
-    else:
-        siblings = _siblings(model, group.expert)
-        number = len(siblings)
-        old = group.expert.path
-        taps = tuple(_moved(tap, old, new) for new in siblings)
-        inward = tuple(first.replace(old + ".", new + ".", 1) for new in siblings)
-    around = group.around.path
-    return Found(
-        around,
-        "routed",
-        number * tap.width,
-        f"rows of {number} experts, matched with the tokens that {around} is given",
-        lambda parts: GroupTap(around, parts, taps, inward, number).install,
-        experts=number,
-    )
-
-
-def _siblings(model: nn.Module, expert: Call) -> list[str]:
-    head = re.sub(r"\d+$", "", expert.path)
-    paths = [
-        path
-        for path, module in named(model).items()
-        if re.fullmatch(re.escape(head) + r"\d+", path) and type(module) is type(expert.module)
-    ]
-    return sorted(paths, key=lambda path: int(path[len(head) :]))
-
-
-def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
-    def move(path: str) -> str:
-        return path.replace(old + ".", new + ".", 1)
-
-    redo = tap.formula
-    renamed = {source: move(source) for source in tap.sources}
-
-    def moved(outputs: Mapping[str, Tensor]) -> Tensor:
-        assert redo is not None
-        return redo({source: outputs[there] for source, there in renamed.items()})
-
-    return replace(
-        tap,
-        path=move(tap.path),
-        product=move(tap.product),
-        gate=move(tap.gate),
-        sources=tuple(renamed.values()),
-        formula=None if redo is None else moved,
-    )
-
-
 def _returns(call: Call, feed: Feed) -> bool:
     """Whether the layer leads back to where all its sources read: width to width, one tensor."""
     read = [source.inputs[0].root() for source in feed.sources]
@@ -399,28 +289,6 @@ def _width(call: Call) -> int:
 
 def _channels(module: nn.Module) -> int:
     return 1 if isinstance(module, nn.Conv1d) else -1
-
-
-def _given(override: Override, model: nn.Module) -> dict[str, str] | None:
-    """Down projections as the user names them, each with its gate's module or ``""``."""
-    if override is None:
-        return None
-    modules = named(model)
-    if isinstance(override, str):
-        pattern = re.compile(override)
-        fits = {path: "" for path, each in modules.items() if pattern.search(path)}
-        found = {path: "" for path in fits if is_linear(modules[path]) or is_experts(modules[path])}
-    else:
-        answer: Any = override(model)
-        pairs = answer.items() if isinstance(answer, Mapping) else ((path, "") for path in answer)
-        found = {clean(path): clean(gate) for path, gate in pairs}
-    unknown = [path for pair in found.items() for path in pair if path and path not in modules]
-    if unknown or not found:
-        what = f"{override!r} matches none" if not found else f"{unknown[0]!r} is none"
-        raise TapError(
-            f"neuron_modules must name down projections of {type(model).__name__}, {what} of them"
-        )
-    return found
 
 
 def _pooled(found: Found, tokens: int) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.algebra import Feed, Formula
-from neuronxa_callback.measure.dataflow import Call, Node, is_linear, numbered
+from neuronxa_callback.measure.dataflow import Call, Node
+from neuronxa_callback.measure.modules import is_linear, numbered
 
 Activation = Callable[[Tensor], Tensor]
 

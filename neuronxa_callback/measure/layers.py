@@ -1,10 +1,11 @@
 """Which layer each pass of a feed-forward network belongs to, and what that layer is called."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from torch import nn
+
+from neuronxa_callback.measure.reading import Install
 
 Label = int | str
 
@@ -22,17 +23,32 @@ class Pass:
     label: Label = 0
 
 
-class Passing(Protocol):
-    """What has passes."""
+@dataclass
+class Found:
+    """One feed-forward network, or one set of routed experts, with all its passes."""
 
     path: str
-    passes: list[Pass]
+    kind: str
+    width: int
+    how: str
+    place: Callable[[tuple[int, ...]], Install]
+    """Given its parts in order, what puts the hooks on."""
+    passes: list[Pass] = field(default_factory=list)
+    experts: int = 0
+    no_gate: str = ""
+    """Why the gate cannot be read; empty where it can."""
+    rows: int = 0
+    """Tokens read in the running pass."""
+    calls: int = 0
+    length: int = 0
+    """Positions in the latest call."""
+    whole: bool = True
+    """Whether each pass so far was one call with all tokens."""
+    ignored: list[int] = field(default_factory=list)
+    """Which calls are not for tokens."""
 
 
-_Any = TypeVar("_Any", bound=Passing)
-
-
-def labelled(found: list[_Any], model: nn.Module, stack: str) -> list[_Any]:
+def labelled(found: list[Found], model: nn.Module, stack: str) -> list[Found]:
     """Those of the wanted stack, each pass with its layer's label.
 
     A layer is one run of one block. Its label is the block's number, as long as no two layers
@@ -48,7 +64,7 @@ def labelled(found: list[_Any], model: nn.Module, stack: str) -> list[_Any]:
     return kept
 
 
-def _number(found: Iterable[Passing], prefix: str, offset: int) -> int:
+def _number(found: Iterable[Found], prefix: str, offset: int) -> int:
     members = list(found)
     passes = sorted((one for each in members for one in each.passes), key=lambda one: one.call)
     blocks = list(dict.fromkeys(one.block for one in passes))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.algebra import Formula
-from neuronxa_callback.measure.dataflow import tensors_of
+from neuronxa_callback.measure.modules import tensors_of
 
 GATE, PRODUCT = "gate", "product"
 SITES = (GATE, PRODUCT)
@@ -23,7 +23,7 @@ class StateSink(Protocol):
     """What wants the states. Tensors are views of the model's own: read them, never keep them."""
 
     def dense(self, part: int, site: str, states: Tensor, start: int) -> None:
-        """States [batch, tokens, width] of tokens ``start``, ``start + 1``, ... of each sentence."""
+        """States [batch, tokens, width] of each sentence's tokens ``start``, ``start + 1``, ..."""
 
     def routed(
         self, part: int, site: str, states: Tensor, token: Tensor, expert: Tensor, last: bool
@@ -166,8 +166,8 @@ class Layout:
             return states
         if rows % batch or (batch > 1 and rows != batch * tokens):
             raise TapError(
-                f"states must belong to {batch} x {tokens} tokens, got shape {tuple(states.shape)}; "
-                "tokens that are packed, pooled or spread over ranks cannot be measured"
+                f"states must belong to {batch} x {tokens} tokens, got shape {tuple(states.shape)}"
+                "; tokens that are packed, pooled or spread over ranks cannot be measured"
             )
         return states.reshape(batch, -1, width)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.measure.dataflow import tensors_of
 from neuronxa_callback.measure.experts import Recipe
+from neuronxa_callback.measure.modules import tensors_of
 from neuronxa_callback.measure.reading import GATE, PRODUCT, DenseTap, Meter, Reader
 
 

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.measure.dataflow import named
-from neuronxa_callback.measure.discovery import Discovery, Found, Override
+from neuronxa_callback.measure.discovery import Discovery
+from neuronxa_callback.measure.layers import Found
+from neuronxa_callback.measure.modules import named
+from neuronxa_callback.measure.override import Override
 from neuronxa_callback.measure.reading import GATE, SITES, Install, Reader, StateSink
 
 __all__ = ["Neurons", "Reader", "StateSink", "TapPlan", "discover"]
