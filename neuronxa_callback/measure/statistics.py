@@ -2,7 +2,9 @@
 
 The unit is the pair, never pair x layer: the layers of one pair go together. What is averaged is
 therefore a number x_i per pair, its share of aligned layers, and the spread of the x_i is what an
-interval is made of. Axes: ``layers``, ``pairs``. NaN in gives NaN out.
+interval is made of. ``benchmarks/intervals.py`` measures how often the intervals hold.
+
+Axes: ``layers``, ``pairs``, ``languages``, ``probes``. NaN in gives NaN out.
 """
 
 import math
@@ -12,11 +14,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LEVEL = 0.95
 UNKNOWN = (math.nan, math.nan)
+ROUNDING = 1e-20
 
 
 def chance(n: int) -> float:
@@ -37,9 +40,24 @@ def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
 
 @cache
 def layer_intervals(n: int) -> tuple[tuple[float, float], ...]:
-    """Entry k is the interval of a single layer in which k of n pairs are aligned."""
-    normal = float(stats.norm.ppf((1 + LEVEL) / 2))
+    """Entry k is the 95 % interval of a single layer in which k of n pairs are aligned."""
+    normal = float(special.ndtri((1 + LEVEL) / 2))
     return tuple(wilson(k / n, n, normal) for k in range(n + 1))
+
+
+def unpack(masks: Sequence[int | None], n: int) -> Array:
+    """Verdicts [layers, pairs] of 0 and 1 from bit masks as in a report; None gives a row of NaN.
+
+    Raises:
+        ValueError: If a mask speaks of more than n pairs.
+    """
+    if any(mask is not None and mask >> n for mask in masks):
+        raise ValueError(f"a mask of verdicts must have at most {n} bits, one per pair, got more")
+    raw = b"".join((mask or 0).to_bytes(-(-n // 8), "little") for mask in masks)
+    rows = np.frombuffer(raw, dtype=np.uint8).reshape(len(masks), -1)
+    hits = np.unpackbits(rows, axis=1, count=n, bitorder="little").astype(float)
+    hits[[mask is None for mask in masks]] = math.nan
+    return hits
 
 
 def shares(hits: Array) -> Array:
@@ -49,12 +67,12 @@ def shares(hits: Array) -> Array:
 
 
 def mean_interval(hits: Array) -> tuple[float, float]:
-    """The interval of a mean over layers; ``hits`` [layers, pairs] of 0 and 1."""
+    """The 95 % interval of a mean over layers; ``hits`` [layers, pairs] of 0 and 1."""
     return interval([shares(hits)], shared=True)
 
 
 def macro_interval(hits: Mapping[str, Array], shared: bool) -> tuple[float, float]:
-    """The interval of a mean over languages of means over layers.
+    """The 95 % interval of a mean over languages of means over layers.
 
     Args:
         hits: language -> [layers, pairs].
@@ -64,19 +82,20 @@ def macro_interval(hits: Mapping[str, Array], shared: bool) -> tuple[float, floa
     return interval([shares(each) for each in hits.values()], shared)
 
 
-def interval(by_language: Sequence[Array], shared: bool) -> tuple[float, float]:
-    """Wilson's interval with the n that explains the spread of the x_i.
+def interval(x: Array | Sequence[Array], shared: bool, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's interval of the mean of x [languages, pairs], with the n that explains its spread.
 
-    A mean m of numbers in [0, 1] with variance v behaves like a share among m (1 - m) / v trials.
+    A mean m of numbers in [0, 1] whose variance is v behaves like a share among m (1 - m) / v
+    trials. That is never fewer than there are pairs, and with Student's quantile for their
+    number it holds for few pairs too. Where all x_i are equal, the trials are the pairs.
     """
-    means = [float(each.mean()) for each in by_language]
-    mean = sum(means) / len(means)
+    x = np.asarray(x)
+    mean, pairs = float(x.mean()), x.shape[1]
     if math.isnan(mean):
         return UNKNOWN
-    pairs = len(by_language[0])
-    variance = _variance_of_mean(by_language, shared)
-    trials = mean * (1 - mean) / variance if variance > 0 else float(pairs)
-    return wilson(mean, max(trials, pairs), _quantile(pairs))
+    variance = _variance_of_mean(x, shared)
+    trials = mean * (1 - mean) / variance if variance > 0 else 0.0
+    return wilson(mean, max(trials, pairs), _quantile(level, pairs))
 
 
 @dataclass(frozen=True)
@@ -87,37 +106,52 @@ class Change:
     low: float
     high: float
     p: float
-    """Two-sided, of no change."""
+    """Two-sided, of no change; Holm's where many changes are looked at together."""
 
     @property
     def significant(self) -> bool:
-        """Whether the 95 % interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether chance alone would do this less than once in twenty times; False for NaN."""
+        return self.p < 1 - LEVEL
 
 
-def paired_change(before: Sequence[Array], after: Sequence[Array], shared: bool) -> Change:
+def paired_change(
+    before: Array | Sequence[Array],
+    after: Array | Sequence[Array],
+    shared: bool,
+    level: float = LEVEL,
+    null: float = 0.0,
+) -> Change:
     """Change of a mean over languages, from the x_i of the same pairs at two times.
 
     Args:
-        before: Per language the x_i [pairs].
+        before: The x_i [languages, pairs].
         after: The same, later.
         shared: As in ``macro_interval``.
+        level: Of the interval.
+        null: The difference that p is the probability of, or of one farther from it.
     """
-    gains = [late - early for early, late in zip(before, after, strict=True)]
-    mean = float(np.mean([each.mean() for each in gains]))
-    if math.isnan(mean):
-        return Change(math.nan, math.nan, math.nan, math.nan)
-    error = math.sqrt(_variance_of_mean(gains, shared))
-    freedom = len(gains[0]) - 1
-    if error == 0:
-        return Change(mean, mean, mean, float(mean == 0))
-    half = _quantile(len(gains[0])) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
-    return Change(mean, mean - half, mean + half, p)
+    return _change(np.asarray(after) - np.asarray(before), shared, level, null)
+
+
+def paired_trend(
+    x: Array | Sequence[Array], span: int, shared: bool, level: float = LEVEL
+) -> Change:
+    """Change over ``span`` probes, by a line of least squares through each pair's x_i.
+
+    All probes [probes, languages, pairs] speak for the line, so its change is known better than
+    that of the first and the last one alone. At least 2 probes.
+    """
+    x = np.asarray(x)
+    time = np.arange(len(x)) - (len(x) - 1) / 2
+    return _change(np.tensordot(time * span / (time @ time), x, axes=1), shared, level, 0.0)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: as many looks as there are numbers, at one common level."""
+    """Holm's adjusted p-values, for many looks at one common level (S. Holm, 1979).
+
+    Below 0.05 stand those that hold with at most 5 % for even one false alarm among all of them.
+    NaN stays NaN and counts as a look.
+    """
     order = sorted(range(len(p)), key=lambda k: (math.isnan(p[k]), p[k]))
     adjusted, highest = [math.nan] * len(p), 0.0
     for rank, k in enumerate(order):
@@ -127,13 +161,29 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _variance_of_mean(by_language: Sequence[Array], shared: bool) -> float:
-    pairs = len(by_language[0])
+def _change(gains: Array, shared: bool, level: float, null: float) -> Change:
+    """Student's interval and test of the mean of gains [languages, pairs]."""
+    mean, pairs = float(gains.mean()), gains.shape[1]
+    if math.isnan(mean):
+        return Change(math.nan, math.nan, math.nan, math.nan)
+    error = math.sqrt(_variance_of_mean(gains, shared))
+    if error == 0:
+        return Change(mean, mean, mean, float(mean == null))
+    half = _quantile(level, pairs) * error
+    p = 2 * float(special.stdtr(pairs - 1, -abs(mean - null) / error))
+    return Change(mean, max(-1.0, mean - half), min(1.0, mean + half), p)
+
+
+def _variance_of_mean(x: Array, shared: bool) -> float:
+    languages, pairs = x.shape
     if shared:
-        return float(np.mean(np.stack(list(by_language)), axis=0).var(ddof=1)) / pairs
-    return sum(float(each.var(ddof=1)) / len(each) for each in by_language) / len(by_language) ** 2
+        variance = float(x.mean(axis=0).var(ddof=1))
+    else:
+        variance = float(x.var(axis=1, ddof=1).sum()) / languages**2
+    # Equal x_i have a variance of rounding errors, as if the score were known without doubt.
+    return variance / pairs if variance > ROUNDING else 0.0
 
 
 @cache
-def _quantile(pairs: int) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, pairs - 1))
+def _quantile(level: float, pairs: int) -> float:
+    return float(special.stdtrit(pairs - 1, (1 + level) / 2))
