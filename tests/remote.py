@@ -199,6 +199,31 @@ class Narrow(nn.Module):
         return gate, gate * (x @ self.b.weight.T) * 1.5
 
 
+_ACT = nn.GELU()
+
+
+class SharedActivation(nn.Module):
+    """One activation module for all, which also runs at another width before the way down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = _ACT
+        self.a = nn.Linear(HIDDEN, WIDTH, bias=False)
+        self.b = nn.Linear(HIDDEN, WIDTH, bias=False)
+        self.c = nn.Linear(WIDTH, HIDDEN, bias=False)
+        self.score = nn.Linear(HIDDEN, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.act(self.a(x))
+        scale = self.act(self.score(x)).sum(-1, keepdim=True)
+        return self.c(gate * self.b(x)) * scale
+
+    def by_hand(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        g = x @ self.a.weight.T
+        gate = g * 0.5 * (1 + torch.erf(g / 2**0.5))
+        return gate, gate * (x @ self.b.weight.T)
+
+
 class ModuleListMoE(nn.Module):
     """Mixtral as it was before experts became one tensor: a module for each expert."""
 
@@ -240,6 +265,7 @@ REMOTE: dict[str, Any] = {
         NanoGPT,
         InPlace,
         Narrow,
+        SharedActivation,
         ModuleListMoE,
     )
 }

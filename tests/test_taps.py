@@ -14,6 +14,7 @@ from survey import BATCH, SITES, TOKENS, Collect, read
 from torch import nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.measure.dataflow import Call, Node
 from neuronxa_callback.measure.taps import discover
 
 
@@ -113,6 +114,8 @@ class TestReplacedForwards:
         plan, states = read(model)
         assert same(states, read(tiny("llama"))[1])
         assert "computed from the output of model.layers.0.mlp.gate_proj" in plan.parts[0].how
+        gc.collect()
+        assert not any(type(each) in (Node, Call) for each in gc.get_objects())
 
     def test_a_kernel_put_in_after_the_taps_were_found_is_an_error(self):
         model = tiny("llama")
@@ -227,6 +230,20 @@ class TestAdapters:
         assert not same(states, read(tiny(family))[1], 1e-3)
         assert [part.path for part in plan.parts] == [part.path for part in plan_merged.parts]
 
+    def test_tokens_behind_a_soft_prompt_are_the_sentences_own(self):
+        import peft
+
+        config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+        model = peft.get_peft_model(tiny("llama"), config).eval()
+        tokens, inputs = ids(BATCH, TOKENS), []
+        hook = layers_of(model.base_model)[0].mlp.register_forward_pre_hook
+        hook(lambda _, args: inputs.append(args[0]))
+        _, states = read(model, lambda each: model(input_ids=each), tokens=tokens)
+        with torch.no_grad():
+            gate = layers_of(model.base_model)[0].mlp.gate_proj(inputs[-1])
+        assert gate.shape[1] == TOKENS + 3
+        assert close(states[0]["gate"], nn.functional.silu(gate)[:, 3:].flatten(0, 1))
+
     def test_the_base_layer_would_be_wrong(self):
         model = self.adapted("lfm2", target_modules=["w1", "w3"])
         _, states = read(model, lambda tokens: model(input_ids=tokens))
@@ -255,6 +272,15 @@ class TestNoTrace:
         with pytest.raises(ZeroDivisionError):
             discover(model, lambda: 1 / 0)
         assert _hooks(model) == 0
+
+    @pytest.mark.parametrize("family", ["llama", "lfm2", "gpt_oss", "switch_transformers", "bart"])
+    def test_a_plan_keeps_nothing_of_the_pass_it_was_found_in(self, family):
+        model = tiny(family)
+        plan = discover(model, lambda: run(model, ids(1, 4)))
+        gc.collect()
+        kept = [each for each in gc.get_objects() if type(each) in (Node, Call)]
+        assert plan.parts
+        assert kept == []
 
     def test_the_output_is_unchanged(self):
         model, tokens = tiny("qwen2_moe"), ids(BATCH, TOKENS)

@@ -85,10 +85,11 @@ def _fed(
 ) -> tuple[Feed, tuple[Formula, str]]:
     (number, half), value = part
     source, width = beside[number], value().shape[-1]
-    begin = half * width
+    # Not the call itself: it would keep the trace alive.
+    path, begin = source.path, half * width
 
     def gate(outputs: Mapping[str, Tensor]) -> Tensor:
-        return act(outputs[source.path][..., begin : begin + width])
+        return act(outputs[path][..., begin : begin + width])
 
     assert call.source is not None
     node = Node(source.output, "linear", [source.source])
