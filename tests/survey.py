@@ -11,7 +11,7 @@ import torch
 import transformers
 import zoo
 from families import ids, run
-from oracle import Oracle, close, routed
+from ffn_oracle import Oracle, close, routed
 from remote import REMOTE
 from torch import Tensor, nn
 

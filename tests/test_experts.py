@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from families import ids, run, tiny
-from oracle import close
+from ffn_oracle import close
 from survey import BATCH, SITES, TOKENS, read
 from test_taps import TestAdapters, same
 from torch import nn

@@ -8,7 +8,7 @@ import remote
 import torch
 import zoo
 from families import ids, stir
-from oracle import close
+from ffn_oracle import close
 from survey import BATCH, SITES, TOKENS, examine, read, table
 
 from neuronxa_callback.errors import TapError

@@ -9,7 +9,7 @@ import weakref
 import pytest
 import torch
 from families import ids, run, tiny
-from oracle import close
+from ffn_oracle import close
 from survey import BATCH, SITES, TOKENS, Collect, read
 from torch import nn
 
