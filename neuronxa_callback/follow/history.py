@@ -1,77 +1,129 @@
 """A run's reports over time: one curve of one measurement, what changed, and what a resume needs.
 
-What is kept of a report is a ``Point``: per metric and language the share of aligned layers of
-every pair. Scores, intervals and paired changes follow from it, and it is small.
+What is kept of a report is a ``Point``: per metric and language the aligned layers of every pair.
+Scores, intervals and paired changes follow from it, and it is small.
 """
 
 import base64
+import json
 import logging
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from neuronxa_callback.errors import FingerprintError
+from neuronxa_callback.errors import ConfigError, FingerprintError, unknown
 from neuronxa_callback.measure import statistics
 from neuronxa_callback.measure.report import AlignmentReport
 from neuronxa_callback.measure.statistics import Array, Change
 
 log = logging.getLogger(__name__)
 
-KEPT = 24
-"""How many of the latest points a resume remembers, besides the first and the best ones."""
+Names = tuple[str, ...] | None
+"""Languages whose mean is meant; None for all of them."""
+
+SINCE = ("last", "first", "best")
+HELD_NAN = 2**16 - 1
+"""Stands for a number of layers of which one held NaN."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """One report, as far as changes and stop rules need it."""
 
     step: int
+    number: int
+    """How many probes of the run came before."""
     pairs: int
     shared: bool
     """Whether all languages have the same pivot sentences."""
-    counts: Mapping[str, Mapping[str, Array | None]]
-    """metric -> language -> [pairs] aligned layers of each pair; None where a layer held NaN."""
     layers: Mapping[str, int]
+    counts: Mapping[str, Mapping[str, Array]]
+    """metric -> language -> [pairs] aligned layers of each pair, or ``HELD_NAN``."""
+    whole: bool = True
+    """Whether all of its languages are here; a resume remembers of a past best what it was for."""
+    _scores: dict[tuple[str, Names], float] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, report: AlignmentReport) -> Self:
+    def of(cls, report: AlignmentReport, number: int = 0) -> Self:
         """The point of a report."""
         counts = {
-            metric: {
-                language: _counts(scores.hits[language], report.n_pairs)
-                for language in report.languages
-            }
+            metric: {name: _counts(scores.hits[name], report.n_pairs) for name in report.languages}
             for metric, scores in report.metrics.items()
         }
         shared = bool(report.fingerprint.get("definition", {}).get("shared_pivot", True))
         layers = {metric: len(scores.layers) for metric, scores in report.metrics.items()}
-        return cls(report.step, report.n_pairs, shared, counts, layers)
+        return cls(report.step, number, report.n_pairs, shared, layers, counts)
 
-    def shares(self, metric: str, languages: Iterable[str] | None = None) -> list[Array]:
-        """Per language the share of aligned layers of every pair [pairs]; NaN where unknown."""
+    def holds(self, metric: str, names: Names) -> bool:
+        """Whether all that such a score is made of is here."""
+        return self.whole or (names is not None and {*names} <= {*self.counts.get(metric, ())})
+
+    def shares(self, metric: str, names: Names = None) -> Array:
+        """The share of aligned layers [languages, pairs]; NaN where a layer held NaN."""
         known = self.counts[metric]
-        names = known if languages is None else languages
-        return [self._share(metric, known[name]) for name in names]
+        counts = np.stack([known[name] for name in (known if names is None else names)])
+        return np.where(counts == HELD_NAN, math.nan, counts / self.layers[metric])
 
-    def score(self, metric: str, language: str | None = None) -> float:
-        """The score of a language, or the macro-mean."""
-        names = None if language is None else [language]
-        return float(np.mean([each.mean() for each in self.shares(metric, names)]))
+    def score(self, metric: str, names: Names = None) -> float:
+        """The score of all languages, or of some."""
+        if (metric, names) not in self._scores:
+            self._scores[metric, names] = float(self.shares(metric, names).mean())
+        return self._scores[metric, names]
 
-    def interval(self, metric: str, language: str | None = None) -> tuple[float, float]:
-        """The 95 % interval of ``score``."""
-        names = None if language is None else [language]
-        return statistics.interval(self.shares(metric, names), self.shared)
+    def interval(
+        self, metric: str, names: Names = None, level: float = statistics.LEVEL
+    ) -> tuple[float, float]:
+        """The interval of ``score``."""
+        return statistics.interval(self.shares(metric, names), self.shared, level)
 
-    def _share(self, metric: str, counts: Array | None) -> Array:
-        if counts is None:
-            return np.full(self.pairs, np.nan)
-        found: Array = counts / self.layers[metric]
-        return found
+    def part(self, rows: Mapping[str, Iterable[str]]) -> Self:
+        """This point with some languages per metric only."""
+        counts = {
+            metric: {name: self.counts[metric][name] for name in names}
+            for metric, names in rows.items()
+        }
+        return type(self)(
+            self.step, self.number, self.pairs, self.shared, self.layers, counts, whole=False
+        )
+
+    def packed(self) -> dict[str, Any]:
+        """This point as plain JSON."""
+        rows = [row for known in self.counts.values() for row in known.values()]
+        raw = zlib.compress(np.concatenate(rows).astype("<u2").tobytes(), 9)
+        return {
+            "step": self.step,
+            "number": self.number,
+            "pairs": self.pairs,
+            "shared": self.shared,
+            "layers": dict(self.layers),
+            "languages": {metric: list(known) for metric, known in self.counts.items()},
+            "whole": self.whole,
+            "counts": base64.b85encode(raw).decode(),
+        }
+
+    @classmethod
+    def unpacked(cls, plain: Mapping[str, Any]) -> Self:
+        """The point that ``packed`` described."""
+        raw = zlib.decompress(base64.b85decode(plain["counts"]))
+        rows = iter(np.frombuffer(raw, dtype="<u2").reshape(-1, plain["pairs"]))
+        counts = {
+            metric: {name: next(rows) for name in names}
+            for metric, names in plain["languages"].items()
+        }
+        return cls(
+            step=plain["step"],
+            number=plain["number"],
+            pairs=plain["pairs"],
+            shared=plain["shared"],
+            layers=plain["layers"],
+            counts=counts,
+            whole=plain["whole"],
+        )
 
 
 class History:
@@ -80,69 +132,139 @@ class History:
     def __init__(self) -> None:
         self.points: list[Point] = []
         self.fingerprint: Mapping[str, Mapping[str, Any]] | None = None
+        self._reach = 1
+        """How many probes back a rule has looked: a resume remembers as many."""
+        self._asked: dict[tuple[str, Names], None] = {}
+        """Of what the best point was asked for: a resume remembers it."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The history in a JSONL file; a line that is no report is named and left out.
+
+        Raises:
+            FingerprintError: If its reports do not measure the same thing.
+        """
+        made = cls()
+        for report in read(path):
+            made.append(report)
+        return made
 
     def append(self, report: AlignmentReport) -> None:
-        """Add a report; one of the same step replaces what was there.
+        """Add a report. What stood at its step or later goes: the run went back and goes on anew.
 
         Raises:
             FingerprintError: If it does not measure what the others do; the difference is named.
         """
-        if self.fingerprint is not None:
-            refuse_mixing(self.fingerprint, report.fingerprint, ("definition", "model"))
+        if self.fingerprint is None:
+            self.fingerprint = json.loads(json.dumps(report.fingerprint))
         else:
-            self.fingerprint = report.fingerprint
+            refuse_mixing(self.fingerprint, report.fingerprint, ("definition", "model"))
         self.points = [point for point in self.points if point.step < report.step]
-        self.points.append(Point.of(report))
+        self.points.append(Point.of(report, self.points[-1].number + 1 if self.points else 0))
 
-    def best(self, metric: str) -> Point | None:
-        """The point with the highest macro-mean, the earliest of equals."""
-        known = [point for point in self.points if not np.isnan(point.score(metric))]
-        return max(known, key=lambda point: point.score(metric), default=None)
+    @property
+    def first(self) -> Point | None:
+        """The first point of the run."""
+        return self.points[0] if self.points else None
 
-    def earlier(self, metric: str, since: str) -> Point | None:
+    @property
+    def last(self) -> Point | None:
+        """The latest point."""
+        return self.points[-1] if self.points else None
+
+    def best(self, metric: str, names: Names = None) -> Point | None:
+        """The point with the highest score, the earliest of equals; None where all are NaN."""
+        return self._best(self.points, metric, names)
+
+    def earlier(self, metric: str, since: str, names: Names = None) -> Point | None:
         """The point to compare the latest with: ``"first"``, ``"best"`` or ``"last"`` before it."""
+        if since not in SINCE:
+            raise ConfigError(unknown("since", since, SINCE))
         before = self.points[:-1]
-        if not before:
-            return None
         if since == "best":
-            past = History()
-            past.points = before
-            return past.best(metric)
-        return before[0] if since == "first" else before[-1]
+            return self._best(before, metric, names)
+        whole = [each for each in before if each.whole]
+        return None if not whole else whole[0] if since == "first" else whole[-1]
+
+    def window(self, probes: int) -> list[Point]:
+        """The latest point and the ``probes`` before it, as far back as none is missing."""
+        self._reach = max(self._reach, probes)
+        latest = self.points[-1:]
+        for point in reversed(self.points[:-1]):
+            if not point.whole or point.number != latest[0].number - 1 or len(latest) > probes:
+                break
+            latest.insert(0, point)
+        return latest
 
     def change(
         self, metric: str, language: str | None = None, since: str = "last"
     ) -> Change | None:
         """How the latest point differs from an earlier one; None where there is none."""
-        earlier = self.earlier(metric, since)
-        return None if earlier is None else change(earlier, self.points[-1], metric, language)
+        names = None if language is None else (language,)
+        earlier = self.earlier(metric, since, names)
+        return None if earlier is None else change(earlier, self.points[-1], metric, names)
+
+    def line(self, metric: str, language: str | None = None, since: str = "last") -> str:
+        """The change in words, such as ``up 0.031 since the last probe (significant)``."""
+        found = self.change(metric, language, since)
+        if found is None:
+            return f"no {since} probe to compare with"
+        if math.isnan(found.difference):
+            return f"unknown change since the {since} probe (a layer held NaN)"
+        way = "up" if found.difference > 0 else "down" if found.difference < 0 else "unchanged"
+        size = f" {abs(found.difference):.3f}" if found.difference else ""
+        verdict = "significant" if found.significant else "not significant"
+        return f"{way}{size} since the {since} probe ({verdict})"
 
     def state(self) -> dict[str, Any]:
-        """What a resume needs, as plain JSON of bounded size."""
-        metrics = self.points[-1].counts if self.points else ()
-        best = [self.best(metric) for metric in metrics]
-        kept = {point.step: point for point in (*self.points[:1], *best) if point is not None}
-        kept |= {point.step: point for point in self.points[-KEPT:]}
-        points = [_packed(kept[step]) for step in sorted(kept)]
-        return {"fingerprint": self.fingerprint, "points": points}
+        """What a resume needs, as plain JSON: the size does not grow with the number of probes.
+
+        The first point and the latest one, as many before it as a rule has looked at, the best
+        one of each metric, and of any other best point that was asked for what it was for.
+        """
+        kept = {each.step: each for each in (*self.points[:1], *self.window(self._reach))}
+        for metric in self.points[-1].counts if self.points else ():
+            best = _best(self.points, metric, None)
+            kept |= {} if best is None else {best.step: best}
+        points = [*kept.values(), *self._parts(kept)]
+        return {
+            "fingerprint": self.fingerprint,
+            "reach": self._reach,
+            "asked": [[metric, None if n is None else list(n)] for metric, n in self._asked],
+            "points": [each.packed() for each in sorted(points, key=lambda each: each.step)],
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The history that ``state`` described."""
         made = cls()
         made.fingerprint = state["fingerprint"]
-        made.points = [_unpacked(point) for point in state["points"]]
+        made.points = [Point.unpacked(each) for each in state["points"]]
+        made._reach = state["reach"]
+        made._asked = {
+            (metric, None if n is None else tuple(n)): None for metric, n in state["asked"]
+        }
         return made
 
+    def _best(self, points: Sequence[Point], metric: str, names: Names) -> Point | None:
+        self._asked[metric, names] = None
+        return _best(points, metric, names)
 
-def change(
-    before: Point, after: Point, metric: str, language: str | Sequence[str] | None = None
-) -> Change:
-    """Paired change of a language, of the mean of some, or of the macro-mean."""
-    names = [language] if isinstance(language, str) else language
-    return statistics.paired_change(
-        before.shares(metric, names), after.shares(metric, names), after.shared
-    )
+    def _parts(self, kept: Mapping[int, Point]) -> list[Point]:
+        """What was asked for of best points that are not kept whole."""
+        rows: dict[int, dict[str, dict[str, None]]] = {}
+        at = {each.step: each for each in self.points}
+        for metric, names in self._asked:
+            best = _best(self.points, metric, names)
+            if best is not None and names is not None and best.step not in kept:
+                rows.setdefault(best.step, {}).setdefault(metric, {}).update(dict.fromkeys(names))
+        return [at[step].part(rows[step]) for step in rows]
+
+
+def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
+    """Paired change of the mean over languages: of all, or of some."""
+    x = before.shares(metric, names), after.shares(metric, names)
+    return statistics.paired_change(*x, after.shared)
 
 
 def compare(before: AlignmentReport, after: AlignmentReport, metric: str) -> dict[str, Change]:
@@ -150,10 +272,13 @@ def compare(before: AlignmentReport, after: AlignmentReport, metric: str) -> dic
 
     Raises:
         FingerprintError: If the two do not measure the same thing.
+        ConfigError: If they do not have the metric.
     """
     refuse_mixing(before.fingerprint, after.fingerprint, ("definition",))
+    if metric not in after.metrics:
+        raise ConfigError(unknown("metric", metric, after.metrics))
     points = Point.of(before), Point.of(after)
-    found = {name: change(*points, metric, name) for name in after.languages}
+    found = {name: change(*points, metric, (name,)) for name in after.languages}
     adjusted = statistics.holm([each.p for each in found.values()])
     return {
         name: Change(each.difference, each.low, each.high, p)
@@ -162,13 +287,18 @@ def compare(before: AlignmentReport, after: AlignmentReport, metric: str) -> dic
 
 
 def read(path: str | Path) -> list[AlignmentReport]:
-    """The reports in a JSONL file, by step. A line that is none is named and left out."""
+    """The reports in a JSONL file, by step, the later one of equals.
+
+    A line that is no report, such as one that was cut off when a job was killed, is named in a
+    warning and left out.
+    """
     found: dict[int, AlignmentReport] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    # Not by splitlines: JSON may hold other characters that end a line, such as U+2028.
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            report = AlignmentReport.from_json(line)
+            report = AlignmentReport.from_json(line.decode())
         except ValueError as error:
             log.warning("%s:%d is left out: %s", path, number, error)
             continue
@@ -187,7 +317,7 @@ def refuse_mixing(
         FingerprintError: The first difference by name, and both values.
     """
     for part in parts:
-        a, b = one.get(part, {}), other.get(part, {})
+        a, b = one.get(part, {}), json.loads(json.dumps(other.get(part, {})))
         for key in dict.fromkeys((*a, *b)):
             if a.get(key) != b.get(key):
                 raise FingerprintError(
@@ -196,40 +326,13 @@ def refuse_mixing(
                 )
 
 
-def _counts(masks: Sequence[int | None], n: int) -> Array | None:
-    counts = np.zeros(n, dtype=np.uint16)
-    for mask in masks:
-        if mask is None:
-            return None
-        raw = np.frombuffer(mask.to_bytes(-(-n // 8), "little"), dtype=np.uint8)
-        counts += np.unpackbits(raw, count=n, bitorder="little")
-    return counts
+def _best(points: Sequence[Point], metric: str, names: Names) -> Point | None:
+    known = [each for each in points if each.holds(metric, names)]
+    known = [each for each in known if not math.isnan(each.score(metric, names))]
+    return max(known, key=lambda each: each.score(metric, names), default=None)
 
 
-def _packed(point: Point) -> dict[str, Any]:
-    return {
-        "step": point.step,
-        "pairs": point.pairs,
-        "shared": point.shared,
-        "layers": dict(point.layers),
-        "counts": {
-            metric: {name: None if each is None else _text(each) for name, each in known.items()}
-            for metric, known in point.counts.items()
-        },
-    }
-
-
-def _unpacked(plain: Mapping[str, Any]) -> Point:
-    counts = {
-        metric: {name: None if text is None else _array(text) for name, text in known.items()}
-        for metric, known in plain["counts"].items()
-    }
-    return Point(plain["step"], plain["pairs"], plain["shared"], counts, plain["layers"])
-
-
-def _text(counts: Array) -> str:
-    return base64.b85encode(zlib.compress(counts.astype("<u2").tobytes(), 9)).decode()
-
-
-def _array(text: str) -> Array:
-    return np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype="<u2").astype(np.uint16)
+def _counts(masks: Sequence[int | None], n: int) -> Array:
+    """Aligned layers of each pair [pairs]."""
+    counts = statistics.unpack(masks, n).sum(axis=0)
+    return np.where(np.isnan(counts), HELD_NAN, counts).astype(np.uint16)

@@ -1,5 +1,8 @@
 """Rules that stop a run on alignment: off by default, each a pure function of the run's history.
 
+A rule looks at every probe, and noise has as many chances to fool it. How often each one stops a
+run that it should not, and misses what it should see, is measured by ``benchmarks/stopping.py``.
+
 Stopping on alignment is an extrapolation: the published correlation with ability is across
 languages and models, not across checkpoints of one run. Keep the loss beside it.
 """
@@ -9,12 +12,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.follow.history import History, Point, change
+from neuronxa_callback.follow.history import History, Names
 from neuronxa_callback.measure import statistics
 from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.measure.statistics import LEVEL
 
 WORST = "worst"
-KINDS = ("target", "plateau", "collapse")
+ONE_SIDED = 2 * LEVEL - 1
+"""Level of an interval each end of which alone is exceeded in 5 %."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class StopRule:
     amount: float
     metric: str = "nasca"
     on: str | tuple[str, ...] | None = None
-    """None for the macro-mean, a language, several (their mean), or ``"worst"``: any one language,
-    judged by Holm over all of them."""
+    """None for the macro-mean, a language, several (their mean), or ``"worst"``: each language by
+    itself. All must reach a target or stand still; any one may collapse, judged by Holm."""
     patience: int = 0
     since: str = "best"
 
@@ -34,7 +39,11 @@ class StopRule:
     def target(
         cls, score: float, metric: str = "nasca", on: str | Sequence[str] | None = None
     ) -> Self:
-        """Stop once the lower end of the 95 % interval is above ``score``."""
+        """Stop once the score is above a target, whatever pairs had been drawn.
+
+        That is the lower end of its interval, at a level for as many looks as there have been:
+        95 % at the first probe, 99.9 % at the fiftieth.
+        """
         return cls("target", _share("score", score), metric, _names(on))
 
     @classmethod
@@ -45,9 +54,13 @@ class StopRule:
         metric: str = "nasca",
         on: str | Sequence[str] | None = None,
     ) -> Self:
-        """Stop once the upper end of the paired gain over ``patience`` probes is below ``gain``."""
-        if patience < 1:
-            raise ConfigError(f"patience must be at least 1 probe, got {patience}")
+        """Stop once the gain over ``patience`` probes is below ``gain``.
+
+        The gain is that of a line through all probes there are, the latest 2 x ``patience`` at
+        most and ``patience`` at least; what must be below is its upper end at one-sided 95 %.
+        """
+        if not isinstance(patience, int) or patience < 1:
+            raise ConfigError(f"patience must be at least 1 probe, got {patience!r}")
         return cls("plateau", _share("gain", gain), metric, _names(on), patience=patience)
 
     @classmethod
@@ -58,7 +71,10 @@ class StopRule:
         on: str | Sequence[str] | None = None,
         since: str = "best",
     ) -> Self:
-        """Stop once the score has fallen by more than ``drop``, and not by chance.
+        """Stop once the score has fallen by more than ``drop`` beyond doubt.
+
+        The whole paired 95 % interval of the fall must be beyond ``drop``: the best of many
+        probes is partly so by chance, and a fall from it always looks larger than it is.
 
         Args:
             drop: Fall of the score, such as 0.10.
@@ -78,102 +94,113 @@ class StopRule:
         """
         if self.metric not in report.metrics:
             raise ConfigError(unknown("metric of a stop rule", self.metric, report.metrics))
-        for language in self._named(report.languages):
+        for language in self._named():
             if language not in report.languages:
                 raise ConfigError(unknown("language of a stop rule", language, report.languages))
 
     def reason(self, history: History) -> str | None:
-        """Why to stop now, in one line; None to go on."""
+        """Why to stop now, in one line; None to go on. NaN never stops."""
         if not history.points:
             return None
-        found: str | None = getattr(self, f"_{self.kind}")(history)
-        return found
+        return {"target": self._target, "plateau": self._plateau, "collapse": self._collapse}[
+            self.kind
+        ](history)
 
     def _target(self, history: History) -> str | None:
-        low = self._low(history.points[-1])
-        if not low > self.amount:
+        now = history.points[-1]
+        level = 1 - (1 - LEVEL) / (now.number + 1)
+        ends = {each: now.interval(self.metric, each, level) for each in self._judged(history)}
+        if not all(low > self.amount for low, _ in ends.values()):
             return None
+        nearest = min(ends, key=lambda each: ends[each])
+        low, high = ends[nearest]
         return (
-            f"{self._what()} is above the target {self.amount:g}: the lower end of its interval is"
-            f" {low:.3f}"
+            f"{self._what(nearest)} is above the target {self.amount:g}: it is"
+            f" {now.score(self.metric, nearest):.3f}, in [{low:.3f}, {high:.3f}]"
+            f" for {_counted(now.number + 1, 'look')}"
         )
 
-    def _low(self, point: Point) -> float:
-        """The lowest end of all intervals that must be above the target."""
-        if self.on is None:
-            return point.interval(self.metric)[0]
-        if self.on == WORST:
-            return min(point.interval(self.metric, name)[0] for name in point.counts[self.metric])
-        shares = point.shares(self.metric, self._named(()))
-        return statistics.interval(shares, point.shared)[0]
-
     def _plateau(self, history: History) -> str | None:
-        if len(history.points) <= self.patience:
+        window = history.window(2 * self.patience)
+        if len(window) <= self.patience:
             return None
-        before, now = history.points[-1 - self.patience], history.points[-1]
-        if self.on == WORST:
-            highs = [
-                change(before, now, self.metric, name).high for name in now.counts[self.metric]
-            ]
-            high = max(highs)
-        else:
-            high = change(before, now, self.metric, self._one()).high
-        if not high < self.amount:
+        gains = {
+            each: statistics.paired_trend(
+                [point.shares(self.metric, each) for point in window],
+                self.patience,
+                window[-1].shared,
+                ONE_SIDED,
+            )
+            for each in self._judged(history)
+        }
+        if not all(gain.high < self.amount for gain in gains.values()):
             return None
+        fastest = max(gains, key=lambda each: gains[each].high)
         return (
-            f"{self._what()} gained at most {high:.3f} over {self.patience} probes, less than"
-            f" {self.amount:g}"
+            f"{self._what(fastest)} gains at most {gains[fastest].high:+.3f} in"
+            f" {_counted(self.patience, 'probe')}, less than {self.amount:g}"
         )
 
     def _collapse(self, history: History) -> str | None:
+        judged = self._judged(history)
+        before = {each: history.earlier(self.metric, self.since, each) for each in judged}
         now = history.points[-1]
-        before = history.earlier(self.metric, self.since)
-        if before is None:
+        falls = {
+            each: statistics.paired_change(
+                point.shares(self.metric, each),
+                now.shares(self.metric, each),
+                now.shared,
+                null=-self.amount,
+            )
+            for each, point in before.items()
+            if point is not None
+        }
+        adjusted = statistics.holm([fall.p for fall in falls.values()])
+        beyond = [
+            (fall.difference, each)
+            for (each, fall), p in zip(falls.items(), adjusted, strict=True)
+            if p < 1 - LEVEL and fall.difference < -self.amount
+        ]
+        if not beyond:
             return None
-        if self.on == WORST:
-            names = list(now.counts[self.metric])
-            found = [change(before, now, self.metric, name) for name in names]
-            p = statistics.holm([each.p for each in found])
-            fallen = [
-                (each.difference, name)
-                for each, level, name in zip(found, p, names, strict=True)
-                if level < 0.05 and -each.difference > self.amount
-            ]
-            if not fallen:
-                return None
-            difference, what = min(fallen)
-            what = f"{self.metric} of {what}"
-        else:
-            one = change(before, now, self.metric, self._one())
-            if not (one.high < 0 and -one.difference > self.amount):
-                return None
-            difference, what = one.difference, self._what()
+        difference, which = min(beyond, key=lambda each: each[0])
+        point = before[which]
+        assert point is not None
         return (
-            f"{what} fell by {-difference:.3f} since the {self.since} probe (step {before.step}),"
-            f" more than {self.amount:g}, and its paired interval leaves out zero"
+            f"{self._what(which)} fell by {-difference:.3f} since the {self.since} probe (step"
+            f" {point.step}), by more than {self.amount:g} beyond doubt"
         )
 
-    def _named(self, every: Sequence[str]) -> tuple[str, ...]:
+    def _judged(self, history: History) -> tuple[Names, ...]:
+        """What is judged by itself: one mean, or each language."""
+        if self.on == WORST:
+            return tuple((name,) for name in history.points[-1].counts[self.metric])
+        return (self._named() or None,)
+
+    def _named(self) -> tuple[str, ...]:
         if self.on is None or self.on == WORST:
-            return tuple(every)
+            return ()
         return (self.on,) if isinstance(self.on, str) else self.on
 
-    def _one(self) -> tuple[str, ...] | None:
-        return None if self.on is None else self._named(())
-
-    def _what(self) -> str:
-        if self.on is None:
+    def _what(self, names: Names) -> str:
+        if names is None:
             return f"{self.metric} (mean over languages)"
-        if self.on == WORST:
-            return f"{self.metric} of every language"
-        return f"{self.metric} of {', '.join(self._named(()))}"
+        return f"{self.metric} of {', '.join(names)}"
 
 
 def _names(on: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    return on if on is None or isinstance(on, str) else tuple(on)
+    if on is None or isinstance(on, str):
+        return on
+    if not on:
+        raise ConfigError("on must name at least one language, got none; leave it out for all")
+    return tuple(on)
 
 
 def _share(name: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ConfigError(f"{name} must be in [0, 1), got {value!r}")
     return float(value)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
