@@ -155,11 +155,12 @@ class StopRule:
             for each, point in before.items()
             if point is not None
         }
-        adjusted = statistics.holm([fall.p for fall in falls.values()])
+        # One-sided: languages that did not fall must not count as settled looks.
+        tails = [f.p / 2 if f.difference < -self.amount else 1 - f.p / 2 for f in falls.values()]
         beyond = [
             (fall.difference, each)
-            for (each, fall), p in zip(falls.items(), adjusted, strict=True)
-            if p < 1 - LEVEL and fall.difference < -self.amount
+            for (each, fall), p in zip(falls.items(), statistics.holm(tails), strict=True)
+            if p < (1 - LEVEL) / 2
         ]
         if not beyond:
             return None
