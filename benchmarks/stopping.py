@@ -14,6 +14,7 @@ The rules are those of the package, asked after every probe.
 
 import argparse
 import platform
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,22 +125,38 @@ def scenarios(on):
     )
 
 
-def table(runs, places, columns, seed):
+def table(runs, places, columns, seed, jobs=1):
     """(place, words, limit) -> one share of runs per column of noise and linger."""
+    tasks = [
+        (runs, places, column, number, seed)
+        for column in columns
+        for number in range(len(scenarios(None)))
+    ]
+    if jobs == 1:
+        done = list(map(cell, tasks))
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            done = list(pool.map(cell, tasks))
     cells = {}
-    for name, linger in columns:
-        for number, scenes in enumerate(zip(*map(scenarios, places), strict=True)):
-            asked = [
-                (place, *each)
-                for place, scene in zip(places, scenes, strict=True)
-                for each in scene[1]
-            ]
-            place, words, rules, within, limits = zip(*asked, strict=True)
-            stream = [seed, number, *name.encode(), int(10 * linger)]
-            found = shares(runs, scenes[0][0], rules, within, NOISE[name], linger, stream)
-            for key, share in zip(zip(place, words, limits, strict=True), found, strict=True):
-                cells.setdefault(key, []).append(share)
+    for found in done:
+        for key, share in found.items():
+            cells.setdefault(key, []).append(share)
     return cells
+
+
+def cell(task):
+    """One scenario at one noise, with random numbers of its own: (place, words, limit) -> share."""
+    runs, places, (name, linger), number, seed = task
+    scenes = [scenarios(place)[number] for place in places]
+    asked = [
+        (place, *each)
+        for place, (_, each_asked) in zip(places, scenes, strict=True)
+        for each in each_asked
+    ]
+    place, words, rules, within, limits = zip(*asked, strict=True)
+    stream = [seed, number, *name.encode(), int(10 * linger)]
+    found = shares(runs, scenes[0][0], rules, within, NOISE[name], linger, stream)
+    return dict(zip(zip(place, words, limits, strict=True), found, strict=True))
 
 
 def noise_of(name, linger, runs=20):
@@ -152,20 +169,20 @@ def noise_of(name, linger, runs=20):
     return both
 
 
-def report(runs, seed):
+def report(runs, seed, jobs):
     columns = [(name, linger) for name in NOISE for linger in LINGER]
     some = [(name, linger) for name, linger in columns if name == "middle"]
     lines = [
         "",
         "Per cent of runs. Columns: noise, and how much of it lingers from probe to probe.",
     ]
-    cells = table(runs, (None, NAMES[0]), columns, seed)
+    cells = table(runs, (None, NAMES[0]), columns, seed, jobs)
     for place, title in ((None, "on the macro-mean"), (NAMES[0], "on one language")):
         lines += _rows(
             f"Rules {title}", columns, {k[1:]: v for k, v in cells.items() if k[0] == place}
         )
-    few = max(1, runs // 5)
-    cells = table(few, ("worst",), some, seed)
+    few = max(1, runs // 10)
+    cells = table(few, ("worst",), some, seed, jobs)
     title = f'Rules on="worst", {few} runs per cell; all languages do the same'
     lines += _rows(title, some, {key[1:]: row for key, row in cells.items()})
     lines += ["", "## What the noise amounts to", "", "Standard error of a paired change.", ""]
@@ -193,18 +210,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     head = [
         "# Stop rules",
         "",
         f"`python benchmarks/stopping.py --runs {options.runs} --seed {options.seed}`, "
-        f"{datetime.now(UTC):%Y-%m-%d}, one core of {platform.machine()}, Python "
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}. "
         f"{options.runs} runs per cell: {PROBES} probes, {LANGUAGES} languages, {PAIRS} pairs, "
         f"{LAYERS} layers.",
     ]
-    text = "\n".join([*head, *report(options.runs, options.seed)]) + "\n"
+    text = "\n".join([*head, *report(options.runs, options.seed, options.jobs)]) + "\n"
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

@@ -144,9 +144,10 @@ def test_another_measurement_is_refused_by_name(other, words):
 
 
 def test_a_fingerprint_is_the_same_before_and_after_json():
-    history = resumed(history_of(0.5, definition={"sites": ("gate", "up")}))
-    history.append(make_report(10, {"a": 0.5, "b": 0.5}, definition={"sites": ("gate", "up")}))
-    assert len(history.points) == 2
+    sites = {"sites": ("gate", "up")}
+    for history in (history_of(0.5, definition=sites), resumed(history_of(0.5, definition=sites))):
+        history.append(make_report(10, {"a": 0.5, "b": 0.5}, definition=sites))
+        assert len(history.points) == 2
 
 
 def test_reports_of_two_runs_are_compared_language_by_language():
@@ -247,6 +248,41 @@ def test_a_language_is_remembered_without_the_others():
     history.best("nasca", ("a",))
     kept = [each for each in history.state()["points"] if not each["whole"]]
     assert [(each["step"], each["languages"]) for each in kept] == [(10, {"nasca": ["a"]})]
+
+
+def test_a_resume_of_a_resume_remembers_as_much():
+    low = {"a": 0.1, "b": 0.5}
+    history = history_of({"a": 0.9, "b": 0.0}, low, {"a": 0.8, "b": 0.0}, *[low] * 6)
+    history.append(make_report(90, {"a": 0.0, "b": 0.9}))
+    history.best("nasca", ("a",))
+    history.window(4)
+    once = resumed(history)
+    once.append(make_report(100, low))
+    again = resumed(once)
+    assert again.best("nasca", ("a",)).step == 0
+    assert [each.step for each in again.window(4)] == [60, 70, 80, 90, 100]
+
+
+def test_what_was_asked_of_a_language_outlives_two_resumes():
+    history = history_of(*[{"a": x, "b": 1 - x} for x in (0.2, 0.9, 0.3, 0.3, 0.3, 0.3)])
+    assert history.best("nasca", ("a",)).step == 10
+    assert resumed(resumed(history)).best("nasca", ("a",)).step == 10
+
+
+def test_a_point_that_is_not_whole_is_in_no_window():
+    history = history_of(*[{"a": x, "b": 0.2} for x in (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)])
+    for step, scores in ((60, {"a": 0.1, "b": 0.4}), (70, {"a": 0.1, "b": 0.1})):
+        history.append(make_report(step, scores))
+    history.append(make_report(80, {"a": 0.1, "b": 0.1}))
+    history.best("nasca", ("b",))
+    history = resumed(history)
+    assert [(each.step, each.whole) for each in history.points][1:] == [
+        (60, False),
+        (70, True),
+        (80, True),
+    ]
+    assert [each.step for each in history.window(5)] == [70, 80]
+    assert history.earlier("nasca", "first").step == 0
 
 
 def test_an_empty_history_has_an_empty_state():

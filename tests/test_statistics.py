@@ -109,12 +109,15 @@ def test_languages_with_pivots_of_their_own_add_certainty():
     wide = statistics.macro_interval(named(hits[:1]), False)
     narrow = statistics.macro_interval(named(hits), False)
     assert narrow[1] - narrow[0] < 0.7 * (wide[1] - wide[0])
+    same = {"a": hits[0], "b": hits[0]}
+    shared, own = (statistics.macro_interval(same, each) for each in (True, False))
+    assert own[1] - own[0] == pytest.approx((shared[1] - shared[0]) / 2**0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("score", [0.0, 0.25, 1 / 3, 1.0])
 def test_equal_pairs_do_not_make_a_score_certain(score):
-    low, high = statistics.interval(np.full((2, 100), score), shared=True)
-    assert high - low > 0.03
+    ends = statistics.interval(np.full((2, 100), score), shared=True)
+    assert ends == pytest.approx(statistics.wilson(score, 100, stats.t.ppf(0.975, 99)), abs=1e-12)
 
 
 @given(several(times=2), st.booleans())

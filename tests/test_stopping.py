@@ -61,7 +61,18 @@ def test_plateau_waits_for_its_patience():
 def test_plateau_looks_back_as_far_as_twice_its_patience():
     rule = StopRule.plateau(3, 0.02)
     scores = [*np.linspace(0.1, 0.7, 13), *[0.7] * 9]
-    assert 12 + 3 <= stops_at(rule, *scores) <= 12 + 6
+    assert 12 + 3 < stops_at(rule, *scores) <= 12 + 6
+
+
+def test_plateau_waits_for_the_upper_end_of_the_gain():
+    half = np.arange(100) < 50
+    flips, same = History(), History()
+    for k, rows in enumerate((half, ~half)):
+        flips.append(make_report(k, hits={"a": np.tile(rows, (8, 1))}))
+        same.append(make_report(k, hits={"a": np.tile(half, (8, 1))}))
+    assert flips.change("nasca").difference == 0
+    assert StopRule.plateau(1, 0.02).reason(flips) is None
+    assert StopRule.plateau(1, 0.02).reason(same) is not None
 
 
 def test_a_falling_score_is_a_plateau_too():
@@ -74,6 +85,12 @@ def test_collapse_is_since_the_best_probe():
     assert stops_at(rule, 0.3, 0.6, 0.58, 0.55) is None
     assert stops_at(StopRule.collapse(0.10, since="first"), 0.3, 0.6, 0.35) is None
     assert stops_at(StopRule.collapse(0.10, since="first"), 0.3, 0.6, 0.1) == 2
+
+
+def test_a_language_collapses_since_its_own_best_probe():
+    scores = {"a": 0.9, "b": 0.1}, {"a": 0.6, "b": 0.7}, {"a": 0.6, "b": 0.7}
+    assert stops_at(StopRule.collapse(0.15, on="a"), *scores) == 1
+    assert stops_at(StopRule.collapse(0.15), *scores) is None
 
 
 def test_a_drop_that_may_be_smaller_is_no_collapse():
