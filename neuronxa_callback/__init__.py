@@ -6,6 +6,8 @@ A name loads what it needs and nothing more: ``import neuronxa_callback`` itself
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from neuronxa_callback._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from neuronxa_callback.callback import NeuronXACallback
     from neuronxa_callback.corpus.pairs import ParallelCorpus
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from neuronxa_callback.measure.config import ProbeConfig
     from neuronxa_callback.measure.probe import Probe
     from neuronxa_callback.measure.report import AlignmentReport
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "NeuronXACallback": "callback",

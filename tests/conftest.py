@@ -19,7 +19,20 @@ from neuronxa_callback import ParallelCorpus
 
 torch.set_num_threads(1)
 
-NOUNS = ["river", "bread", "window", "garden", "letter", "winter", "doctor", "kitchen", "stone", "music", "tree", "shoe"]
+NOUNS = [
+    "river",
+    "bread",
+    "window",
+    "garden",
+    "letter",
+    "winter",
+    "doctor",
+    "kitchen",
+    "stone",
+    "music",
+    "tree",
+    "shoe",
+]
 VERBS = ["opens", "finds", "carries", "paints", "hides", "forgets", "follows", "breaks"]
 SPELLING = {"deu_Latn": "xqz", "fra_Latn": "vwk", "spa_Latn": "jyh"}
 

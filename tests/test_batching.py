@@ -165,7 +165,9 @@ def test_pivots_that_overlap_run_their_common_sentences_once():
 def test_sentences_with_the_same_tokens_are_named():
     corpus = corpus_of(deu_Latn=[("one", "eins"), ("two", "zwei"), ("three", "drei")])
     unknown = Sentence((7,), (False,))
-    found = tokenise(corpus, 3, lambda text: encode(text) if text in "one two three" else unknown, 9)
+    found = tokenise(
+        corpus, 3, lambda text: encode(text) if text in "one two three" else unknown, 9
+    )
     assert found.same_tokens() == (
         "deu_Latn: 2 of 3 sentences have the same tokens as another and can never be aligned"
         " (unknown words?)",

@@ -48,9 +48,10 @@ def every(cases):
     return pytest.mark.parametrize(("split", "code"), cases)
 
 
-def test_the_languages_are_there_in_both_halves():
+def test_the_languages_are_there():
     found = {split: sorted(code for each, code in FILES if each == split) for split in SPLITS}
-    assert found["dev"] == found["test"]
+    assert set(found["test"]) <= set(found["dev"])
+    assert len(found["test"]) >= 7
     assert set(FIRST) | {"eng_Latn"} <= set(found["dev"])
     assert all(languages.resolve(code) == code for code in found["dev"])
 
@@ -158,8 +159,9 @@ def test_nothing_is_copied_from_english(split, code):
 
 @pytest.mark.parametrize("code", sorted({code for _, code in FILES}))
 def test_no_sentence_stands_twice_within_or_across_the_halves(code):
-    both = [*lines("dev", code), *lines("test", code)]
-    assert len({same(text).casefold() for text in both}) == 200
+    halves = [split for split in SPLITS if (split, code) in FILES]
+    both = [text for split in halves for text in lines(split, code)]
+    assert len({same(text).casefold() for text in both}) == 100 * len(halves)
     assert suspects.near_duplicates(both) == []
 
 

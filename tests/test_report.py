@@ -168,5 +168,5 @@ def test_what_is_not_there_is_named(ask, words):
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": 99}', "not json", '{"schema": 1}'])
 def test_what_is_no_report_is_refused(text):
-    with pytest.raises(ValueError, match="^not an alignment report: "):
+    with pytest.raises(ValueError, match=r"^not an alignment report: "):
         AlignmentReport.from_json(text)

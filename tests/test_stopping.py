@@ -88,8 +88,9 @@ def test_collapse_is_since_the_best_probe():
 
 
 def test_a_language_collapses_since_its_own_best_probe():
-    scores = {"a": 0.9, "b": 0.1}, {"a": 0.6, "b": 0.7}, {"a": 0.6, "b": 0.7}
-    assert stops_at(StopRule.collapse(0.15, on="a"), *scores) == 1
+    # The best mean is that of probe 1, the best of a that of probe 0.
+    scores = {"a": 0.9, "b": 0.1}, {"a": 0.78, "b": 0.7}, {"a": 0.65, "b": 0.7}
+    assert stops_at(StopRule.collapse(0.15, on="a"), *scores) == 2
     assert stops_at(StopRule.collapse(0.15), *scores) is None
 
 

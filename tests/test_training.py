@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import llama, parallel, sentences, tokenizer_of
-from neuronxa_callback.show.sinks import MemorySink
 from transformers import (
     DataCollatorForLanguageModeling,
     EarlyStoppingCallback,
@@ -20,6 +19,7 @@ from transformers import (
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import ConfigError, CorpusError
+from neuronxa_callback.show.sinks import MemorySink
 
 CORPUS = parallel(10)
 TEXTS = sentences(40, seed=9)
@@ -144,7 +144,8 @@ def test_the_model_measured_is_the_model_of_the_step(tokenizer, tmp_path):
     from neuronxa_callback import Probe
 
     class Watch(TrainerCallback):
-        found: dict = {}
+        def __init__(self):
+            self.found = {}
 
         def on_step_end(self, args, state, control, model=None, **kwargs):
             self.found[state.global_step] = Probe(CONFIG, tokenizer).run(model).metrics
@@ -246,7 +247,7 @@ def test_early_stopping_of_transformers_stops_on_it(tokenizer, tmp_path):
     assert trainer.state.global_step == 8
 
 
-class Killed(RuntimeError):
+class KilledError(RuntimeError):
     pass
 
 
@@ -256,7 +257,7 @@ class KillAt(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.step:
-            raise Killed
+            raise KilledError
 
 
 @pytest.mark.parametrize("restore", [False, True])
@@ -274,7 +275,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_curve(restore, tokenizer, t
     cut = trainer_of(
         tokenizer, tmp_path / "cut", [NeuronXACallback(CONFIG, every=2), KillAt(7)], args=args
     )
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         cut.train()
     assert [report.step for report in records(tmp_path / "cut")] == [0, 2, 4, 6]
     again = trainer_of(tokenizer, tmp_path / "cut", [NeuronXACallback(CONFIG, every=2)], args=args)
@@ -416,7 +417,8 @@ def test_max_overhead_chooses_one_interval_and_keeps_it(tokenizer, tmp_path, cap
         ({"max_overhead": 2}, "max_overhead must be between 0 and 1, got 2"),
         (
             {"config": 3},
-            "config must be a ProbeConfig, a path to a TOML file, a ParallelCorpus or None, got int",
+            "config must be a ProbeConfig, a path to a TOML file, a ParallelCorpus or None, got"
+            " int",
         ),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuronxa_callback import __version__
+from neuronxa_callback._version import __version__
 from neuronxa_callback.corpus.pairs import ParallelCorpus
 from neuronxa_callback.measure import alignment
 from neuronxa_callback.measure.batching import Tokenised

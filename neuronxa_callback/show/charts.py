@@ -104,7 +104,7 @@ def pixels(figure: Figure) -> Any:
     """A figure as an array [height, width, 4] of bytes."""
     import numpy as np
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba()).copy()
 

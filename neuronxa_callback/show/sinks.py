@@ -155,7 +155,7 @@ class TensorBoardSink:
     def __init__(self, folder: str | Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder))
 
     def write(self, report: AlignmentReport) -> None:
         """Write one report."""
