@@ -95,6 +95,17 @@ def judged(rng, signal, languages=3, layers=4, pairs=PAIRS):
     return ((own > cosine.max(axis=-1)) & (own > cosine.max(axis=-2))).astype(np.float32)
 
 
+def score_by_pairs(draws, signal, seed):
+    """Pairs -> mean score of one and the same signal; more draws where there are fewer pairs."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for pairs in (25, 100, 400, 1000):
+        shape = {"languages": 1, "layers": 1, "pairs": pairs}
+        times = max(10, draws * 25 // pairs)
+        found[pairs] = float(np.mean([judged(rng, signal, **shape).mean() for _ in range(times)]))
+    return found
+
+
 def covered_by_cosines(draws, signal, seed):
     rng = np.random.default_rng(seed)
     by_layer = statistics.layer_intervals(PAIRS)
@@ -229,6 +240,13 @@ def report(draws, seed):
         lines.append(
             f"| {truth:.3f} | " + " | ".join(f"{100 * c:.1f}" for c in held.values()) + " |"
         )
+    lines += ["", "## One signal, scored among more pairs", ""]
+    by_pairs = score_by_pairs(draws, SIGNALS[0], [seed, 99])
+    lines += [
+        "| pairs | " + " | ".join(map(str, by_pairs)) + " |",
+        "|---|" + "---|" * len(by_pairs),
+    ]
+    lines += ["| score | " + " | ".join(f"{score:.3f}" for score in by_pairs.values()) + " |"]
     lines += ["", "## Power of a paired test", ""]
     lines += ["| shift | kept between probes | paired | unpaired | interval holds the shift |"]
     lines += ["|---|---|---|---|---|"]
@@ -256,7 +274,7 @@ def main():
         "# Intervals and paired tests",
         "",
         f"`python benchmarks/intervals.py --draws {options.draws} --seed {options.seed}`, "
-        f"{datetime.now(UTC):%Y-%m-%d}, one core of {platform.machine()}, Python "
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}.",
     ]
     text = "\n".join([*head, *report(options.draws, options.seed)]) + "\n"
