@@ -51,9 +51,9 @@ def main() -> None:
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
         processing_class=tokenizer,
         callbacks=[
+            NeuronXACallback(ProbeConfig(languages=options.languages)),
             # After it, since it reads the score that the first one puts into each evaluation.
             EarlyStoppingCallback(early_stopping_patience=options.patience),
-            NeuronXACallback(ProbeConfig(languages=options.languages)),
         ],
     )
     trainer.train()
