@@ -1,0 +1,85 @@
+"""The real neighbours: TRL's trainer, PEFT's adapters, and one model of each family."""
+
+import pytest
+import torch
+from conftest import llama, parallel, tokenizer_of
+from families import FAMILIES, tiny
+
+from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, TapError
+from neuronxa_callback.show.sinks import MemorySink
+
+CORPUS = parallel(8)
+TEXTS = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair]
+CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=8, metrics=("nasca", "navca", "mexa"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tokenizer_of(TEXTS)
+
+
+def test_trl_trains_with_it_and_logs_what_it_logs_without(tokenizer, tmp_path):
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    rows = []
+    for name in ("with", "without"):
+        memory = MemorySink()
+        trainer = trl.SFTTrainer(
+            model=llama(),
+            args=trl.SFTConfig(
+                output_dir=str(tmp_path / name),
+                max_steps=4,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                use_cpu=True,
+                bf16=False,
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_dict({"text": TEXTS}),
+            processing_class=tokenizer,
+            callbacks=[NeuronXACallback(CONFIG, every=2, sinks=[memory])] * (name == "with"),
+        )
+        trainer.train()
+        logged = [row for row in trainer.state.log_history if "loss" in row]
+        kept = ("loss", "entropy", "mean_token_accuracy", "num_tokens")
+        rows.append([{key: row[key] for key in kept if key in row} for row in logged])
+        if name == "with":
+            assert [report.step for report in memory.reports] == [0, 2, 4]
+    assert rows[0] == rows[1]
+    assert "mean_token_accuracy" in rows[0][0]
+
+
+def test_adapters_are_measured_as_the_model_that_they_make(tokenizer):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    model = llama()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    plain = Probe(CONFIG, tokenizer).run(model)
+    lora = peft.LoraConfig(
+        r=4, target_modules=["gate_proj", "up_proj", "down_proj"], init_lora_weights=False
+    )
+    adapted = peft.get_peft_model(model, lora).eval()
+    found = Probe(CONFIG, tokenizer).run(adapted)
+    merged = Probe(CONFIG, tokenizer).run(adapted.merge_and_unload())
+    assert found.metrics == merged.metrics
+    assert found.metrics != plain.metrics
+
+
+def test_a_model_without_feed_forward_networks_is_refused_by_name(tokenizer):
+    with pytest.raises(TapError, match="no feed-forward network found in MambaForCausalLM"):
+        Probe(CONFIG, tokenizer).run(tiny("mamba", vocab_size=400))
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"mamba"}))
+def test_a_probe_runs_on_every_family(family, tokenizer):
+    model = tiny(family, vocab_size=400)
+    report = Probe(CONFIG, tokenizer).run(model)
+    for metric in CONFIG.metrics:
+        for language in CORPUS.languages:
+            curve = report.curve(metric, language)
+            assert all(0 <= score <= 1 for score in curve)
+    assert Probe(CONFIG, tokenizer).run(model) == report

@@ -1,0 +1,55 @@
+"""Reads what an offline W&B run wrote: the records of its ``.wandb`` file, in order."""
+
+import json
+import struct
+
+
+def records(path):
+    """LevelDB's log format: a header of 7 bytes, blocks of 32 KiB, fragments with 7 bytes each."""
+    from wandb.proto import wandb_internal_pb2 as pb
+
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if kind == 0 and length == 0:
+            place += 7
+            continue
+        piece = data[place + 7 : place + 7 + length]
+        place += 7 + length
+        record = piece if kind in (1, 2) else record + piece
+        if kind in (1, 4):
+            parsed = pb.Record()
+            parsed.ParseFromString(record)
+            yield parsed
+
+
+def plain(items):
+    """Items of a record as a dictionary, nested keys joined with a slash."""
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+def history(path):
+    """The logged rows."""
+    return [
+        plain(r.history.item) for r in records(path) if r.WhichOneof("record_type") == "history"
+    ]
+
+
+def summary(path):
+    """The last value of everything in the summary."""
+    found = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            found |= plain(record.summary.update)
+    return found
+
+
+def kinds(path):
+    """The kinds of records."""
+    return [record.WhichOneof("record_type") for record in records(path)]
