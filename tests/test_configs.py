@@ -37,7 +37,8 @@ def test_the_corpus_of_a_file_lies_beside_it(tmp_path):
     [
         (
             {"metrics": ("nasca", "neuronxa")},
-            "unknown metric: 'neuronxa'; did you mean 'mexa'? (known: nasca, navca, mexa, mexa_last)",
+            "unknown metric: 'neuronxa'; did you mean 'mexa'?"
+            " (known: nasca, navca, mexa, mexa_last)",
         ),
         (
             {"metrics": "nasca"},
