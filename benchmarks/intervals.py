@@ -26,6 +26,7 @@ from neuronxa_callback.measure import statistics
 
 PAIRS, LAYERS, LANGUAGES = 100, 12, 20
 TRUTHS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+FLOOR = (0.01, 0.02)
 MIXES = {
     "loose": (0.05, 0.10),
     "middle": (0.20, 0.30),
@@ -218,6 +219,17 @@ def report(draws, seed):
         f"{100 * max(cells):.1f} % over {len(cells)} cells.",
         "",
     ]
+    lines += ["## Coverage near the floor, outside of that grid", ""]
+    lines += ["| correlation | score | " + " | ".join(f"{t:.2f}" for t in FLOOR) + " |"]
+    lines += ["|---|---|" + "---|" * len(FLOOR)]
+    for name, mix in MIXES.items():
+        by_truth = [
+            covered(draws, t, mix, [seed, *name.encode(), 50 + k]) for k, t in enumerate(FLOOR)
+        ]
+        for kind in by_truth[0]:
+            row = " | ".join(f"{100 * each[kind]:.1f}" for each in by_truth)
+            lines.append(f"| {name} | {kind} | {row} |")
+    lines.append("")
     naive = [naive_coverage(draws, truth, MIXES["middle"], seed) for truth in TRUTHS]
     lines += [
         "For comparison, Wald's interval with every pair x layer as a trial (one language, "
