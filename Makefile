@@ -28,10 +28,7 @@ lint: $(STAMP)
 test: lint  ## what every change must pass
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-trackers: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,trackers]'
-
-test-all: trackers test  ## and what is slow
+test-all: test  ## and what is slow
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 clean:
