@@ -20,6 +20,7 @@ import wandb
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim import AdamW
 from tqdm import tqdm
 from transformers import (
     LlamaConfig,
@@ -39,6 +40,7 @@ from neuronxa_callback.show.charts import picture
 
 PROBE_EVERY = 25
 BATCH = 128
+LEARNING_RATE = 6e-3
 PROBE_PAIRS = 100
 SPECIAL = ("<pad>", "<s>", "</s>", "<to>")
 
@@ -67,12 +69,14 @@ def main() -> None:
     # The one thing that this script is about.
     neuronxa = NeuronXACallback(ProbeConfig(corpus=corpus), every=PROBE_EVERY)
 
+    model = small_decoder(tokenizer)
     trainer = Trainer(
-        model=small_decoder(tokenizer),
+        model=model,
         args=training_arguments(options),
         train_dataset=translations(learned, tokenizer),
         data_collator=padded,
         processing_class=tokenizer,
+        optimizers=(forgetful_adam(model), None),
         callbacks=[neuronxa],
     )
     trainer.remove_callback(ProgressCallback)
@@ -150,8 +154,8 @@ def small_decoder(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
-            intermediate_size=int(os.environ.get("FF", "256")),
-            num_hidden_layers=int(os.environ.get("NL", "5")),
+            intermediate_size=256,
+            num_hidden_layers=5,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=64,
@@ -163,15 +167,21 @@ def small_decoder(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
+def forgetful_adam(model: LlamaForCausalLM) -> AdamW:
+    """A weight decay so strong that what the random start left in a word wears off.
+
+    It decays the norms too, which the Trainer's own choice leaves out.
+    """
+    return AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=3.0)
+
+
 def training_arguments(options: argparse.Namespace) -> TrainingArguments:
-    """As for any run. The strong weight decay wears off what the random start left in a word."""
+    """As for any run: a loss is logged at each step that is probed."""
     return TrainingArguments(
         output_dir=str(options.out),
         max_steps=options.steps,
         per_device_train_batch_size=BATCH,
-        learning_rate=float(os.environ.get("LR", "4e-3")),
-        weight_decay=float(os.environ.get("WD", "2")),
-        adam_beta2=0.95,
+        learning_rate=LEARNING_RATE,
         warmup_steps=30,
         logging_steps=PROBE_EVERY,
         save_strategy="no",

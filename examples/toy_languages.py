@@ -83,12 +83,12 @@ WHERE = (
 )
 # When: English; German; French; Spanish; Turkish.
 WHEN = (
-    ("today", "heute", "aujourd'hui", "hoy", "bugün"),
     ("often", "oft", "souvent", "muchas veces", "sık sık"),
     ("at night", "nachts", "la nuit", "de noche", "geceleyin"),
-    ("in winter", "im Winter", "en hiver", "en invierno", "kışın"),
     ("every day", "jeden Tag", "chaque jour", "todos los días", "her gün"),
     ("tomorrow", "morgen", "demain", "mañana", "yarın"),
+    ("on Sundays", "sonntags", "le dimanche", "los domingos", "pazarları"),
+    ("in summer", "im Sommer", "pendant l'été", "en verano", "yazın"),
 )
 
 
@@ -137,14 +137,14 @@ def say(m: Meaning, language: str) -> str:
 
 def _english(w: Words, reported: bool) -> str:
     start = "we know that " if reported else ""
-    return f"{start}the {w.kind} {w.who} {w.does} the {w.what} {w.where} {w.when} ."
+    return f"{start}{w.when} the {w.kind} {w.who} {w.does} the {w.what} {w.where} ."
 
 
 def _german(w: Words, reported: bool) -> str:
     article, noun = w.who.split()
     subject = f"{article} {w.kind} {noun}"
     if reported:
-        return f"wir wissen , dass {subject} {w.when} {w.where} {w.what} {w.does} ."
+        return f"wir wissen , dass {w.when} {subject} {w.what} {w.where} {w.does} ."
     return f"{w.when} {w.does} {subject} {w.what} {w.where} ."
 
 
@@ -152,7 +152,7 @@ def _french(w: Words, reported: bool) -> str:
     article, noun = w.who.split()
     both = f"{w.kind} {noun}" if w.kind in BEFORE_THE_NOUN else f"{noun} {w.kind}"
     start = "nous savons que " if reported else ""
-    return f"{start}{article} {both} {w.does} {w.what} {w.where} {w.when} ."
+    return f"{start}{w.when} {article} {both} {w.does} {w.what} {w.where} ."
 
 
 def _spanish(w: Words, reported: bool) -> str:
