@@ -21,7 +21,7 @@ from neuronxa_callback.errors import (
     NeuronXAError,
     unknown,
 )
-from neuronxa_callback.follow.history import History
+from neuronxa_callback.follow.history import FOLDER, RECORD, History
 from neuronxa_callback.follow.stopping import StopRule
 from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.distributed import decided, world_of
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 STATE = "neuronxa_state"
 """Where a run's memory stands in ``state.stateful_callbacks``. Not the name of a class: the Trainer
 would try to make the callback anew from it."""
-FOLDER = "neuronxa"
-RECORD = "reports.jsonl"
 SELDOM = 500
 """Steps between probes where a run never evaluates."""
 TIMED_STEPS = 20

@@ -9,7 +9,8 @@ import pytest
 from reports import make_report
 
 from neuronxa_callback.errors import ConfigError, FingerprintError
-from neuronxa_callback.follow.history import History, Point, change, compare, read
+from neuronxa_callback.follow.history import History, compare, read
+from neuronxa_callback.follow.points import Point, change
 from neuronxa_callback.measure import statistics
 
 NAN = math.nan

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.follow.history import History, Names
+from neuronxa_callback.follow.history import History
+from neuronxa_callback.follow.points import Names
 from neuronxa_callback.measure import statistics
 from neuronxa_callback.measure.report import AlignmentReport
 from neuronxa_callback.measure.statistics import LEVEL
