@@ -8,21 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import llama, parallel, sentences, tokenizer_of
-from transformers import (
-    DataCollatorForLanguageModeling,
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from conftest import llama, parallel, tokenizer_of
+from runs import TEXTS, trainer_of
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import ConfigError, CorpusError
 from neuronxa_callback.show.sinks import MemorySink
 
 CORPUS = parallel(10)
-TEXTS = sentences(40, seed=9)
 ALL = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair] + TEXTS
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
 
@@ -30,31 +24,6 @@ CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
 @pytest.fixture(scope="module")
 def tokenizer():
     return tokenizer_of(ALL)
-
-
-def trainer_of(tokenizer, folder, callbacks=(), model=None, args=None, **options):
-    rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in TEXTS]
-    arguments = {
-        "output_dir": str(folder),
-        "max_steps": 6,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 5e-3,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "seed": 3,
-    } | (args or {})
-    options = {"train_dataset": rows[:32], "eval_dataset": rows[32:]} | options
-    return Trainer(
-        model=model or llama(attention_dropout=0.2),
-        args=TrainingArguments(**arguments),
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        processing_class=tokenizer,
-        callbacks=list(callbacks),
-        **options,
-    )
 
 
 def records(folder):

@@ -5,6 +5,9 @@ parallel) is read from a device mesh, or from the model.
 """
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +84,26 @@ def world_of(model: nn.Module, mesh: Any = None) -> World:
         size = dist.get_world_size()
         return World(rank=dist.get_rank(), size=size, data=everyone, everyone=size > 1)
     return _from_mesh(mesh)
+
+
+@contextmanager
+def joined() -> Iterator[tuple[int, str | None]]:
+    """This process among those that ``torchrun`` started: its rank, and its device if it has one.
+
+    Alone, or where ranks have met already, nothing is started.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield (dist.get_rank() if dist.is_initialized() else 0), None
+        return
+    device = None
+    if torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("gloo" if device is None else "nccl")
+    try:
+        yield dist.get_rank(), device
+    finally:
+        dist.destroy_process_group()
 
 
 def sharded(model: nn.Module) -> bool:

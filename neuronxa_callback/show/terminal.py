@@ -14,6 +14,7 @@ from neuronxa_callback.measure.statistics import Change
 
 BAR = "▏▎▍▌▋▊▉█"
 CELLS = 12
+WIDE = 160
 
 
 def say(text: str) -> None:
@@ -22,8 +23,9 @@ def say(text: str) -> None:
 
 
 def show(table: Table) -> None:
-    """Print a table."""
-    Console(soft_wrap=False).print(table)
+    """Print a table; where nobody's screen sets a width, as wide as it likes."""
+    console = Console()
+    console.print(table, width=None if console.is_terminal else WIDE)
 
 
 def line(report: AlignmentReport, history: History | None = None) -> str:
@@ -31,8 +33,8 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
     metric = next(iter(report.metrics))
     low, high = report.interval(metric)
     said = [
-        f"NeuronXA step {report.step}: {metric} {_score(report.score(metric))}",
-        f"[{_score(low)}, {_score(high)}]",
+        f"NeuronXA step {report.step}: {metric} {number(report.score(metric))}",
+        f"[{number(low)}, {number(high)}]",
     ]
     change = None if history is None else history.change(metric)
     if change is not None:
@@ -43,7 +45,7 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
         best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
         said.append(f"best {best} {known[best]:.3f}, worst {worst} {known[worst]:.3f}")
     others = [name for name in report.metrics if name != metric]
-    said += [f"{name} {_score(report.score(name))}" for name in others]
+    said += [f"{name} {number(report.score(name))}" for name in others]
     if "seconds" in report.run:
         said.append(f"{report.run['seconds']:.1f} s")
     return " · ".join((" ".join(said[:2]), *said[2:])).replace(" · (", " (")
@@ -90,12 +92,12 @@ def _cells(report: AlignmentReport, language: str | None) -> list[Text | str]:
     there, back = report.retrieval(first, language)
     return [
         Text(language or "mean"),
-        _score(score),
-        f"{_score(low)} - {_score(high)}",
+        number(score),
+        f"{number(low)} - {number(high)}",
         bar(score),
-        f"{layer} ({_score(peak)})",
+        f"{layer} ({number(peak)})",
         f"{there:.2f}/{back:.2f}",
-        *(_score(report.score(metric, language)) for metric in others),
+        *(number(report.score(metric, language)) for metric in others),
     ]
 
 
@@ -106,7 +108,8 @@ def bar(score: float) -> str:
     return (BAR[-1] * whole + (BAR[rest - 1] if rest else "")).ljust(CELLS)
 
 
-def _score(score: float) -> str:
+def number(score: float) -> str:
+    """A score as people read it."""
     return "nan" if math.isnan(score) else f"{score:.3f}"
 
 

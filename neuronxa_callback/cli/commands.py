@@ -1,0 +1,365 @@
+"""The commands: what they take, and what they print. Heavy imports wait until one runs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuronxa_callback.errors import ConfigError
+
+if TYPE_CHECKING:
+    from neuronxa_callback.measure.probe import Progress
+    from neuronxa_callback.measure.report import AlignmentReport
+
+FOUND = 1
+"""Exit code where something was found that was asked about."""
+
+app = typer.Typer(
+    name="neuronxa",
+    help="Cross-lingual alignment of feed-forward neurons (NeuronXA), measured on saved models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _examples(*lines: str) -> str:
+    return "\n\n".join(("**Examples**", *(f"`{line}`" for line in lines)))
+
+
+Model = Annotated[str, typer.Argument(help="A folder, or a name on the hub.")]
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="`builtin`, `builtin:test`, or a folder or file of sentences."),
+]
+Config = Annotated[Path | None, typer.Option(help="A TOML file of probe options.")]
+Languages = Annotated[str | None, typer.Option(help="Codes or names, with commas: `de,fra,Thai`.")]
+Pairs = Annotated[int | None, typer.Option(help="Pairs per language.", min=2)]
+Metrics = Annotated[str | None, typer.Option(help="With commas: `nasca,navca,mexa,mexa_last`.")]
+Dtype = Annotated[str, typer.Option(help="`auto` (as saved), `float32`, `bfloat16`, `float16`.")]
+Device = Annotated[
+    str | None, typer.Option(help="`cpu`, `cuda`, `cuda:1`, ...; the best if absent.")
+]
+DeviceMap = Annotated[str | None, typer.Option(help="Spread over devices: `auto`, `balanced`, ...")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+Attention = Annotated[str | None, typer.Option("--attn", help="`eager`, `sdpa`, ...")]
+Tokenizer = Annotated[str | None, typer.Option(help="Where it is, if not beside the model.")]
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa score runs/out/checkpoint-500",
+        "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
+        "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
+    )
+)
+def score(
+    model: Model,
+    corpus: Corpus = None,
+    config: Config = None,
+    languages: Languages = None,
+    n_pairs: Pairs = None,
+    metrics: Metrics = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    device_map: DeviceMap = None,
+    revision: Revision = None,
+    attn: Attention = None,
+    tokenizer: Tokenizer = None,
+    trust_remote_code: Trust = False,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print language x layer as CSV.")] = False,
+) -> None:
+    """Measure one model: a table, JSON or CSV."""
+    from dataclasses import replace
+
+    from neuronxa_callback.cli import inputs, models
+    from neuronxa_callback.measure.distributed import joined
+    from neuronxa_callback.measure.probe import Probe
+
+    how = models.How(dtype, device, device_map, revision, attn, tokenizer, trust_remote_code)
+    wanted = inputs.config_of(corpus, config, languages, n_pairs, metrics)
+    with joined() as (rank, on):
+        how = how if device or device_map or not on else replace(how, device=on)
+        probe = Probe(wanted, models.tokenizer_of(model, how))
+        loaded = models.load(model, how)
+        with _progress(not (as_json or as_csv) and rank == 0) as tell:
+            report = probe.run(loaded, inputs.step_of(model), tell)
+    if rank == 0:
+        _print(report, as_json, as_csv)
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa sweep runs/out",
+        "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
+    )
+)
+def sweep(
+    run: Annotated[str, typer.Argument(help="A folder of checkpoints, or a name on the hub.")],
+    revisions: Annotated[str | None, typer.Option(help="Of the hub, with commas.")] = None,
+    corpus: Corpus = None,
+    config: Config = None,
+    languages: Languages = None,
+    n_pairs: Pairs = None,
+    metrics: Metrics = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The JSONL of reports.")] = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    device_map: DeviceMap = None,
+    attn: Attention = None,
+    tokenizer: Tokenizer = None,
+    trust_remote_code: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Measure every checkpoint of a run, as the run measured itself; started again, it goes on.
+
+    Where the run kept a record (`neuronxa/reports.jsonl`), its sentences, options, dtype, autocast
+    and attention are taken from there, unless options say otherwise.
+    """
+    from neuronxa_callback.cli import inputs, models
+    from neuronxa_callback.cli.sweep import Sweep, checkpoints
+    from neuronxa_callback.show import tables, terminal
+
+    found = checkpoints(run, tuple(inputs.listed(revisions) or ()))
+    how = models.How(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
+    given = any(each is not None for each in (corpus, config, languages, n_pairs, metrics))
+    wanted = inputs.config_of(corpus, config, languages, n_pairs, metrics) if given else None
+    record = out or (
+        Path(run) / "neuronxa" / "sweep.jsonl"
+        if Path(run).is_dir()
+        else Path(f"{run.replace('/', '--')}.sweep.jsonl")
+    )
+    one = Sweep(run, found, wanted, how, record)
+    reports = []
+    with _progress(not as_json, f"{len(found)} checkpoints") as tell:
+        for report, now in one.reports(tell):
+            reports.append(report)
+            if as_json:
+                typer.echo(report.to_json())
+            else:
+                terminal.say(terminal.line(report) + ("" if now else " · measured before"))
+    if not as_json:
+        terminal.show(tables.over_steps(reports))
+        typer.echo(f"Every report, one a line: {record}")
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa compare runs/a runs/b",
+        "neuronxa compare runs/a@first runs/a@best --metric navca",
+        "neuronxa compare before.json after.json --fail-on-drop",
+    )
+)
+def compare(
+    before: Annotated[
+        str, typer.Argument(help="A run, JSONL or JSON; `@STEP`, `@first`, `@best`.")
+    ],
+    after: Annotated[str, typer.Argument(help="The same; the last report if nothing is said.")],
+    metric: Annotated[str | None, typer.Option(help="The first of the reports if absent.")] = None,
+    fail_on_drop: Annotated[
+        bool,
+        typer.Option("--fail-on-drop", help="Exit with 1 where a language is significantly lower."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Paired differences of two reports on the same sentences, with significance (Holm)."""
+    from dataclasses import asdict
+
+    from neuronxa_callback.cli import inputs
+    from neuronxa_callback.follow import history
+    from neuronxa_callback.show import tables, terminal
+
+    one, other = inputs.report_of(before), inputs.report_of(after)
+    chosen = metric or next(iter(one.metrics))
+    found = history.compare(one, other, chosen)
+    if as_json:
+        rows = {
+            name: {**asdict(each), "significant": each.significant} for name, each in found.items()
+        }
+        typer.echo(json.dumps({"metric": chosen, "languages": rows}))
+    else:
+        terminal.show(tables.differences(one, other, chosen, found))
+    if fail_on_drop and any(each.significant and each.difference < 0 for each in found.values()):
+        raise typer.Exit(FOUND)
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa page runs/out",
+        "neuronxa page runs/* -o all.html",
+    )
+)
+def page(
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.")] = Path(
+        "alignment.html"
+    ),
+) -> None:
+    """One HTML file with everything to look at, without a network."""
+    from neuronxa_callback.cli import inputs
+    from neuronxa_callback.follow import history
+    from neuronxa_callback.show.page import write_page
+
+    faults: list[str] = []
+    shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
+    for words in faults:
+        typer.echo(f"neuronxa: {words}", err=True)
+    empty = [str(history.record_of(runs[k])) for k, each in enumerate(shown.values()) if not each]
+    if empty:
+        raise ConfigError(f"a run must have at least one report, {empty[0]} has none")
+    write_page(shown, out, notes=faults)
+    typer.echo(str(out))
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa check builtin",
+        "neuronxa check flores/dev --tokenizer gpt2",
+        "neuronxa check builtin --against train-*.jsonl",
+    )
+)
+def check(
+    corpus: Annotated[str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")],
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Training files: do the sentences stand in them?")
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(help="More files for --against.")] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(help="`folder`, `tatoeba`, `bible`, `tsv`, `jsonl`; told if absent."),
+    ] = None,
+    pivot: Annotated[str | None, typer.Option(help="The language in the middle; English.")] = None,
+    languages: Languages = None,
+    n_pairs: Pairs = None,
+    tokenizer: Tokenizer = None,
+    max_length: Annotated[int, typer.Option(help="Most tokens of a sentence.", min=1)] = 512,
+    as_json: Json = False,
+) -> None:
+    """What is wrong with sentences, by file and line; whether training data holds them."""
+    from neuronxa_callback.cli import inputs, models
+    from neuronxa_callback.cli.checking import Checked
+
+    options: dict[str, Any] = {
+        "languages": inputs.listed(languages),
+        "n_pairs": n_pairs,
+        "pivot": pivot,
+    }
+    if more and not against:
+        raise ConfigError(f"one corpus is checked at a time, got {corpus!r} and {str(more[0])!r}")
+    files = [*(against or ()), *(more or ())]
+    tokens = models.tokenizer_of(tokenizer, models.How()) if tokenizer else None
+    found = Checked(corpus, reader, tokens, max_length, options)
+    with _progress(not as_json and bool(files), "training text", unit="bytes") as tell:
+        hits = found.search(files, tell) if files else ()
+    if as_json:
+        typer.echo(json.dumps(found.plain(hits), ensure_ascii=False))
+    else:
+        found.show(hits, files)
+    if found.errors or hits:
+        raise typer.Exit(FOUND)
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa taps gpt2",
+        "neuronxa taps big/model --empty",
+        r"neuronxa taps my/model --neuron-modules 'mlp\.w2$'",
+    )
+)
+def taps(
+    model: Model,
+    empty: Annotated[
+        bool,
+        typer.Option(
+            "--empty", help="From the configuration alone, with no weights: for large models."
+        ),
+    ] = False,
+    neuron_modules: Annotated[
+        str | None, typer.Option(help="A regex over the paths of down projections.")
+    ] = None,
+    stack: Annotated[str, typer.Option(help="`encoder`, `decoder` or `both`.")] = "encoder",
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Where the feed-forward neurons of a model are, and how each is read."""
+    from dataclasses import asdict
+
+    from neuronxa_callback.cli import models, neurons
+    from neuronxa_callback.show import tables, terminal
+
+    how = models.How(revision=revision, trust=trust_remote_code)
+    made = neurons.hollow(model, how) if empty else models.load(model, how)
+    plan = neurons.found(made, neuron_modules, stack)
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in plan.parts]))
+    else:
+        terminal.show(tables.neurons(plan))
+
+
+@app.command(
+    epilog=_examples(
+        "neuronxa languages",
+        "neuronxa languages German sw zh-TW",
+    )
+)
+def languages(
+    names: Annotated[list[str] | None, typer.Argument(help="Codes or names to resolve.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The built-in languages; or the code that a name stands for."""
+    from neuronxa_callback.corpus import languages as codes
+    from neuronxa_callback.corpus.pairs import SPLITS, ParallelCorpus
+    from neuronxa_callback.show import tables, terminal
+
+    halves = {split: ParallelCorpus.builtin(split) for split in SPLITS}
+    known = {
+        code: [split for split, each in halves.items() if code in (each.pivot, *each.languages)]
+        for code in (halves["dev"].pivot, *halves["dev"].languages)
+    }
+    wanted = [codes.resolve(each) for each in names] if names else list(known)
+    rows = [(code, codes.name(code), known.get(code, [])) for code in wanted]
+    if as_json:
+        keys = ("code", "name", "builtin")
+        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+    else:
+        terminal.show(tables.languages(rows))
+
+
+def _print(report: "AlignmentReport", as_json: bool, as_csv: bool) -> None:
+    from neuronxa_callback.show import terminal
+    from neuronxa_callback.show.sinks import long_table
+
+    if as_json:
+        typer.echo(report.to_json())
+    elif as_csv:
+        typer.echo(long_table([report]), nl=False)
+    else:
+        terminal.show(terminal.table(report))
+        for words in report.warnings:
+            typer.echo(f"warning: {words}")
+
+
+@contextmanager
+def _progress(wanted: bool, what: str = "", unit: str = "") -> "Iterator[Progress | None]":
+    """A bar on stderr, which goes away when all is done."""
+    if not wanted:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    text, bar = TextColumn("{task.description}"), BarColumn()
+    columns = (text, bar, *((DownloadColumn(),) if unit else ()), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what or "sentences", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

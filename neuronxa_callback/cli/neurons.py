@@ -1,0 +1,45 @@
+"""The neurons of a model that nobody has given a sentence yet."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from neuronxa_callback.cli import models
+from neuronxa_callback.measure.batching import Batch
+from neuronxa_callback.measure.forward import Forward, text_config
+from neuronxa_callback.measure.quiet import undisturbed
+from neuronxa_callback.measure.taps import TapPlan, discover
+
+TOKENS = 6
+
+
+def found(model: nn.Module, neuron_modules: str | None, stack: str) -> TapPlan:
+    """Where the neurons are, found with tokens of no meaning.
+
+    Raises:
+        TapError: If they cannot be found or read.
+    """
+    forward = Forward(model, stack, hidden=False)
+    vocabulary = int(getattr(text_config(model), "vocab_size", None) or 100)
+    # From the middle: the first and last numbers often stand for images, padding and the like.
+    ids = torch.arange(TOKENS)[None] + vocabulary // 2
+    counts = torch.ones_like(ids, dtype=torch.bool)
+    batch = Batch(ids, counts, ~counts)
+    with undisturbed(model):
+        return discover(model, lambda: forward(batch), neuron_modules=neuron_modules, stack=stack)
+
+
+def hollow(name: str, how: models.How) -> nn.Module:
+    """A model of no weights, from its configuration alone."""
+    with models.spoken(name):
+        config: Any = AutoConfig.from_pretrained(
+            name, revision=how.revision, trust_remote_code=how.trust
+        )
+        made: Any = models.class_of(config, how.trust)
+        with torch.device("meta"):
+            build = made._from_config if hasattr(made, "_from_config") else AutoModel.from_config
+            # Eager: other kinds of attention look into the mask, and there is nothing in it.
+            model: nn.Module = build(config, attn_implementation="eager")
+    return model.eval()

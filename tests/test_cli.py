@@ -1,0 +1,462 @@
+"""The command line, as a person at a shell uses it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import llama, tokenizer_of
+from reports import make_report
+from runs import TEXTS, trainer_of
+from safetensors.torch import load_file, save_file
+
+from neuronxa_callback import AlignmentReport, NeuronXACallback, ParallelCorpus, Probe, ProbeConfig
+from neuronxa_callback.cli import main
+from neuronxa_callback.follow.history import read
+
+LANGUAGES = ("deu_Latn", "fra_Latn")
+CONFIG = ProbeConfig(languages=LANGUAGES, n_pairs=10, batch_tokens=512)
+OPTIONS = ("--languages", "de,French", "--n-pairs", "10")
+SHELL = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+COMMANDS = ("score", "sweep", "compare", "page", "check", "taps", "languages")
+
+
+@pytest.fixture
+def neuronxa(monkeypatch, capsys):
+    """Runs ``neuronxa ...``: exit code, stdout, stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["neuronxa", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    corpus = ParallelCorpus.builtin(languages=LANGUAGES)
+    return tokenizer_of([s for pairs in corpus.pairs.values() for p in pairs for s in p] + TEXTS)
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    llama().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tokenizer, tmp_path_factory):
+    """A real run with three checkpoints, measured while it trained."""
+    folder = tmp_path_factory.mktemp("run")
+    saves = {"save_strategy": "steps", "save_steps": 2}
+    trainer_of(tokenizer, folder, [NeuronXACallback(CONFIG, every=2)], args=saves).train()
+    return folder
+
+
+# score
+
+
+def test_score_prints_the_report_of_a_probe(neuronxa, saved, tokenizer):
+    code, out, _ = neuronxa("score", saved, *OPTIONS, "--json")
+    config = ProbeConfig(languages=LANGUAGES, n_pairs=10)
+    assert code == 0
+    assert AlignmentReport.from_json(out) == Probe(config, tokenizer).run(llama())
+
+
+def test_score_prints_a_table_or_csv(neuronxa, saved):
+    code, out, _ = neuronxa("score", saved, *OPTIONS)
+    assert code == 0
+    assert "deu_Latn" in out
+    assert "chance is 0.053" in out
+    code, out, _ = neuronxa("score", saved, *OPTIONS, "--csv", "--metrics", "nasca")
+    rows = out.splitlines()
+    assert rows[0] == "step,language,layer,metric,score,low,high"
+    assert len(rows) == 1 + 2 * 3
+
+
+def test_a_toml_file_is_read_and_options_go_before_it(neuronxa, saved, tmp_path):
+    file = tmp_path / "probe.toml"
+    file.write_text('languages = ["deu_Latn"]\nn_pairs = 5\nmetrics = ["mexa"]\n')
+    _, out, _ = neuronxa("score", saved, "--config", file, "--n-pairs", 8, "--json")
+    report = AlignmentReport.from_json(out)
+    assert (report.languages, report.n_pairs, list(report.metrics)) == (("deu_Latn",), 8, ["mexa"])
+
+
+def test_score_measures_own_sentences(neuronxa, saved, tmp_path):
+    corpus = ParallelCorpus.builtin(languages=["deu_Latn"])
+    for code, side in (("eng_Latn", 0), ("deu_Latn", 1)):
+        text = "\n".join(pair[side] for pair in corpus.pairs["deu_Latn"])
+        (tmp_path / f"{code}.dev").write_text(text, encoding="utf-8")
+    _, own, _ = neuronxa("score", saved, "--corpus", tmp_path, "--json")
+    _, builtin, _ = neuronxa("score", saved, "--languages", "de", "--json")
+    assert AlignmentReport.from_json(own).metrics == AlignmentReport.from_json(builtin).metrics
+
+
+def test_dtype_and_attention_are_what_was_asked_for(neuronxa, saved):
+    options = ("--dtype", "bfloat16", "--attn", "eager", "--json")
+    _, out, _ = neuronxa("score", saved, *OPTIONS, *options)
+    model = AlignmentReport.from_json(out).fingerprint["model"]
+    assert (model["weights"], model["states"], model["attention"]) == ("bfloat16",) * 2 + ("eager",)
+
+
+@pytest.mark.slow
+def test_score_under_torchrun_is_the_same_report(neuronxa, saved):
+    _, alone, _ = neuronxa("score", saved, *OPTIONS, "--json")
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words += ["-m", "neuronxa_callback", "score", str(saved), *OPTIONS, "--json"]
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=240, env=SHELL
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert AlignmentReport.from_json(done.stdout) == AlignmentReport.from_json(alone)
+
+
+# what cannot be loaded
+
+
+def test_a_model_that_is_not_there_is_one_sentence(neuronxa, tmp_path):
+    code, out, err = neuronxa("score", tmp_path / "nothing")
+    assert (code, out) == (2, "")
+    path = str(tmp_path / "nothing")
+    assert err == f"neuronxa: a model must be a folder or a name on the hub, {path!r} is neither\n"
+    code, out, err = neuronxa("taps", "no-such/model")
+    assert (code, out) == (2, "")
+    assert err.startswith("neuronxa: a model must be a folder or a name on the hub that can be ")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_model_without_a_tokenizer_asks_for_one(neuronxa, tmp_path):
+    llama().save_pretrained(tmp_path)
+    code, _, err = neuronxa("score", tmp_path)
+    assert code == 2
+    assert err == (
+        f"neuronxa: a tokenizer must be saved with the model, got none in {str(tmp_path)!r}; "
+        "name one with --tokenizer\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--dtype", "float61"), "unknown dtype: 'float61'; did you mean 'float16'"),
+        (("--device", "toaster"), "a device must be cpu, cuda, cuda:1 or the like, got 'toaster'"),
+        (("--metrics", "nascar"), "unknown metric: 'nascar'; did you mean 'nasca'"),
+        (("--languages", "Germn"), "unknown language: 'Germn'; did you mean 'deu_Latn'"),
+        (("--config", "none.toml"), "there is no configuration file 'none.toml'"),
+        (("--languages", "de", "--n-pairs", "101"), "deu_Latn has 100"),
+        (("--n-pairs", "1"), "greater than or equal to 2"),
+    ],
+)
+def test_options_that_cannot_be_used_are_one_sentence(option, words, neuronxa, saved):
+    code, out, err = neuronxa("score", saved, *option)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_without_a_model_is_refused(neuronxa, tmp_path):
+    code, _, err = neuronxa("taps", tmp_path)
+    assert code == 2
+    assert err == (
+        "neuronxa: a model's folder must hold config.json or adapter_config.json, "
+        f"{str(tmp_path)!r} holds neither\n"
+    )
+
+
+def test_weights_that_are_missing_are_not_made_up(neuronxa, saved, tmp_path):
+    shutil.copy(saved / "config.json", tmp_path)
+    weights = load_file(saved / "model.safetensors")
+    weights.pop("model.layers.1.mlp.gate_proj.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    code, _, err = neuronxa("taps", tmp_path)
+    assert code == 2
+    assert err == (
+        f"neuronxa: {tmp_path} must hold all weights that its neurons depend on, 1 are missing, "
+        "such as model.layers.1.mlp.gate_proj.weight: what is random gives a curve that means "
+        "nothing\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        (("pytorch_model_fsdp_0/__0_0.distcp",),
+         "accelerate merge-weights {0}/pytorch_model_fsdp_0 {0}"),
+        (("zero_to_fp32.py", "global_step2/mp_rank_00_model_states.pt"),
+         "python {0}/zero_to_fp32.py {0} {0} --safe_serialization"),
+    ],
+)  # fmt: skip
+def test_pieces_of_weights_are_refused_with_the_command_that_merges_them(
+    files, command, neuronxa, tmp_path
+):
+    llama().config.save_pretrained(tmp_path)
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    code, _, err = neuronxa("taps", tmp_path)
+    assert code == 2
+    assert command.format(tmp_path) in err
+
+
+# sweep
+
+
+def test_a_sweep_gives_the_reports_of_the_training(neuronxa, run):
+    code, out, _ = neuronxa("sweep", run, "--json", "-o", run / "exact.jsonl")
+    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
+    trained = [report for report in read(run) if report.step]
+    assert code == 0
+    assert [report.step for report in swept] == [2, 4, 6]
+    assert swept == trained
+    assert read(run / "exact.jsonl") == trained
+
+
+def test_a_sweep_of_a_run_under_autocast_computes_as_the_run_did(neuronxa, tokenizer, tmp_path):
+    saves = {"save_strategy": "steps", "save_steps": 3, "bf16": True}
+    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=3)], args=saves).train()
+    _, out, _ = neuronxa("sweep", tmp_path, "--json")
+    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
+    assert swept[0].fingerprint["model"]["states"] == "bfloat16"
+    assert swept[0].fingerprint["model"]["weights"] == "float32"
+    assert swept == [report for report in read(tmp_path) if report.step]
+
+
+def test_a_sweep_that_was_cut_goes_on_where_it_was(neuronxa, run, monkeypatch):
+    record = run / "cut.jsonl"
+    neuronxa("sweep", run, "-o", record)
+    whole = record.read_bytes()
+    record.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    measured = []
+    measure = Probe.run
+    monkeypatch.setattr(
+        Probe, "run", lambda self, *rest: measured.append(rest[1]) or measure(self, *rest)
+    )
+    code, out, _ = neuronxa("sweep", run, "-o", record)
+    assert code == 0
+    assert measured == [6]
+    assert out.count("measured before") == 2
+    assert [each.metrics for each in read(record)] == [
+        AlignmentReport.from_json(line).metrics for line in whole.decode().splitlines()
+    ]
+
+
+def test_a_sweep_does_not_mix_measurements_in_one_file(neuronxa, run):
+    record = run / "mixed.jsonl"
+    neuronxa("sweep", run, "-o", record, "--n-pairs", 12, "--languages", "de")
+    first = record.read_bytes().splitlines(keepends=True)[0]
+    record.write_bytes(first)
+    code, _, err = neuronxa("sweep", run, "-o", record, "--n-pairs", 14, "--languages", "de")
+    assert code == 2
+    assert "digest" in err or "n_pairs" in err
+    assert record.read_bytes() == first
+
+
+def test_checkpoints_of_adapters_are_measured_on_their_base(neuronxa, tokenizer, saved, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(saved)
+    options = {"r": 4, "target_modules": ["gate_proj", "down_proj", "q_proj"]}
+    model = get_peft_model(base, LoraConfig(**options, init_lora_weights=False))
+    saves = {"save_strategy": "steps", "save_steps": 3}
+    callback = NeuronXACallback(CONFIG, every=3)
+    trainer_of(tokenizer, tmp_path, [callback], model=model, args=saves).train()
+    assert not list(tmp_path.glob("checkpoint-*/model*"))
+    _, out, _ = neuronxa("sweep", tmp_path, "--json")
+    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
+    assert swept == [report for report in read(tmp_path) if report.step]
+
+
+def test_a_run_of_own_sentences_must_be_told_them(neuronxa, tokenizer, tmp_path):
+    corpus = ParallelCorpus.builtin(languages=LANGUAGES)
+    own = ParallelCorpus("eng_Latn", corpus.pairs, name="mine")
+    callback = NeuronXACallback(ProbeConfig(corpus=own, n_pairs=10), every=6)
+    saves = {"save_strategy": "steps", "save_steps": 6}
+    trainer_of(tokenizer, tmp_path, [callback], args=saves).train()
+    code, _, err = neuronxa("sweep", tmp_path)
+    assert code == 2
+    assert err == (
+        "neuronxa: this run measured the sentences 'mine', which are not built in; "
+        "name them with --config or --corpus\n"
+    )
+
+
+def test_a_folder_without_checkpoints_is_refused(neuronxa, tmp_path):
+    code, _, err = neuronxa("sweep", tmp_path)
+    assert code == 2
+    assert "holds none; for one model use `neuronxa score`, for the hub --revisions" in err
+
+
+# compare
+
+
+def test_compare_says_what_changed_and_by_how_much(neuronxa, run):
+    code, out, _ = neuronxa("compare", f"{run}@first", run)
+    assert code == 0
+    assert "nasca at step 6 against step 0" in out
+    code, out, _ = neuronxa("compare", f"{run}@2", f"{run}@best", "--metric", "navca", "--json")
+    found = json.loads(out)
+    assert found["metric"] == "navca"
+    assert list(found["languages"]) == list(LANGUAGES)
+    assert {"difference", "low", "high", "p", "significant"} == set(found["languages"]["deu_Latn"])
+
+
+def test_compare_can_fail_on_a_drop(neuronxa, tmp_path):
+    for name, score in (("high", 0.8), ("low", 0.4)):
+        report = make_report(scores={"deu_Latn": score})
+        (tmp_path / f"{name}.json").write_text(report.to_json())
+    high, low = tmp_path / "high.json", tmp_path / "low.json"
+    assert neuronxa("compare", high, low)[0] == 0
+    assert neuronxa("compare", high, low, "--fail-on-drop")[0] == 1
+    assert neuronxa("compare", low, high, "--fail-on-drop")[0] == 0
+
+
+def test_reports_of_other_measurements_are_not_compared(neuronxa, run, saved, tmp_path):
+    _, out, _ = neuronxa("score", saved, "--languages", "de", "--n-pairs", 10, "--json")
+    (tmp_path / "one.json").write_text(out)
+    code, _, err = neuronxa("compare", tmp_path / "one.json", run)
+    assert code == 2
+    assert err.startswith("neuronxa: reports of one curve must agree in definition, but ")
+
+
+def test_compare_names_what_is_not_there(neuronxa, run, tmp_path):
+    code, _, err = neuronxa("compare", f"{run}@3", run)
+    assert code == 2
+    assert "must have a report at '3', it has: 0, 2, 4, 6" in err
+    code, _, err = neuronxa("compare", tmp_path / "none", run)
+    assert code == 2
+    assert err.startswith("neuronxa: a run must be a JSONL file of reports or a folder that holds")
+    code, _, err = neuronxa("compare", run, run, "--metric", "nascar")
+    assert code == 2
+    assert "did you mean 'nasca'" in err
+
+
+# check
+
+
+def test_check_finds_nothing_in_the_built_in_sentences(neuronxa):
+    code, out, _ = neuronxa("check", "builtin", "--languages", "de,sw")
+    assert code == 0
+    assert out == "nothing wrong: 2 languages, 100 pairs each\n"
+
+
+def defective(folder):
+    corpus = ParallelCorpus.builtin(languages=["deu_Latn"])
+    english, german = map(list, zip(*corpus.pairs["deu_Latn"], strict=True))
+    german[4], german[8] = german[3], english[8]
+    for code, lines in (("eng_Latn", english), ("deu_Latn", german)):
+        (folder / f"{code}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_check_names_what_is_wrong_by_file_and_line(neuronxa, tmp_path):
+    code, out, _ = neuronxa("check", defective(tmp_path))
+    assert code == 1
+    assert "error: deu_Latn.txt:5: repeats line 4" in out
+    assert "error: deu_Latn.txt:9: is not translated" in out
+    code, out, _ = neuronxa("check", tmp_path, "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["languages"] == ["deu_Latn"]
+    wheres = {each["where"] for each in found["findings"] if each["level"] == "error"}
+    assert wheres == {"deu_Latn.txt:5", "deu_Latn.txt:9"}
+
+
+def test_check_says_how_a_tokenizer_cuts_each_language(neuronxa, saved):
+    _, out, _ = neuronxa("check", "builtin", "--languages", "de", "--tokenizer", saved)
+    assert "deu_Latn: 1." in out
+    assert "times the tokens of the pivot" in out
+
+
+def test_check_finds_the_sentences_in_training_data(neuronxa, tmp_path):
+    sentence = ParallelCorpus.builtin(languages=["deu_Latn"]).pairs["deu_Latn"][5][1]
+    seen, unseen = tmp_path / "seen.txt", tmp_path / "unseen.txt"
+    seen.write_text(f"Etwas.\nDann: {sentence} Und so weiter.\n", encoding="utf-8")
+    unseen.write_text("Etwas anderes.\n" * 50, encoding="utf-8")
+    options = ("--languages", "de", "--against")
+    code, out, _ = neuronxa("check", "builtin", *options, seen, unseen)
+    assert code == 1
+    assert f"{seen}:2: holds deu_Latn" in out
+    assert "searched 2 files: 1 sentences stand in training data" in out
+    code, out, _ = neuronxa("check", "builtin", *options, unseen)
+    assert code == 0
+    assert out.endswith("searched 1 files: none found\n")
+
+
+def test_check_of_what_is_not_there_is_one_sentence(neuronxa, tmp_path):
+    code, _, err = neuronxa("check", tmp_path / "none")
+    assert code == 2
+    assert err == (
+        f"neuronxa: a corpus must be 'builtin', a folder or a file, got '{tmp_path / 'none'}'\n"
+    )
+
+
+# taps and languages
+
+
+def test_taps_lists_where_the_neurons_are(neuronxa, saved):
+    code, out, _ = neuronxa("taps", saved)
+    assert code == 0
+    assert "model.layers.0.mlp.down_proj" in out
+    assert "3 layers, 264 neurons" in out
+    _, out, _ = neuronxa("taps", saved, "--json")
+    parts = json.loads(out)
+    assert [part["layer"] for part in parts] == [0, 1, 2]
+    assert {part["kind"] for part in parts} == {"gated"}
+
+
+def test_taps_of_a_configuration_alone_are_those_of_the_model(neuronxa, saved, tmp_path):
+    shutil.copy(saved / "config.json", tmp_path)
+    _, hollow, _ = neuronxa("taps", tmp_path, "--empty", "--json")
+    _, whole, _ = neuronxa("taps", saved, "--json")
+    assert json.loads(hollow) == json.loads(whole)
+
+
+def test_taps_takes_a_regex(neuronxa, saved):
+    _, out, _ = neuronxa(
+        "taps", saved, "--neuron-modules", r"layers\.[01]\.mlp\.down_proj$", "--json"
+    )
+    assert len(json.loads(out)) == 2
+    code, _, err = neuronxa("taps", saved, "--neuron-modules", "nothing")
+    assert code == 2
+    assert "'nothing' matches none" in err
+
+
+def test_languages_are_listed_and_resolved(neuronxa):
+    _, out, _ = neuronxa("languages")
+    assert "deu_Latn" in out
+    assert "German" in out
+    _, out, _ = neuronxa("languages", "German", "sw", "--json")
+    assert [each["code"] for each in json.loads(out)] == ["deu_Latn", "swh_Latn"]
+    code, _, err = neuronxa("languages", "Germn")
+    assert code == 2
+    assert "German" in err
+
+
+# help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_examples(command, neuronxa):
+    code, out, _ = neuronxa(command, "--help")
+    assert code == 0
+    assert f"neuronxa {command}" in out
+    assert "Examples" in out
+
+
+def test_the_installed_command_says_what_there_is(tmp_path):
+    words = [sys.executable, "-m", "neuronxa_callback", "--help"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=SHELL
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
