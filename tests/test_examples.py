@@ -119,8 +119,9 @@ def test_quickstart_shows_alignment_emerging_in_time(tmp_path):
     first, last = reports[0], reports[-1]
     assert max(first.score("nasca", name) for name in first.languages) < 0.05
     best = max(last.languages, key=lambda name: last.score("nasca", name))
-    assert last.score("nasca", best) > 0.08
-    assert last.interval("nasca", best)[0] > 5 * last.chance
+    assert last.score("nasca", best) > 0.40
+    early, middle, late = last.thirds("nasca")
+    assert max(middle, late) > early
     assert reports[-1].run["loss"] < 1
     assert seconds < 2 * 180
 
