@@ -14,6 +14,7 @@ from neuronxa_callback.cli import models
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.follow import history
 from neuronxa_callback.measure.config import ProbeConfig
+from neuronxa_callback.measure.metrics import DIAGNOSTICS
 from neuronxa_callback.measure.probe import Probe, Progress
 from neuronxa_callback.measure.report import AlignmentReport
 from neuronxa_callback.show.sinks import JsonlSink
@@ -132,8 +133,6 @@ class Recorded:
 
 
 def _diagnostics(report: AlignmentReport) -> tuple[str, ...]:
-    from neuronxa_callback.measure.metrics import DIAGNOSTICS
-
     return tuple(name for name in DIAGNOSTICS if name in report.diagnostics)
 
 

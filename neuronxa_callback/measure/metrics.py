@@ -51,6 +51,7 @@ DIAGNOSTICS: Mapping[str, str] = {
     "sinks": "share of the largest token in NAV; NAVCA without special tokens",
     "activity": "fraction of active neurons per layer",
     "tokens": "tokens per sentence and per character, padding",
+    "drift": "how far the pivot's own states have turned since the first probe (in ``run``)",
 }
 
 STATES: Mapping[str, Callable[[Tensor], Tensor]] = {

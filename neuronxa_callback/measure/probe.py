@@ -28,6 +28,7 @@ from neuronxa_callback.measure.batching import (
 from neuronxa_callback.measure.compare import Comparison, Layout
 from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.distributed import World, sharded, world_of
+from neuronxa_callback.measure.drift import Drift
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence
 from neuronxa_callback.measure.forward import Forward
 from neuronxa_callback.measure.metrics import COMPANIONS, Read, reads_of
@@ -65,6 +66,7 @@ class Probe:
         self._sentences: tuple[int, Tokenised, tuple[Group, ...]] | None = None
         self._found: tuple[weakref.ref[nn.Module], taps.TapPlan, tuple[int, ...]] | None = None
         self._surface: dict[str, Any] | None = None
+        self.drift = Drift()
 
     def run(
         self, model: nn.Module, step: int = 0, progress: Progress | None = None
@@ -89,9 +91,10 @@ class Probe:
             one.prepare()
             one.discover()
             one.measure()
+            drift = one.drift(step)
         report = one.report(step)
         seconds = round(time.perf_counter() - began, 3)
-        about = {"seconds": seconds, "ranks": world.size, "time": round(time.time(), 3)}
+        about = {"seconds": seconds, "ranks": world.size, "time": round(time.time(), 3), **drift}
         object.__setattr__(report, "run", about)
         return report
 
@@ -179,7 +182,17 @@ class _Run:
             self.plan.attach(self.model, tuple(sites), compare, lambda: rounds.shape) as reader,
         ):
             rounds.run(self.stages, reader)
-        self.states = compare.dtype
+        self.states, self.compare, self.pivots = compare.dtype, compare, rounds.pivots
+
+    def drift(self, step: int) -> dict[str, Any]:
+        """How the pivot has turned: about the run, since it depends on an earlier probe."""
+        if "drift" not in self.config.diagnostics or len(self.groups) > 1:
+            return {}
+        with self._agreed():
+            names = [name for name in self.config.metrics if name in self.compare.names]
+            layouts = {name: self.compare.layouts[self.compare.names[name]] for name in names}
+            found = self.probe.drift.of(self.pivots[0], layouts, self.world, step)
+        return {} if found is None else {"pivot_drift": found}
 
     def report(self, step: int) -> AlignmentReport:
         """The report of what was measured, equal on all ranks."""
