@@ -1,0 +1,256 @@
+"use strict";
+/*
+ * The three charts. Colour is never alone: languages differ in colour and in stroke and marker,
+ * runs in stroke. Plotly reads a little HTML in labels, so `label` spells out what it would read.
+ */
+(function (nx) {
+  const { words, MEAN } = nx;
+
+  /* Okabe and Ito's palette, without its yellow, which is not seen on white; two more. */
+  const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A6FB0", "#7A5C3E"];
+  const DARK = ["#4BA6E0", "#F0803C", "#2CC295", "#E39BC4", "#8FD0F5", "#F2B632", "#B49BDB", "#C2A07E"];
+  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+  const MARKERS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
+  const CONFIG = {
+    responsive: true,
+    displaylogo: false,
+    scrollZoom: false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "toggleSpikelines"],
+    toImageButtonOptions: { filename: "neuronxa", scale: 2 },
+  };
+
+  /** Text as plotly shows it, letter by letter: no tags, no entities, no %{templates}, no TeX. */
+  function label(text) {
+    const spelt = (each) => `&#${each.charCodeAt(0)};`;
+    return String(text).replace(/[\u0000-\u001f\u2028\u2029]/g, " ").replace(/[&<>%${}"']/g, spelt);
+  }
+  nx.label = label;
+
+  /** How language k looks: k counts over the languages of all runs. */
+  nx.look = function (k, run = 0) {
+    const turn = Math.floor(k / LIGHT.length);
+    const several = nx.data.runs.length > 1;
+    return {
+      colour: (nx.dark() ? DARK : LIGHT)[k % LIGHT.length],
+      dash: DASHES[(several ? run : turn) % DASHES.length],
+      marker: MARKERS[turn % MARKERS.length],
+    };
+  };
+
+  function theme() {
+    const style = getComputedStyle(document.documentElement);
+    const of = (name) => style.getPropertyValue(name).trim();
+    return { ink: of("--ink"), muted: of("--muted"), grid: of("--grid"), card: of("--card"), gap: of("--gap"), family: of("--sans") };
+  }
+
+  function layout(colours, more) {
+    const axis = {
+      gridcolor: colours.grid, zeroline: false, linecolor: colours.grid, ticks: "outside",
+      tickcolor: colours.grid, ticklen: 4, automargin: true, fixedrange: false,
+      title: { font: { size: 12, color: colours.muted }, standoff: 8 },
+    };
+    const { xaxis, yaxis, yaxis2, ...others } = more;
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: colours.family, size: 12, color: colours.ink },
+      hoverlabel: {
+        bgcolor: colours.card, bordercolor: colours.grid, align: "left",
+        font: { family: colours.family, size: 12, color: colours.ink }, namelength: -1,
+      },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.muted, activecolor: colours.ink },
+      margin: { l: 48, r: 12, t: 26, b: 40 }, hovermode: "closest", showlegend: false,
+      xaxis: merge(axis, xaxis), yaxis: merge(axis, yaxis),
+      ...(yaxis2 ? { yaxis2: merge({ ...axis, showgrid: false }, yaxis2) } : {}),
+      ...others,
+    };
+  }
+
+  function merge(axis, more) {
+    const title = { ...axis.title, ...(more.title ?? {}) };
+    return { ...axis, ...more, title };
+  }
+
+  /** A closed outline around low..high for each stretch without a gap. */
+  function band(x, low, high, colour, opacity, more) {
+    const xs = [], ys = [];
+    for (let from = 0; from < x.length; from++) {
+      if (low[from] === null) continue;
+      let to = from;
+      while (to + 1 < x.length && low[to + 1] !== null) to++;
+      if (xs.length) { xs.push(null); ys.push(null); }
+      for (let k = from; k <= to; k++) { xs.push(x[k]); ys.push(high[k]); }
+      for (let k = to; k >= from; k--) { xs.push(x[k]); ys.push(low[k]); }
+      from = to;
+    }
+    return {
+      type: "scatter", mode: "lines", x: xs, y: ys, fill: "toself", line: { width: 0, color: colour },
+      fillcolor: translucent(colour, opacity), hoverinfo: "skip", showlegend: false, ...more,
+    };
+  }
+
+  function translucent(colour, opacity) {
+    const [r, g, b] = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
+    return `rgba(${r},${g},${b},${opacity})`;
+  }
+
+  /** Traces of one run: bands first, so that lines lie above them. */
+  function emergenceOf(run, number, state, colours) {
+    const several = nx.data.runs.length > 1;
+    const bands = [], lines = [];
+    const hover = (name) =>
+      `<b>${label(name)}</b>${several ? " \u00b7 " + label(run.name) : ""}<br>step %{x}: %{y:.3f}` +
+      "<br>95 %: %{customdata[0]:.3f} \u2013 %{customdata[1]:.3f}<extra></extra>";
+    const add = (language, name, look, width, opacity, more) => {
+      const low = run.over(state.metric, language, "low"), high = run.over(state.metric, language, "high");
+      if (opacity) bands.push(band(run.steps, low, high, look.colour, opacity, {}));
+      lines.push({
+        type: "scatter", mode: "lines+markers", x: run.steps, y: run.scores(state.metric, language),
+        customdata: low.map((each, k) => [each, high[k]]), hovertemplate: hover(name), name: label(name),
+        connectgaps: false, line: { color: look.colour, width, dash: look.dash },
+        marker: { symbol: look.marker, size: run.steps.length > 60 ? 4 : 5, maxdisplayed: 30, color: look.colour },
+        showlegend: false, ...more,
+      });
+    };
+    if (state.lines) {
+      for (const code of state.shown) {
+        if (!run.place.has(code)) continue;
+        const look = nx.look(nx.order.get(code), number);
+        add(run.place.get(code), nx.named(code), look, 1.3, state.bands ? 0.1 : 0, { opacity: 0.9 });
+      }
+    }
+    const colour = several && !state.lines ? nx.look(number).colour : colours.ink;
+    const look = { colour, dash: DASHES[several ? number % DASHES.length : 0], marker: MARKERS[number % MARKERS.length] };
+    const name = several ? `${run.name}: mean` : "mean";
+    add(MEAN, name, look, 3, state.bands ? 0.16 : 0, { showlegend: true });
+    return [...bands, ...lines];
+  }
+
+  function lossOf(run, number, colours) {
+    const several = nx.data.runs.length > 1;
+    return {
+      type: "scatter", mode: "lines", x: run.steps, y: run.losses, yaxis: "y2", connectgaps: true,
+      name: several ? `${label(run.name)}: loss` : "loss", opacity: 0.85,
+      line: { color: colours.muted, width: 1.5, dash: several ? DASHES[number % DASHES.length] : "dot" },
+      hovertemplate: `<b>loss</b>${several ? " \u00b7 " + label(run.name) : ""}<br>step %{x}: %{y:.4f}<extra></extra>`,
+    };
+  }
+
+  /** Scores over steps of all runs, with bands, chance, and the loss on the right. */
+  nx.drawEmergence = function (state) {
+    const colours = theme();
+    const runs = nx.data.runs.map((run, k) => [run, k]).filter(([run]) => run.metrics.has(state.metric));
+    const losses = state.losses ? nx.data.runs.map((run, k) => [run, k]).filter(([run]) => run.losses.some((each) => each !== null)) : [];
+    const steps = nx.data.runs.flatMap((run) => run.steps);
+    const ends = [Math.min(...steps), Math.max(...steps)];
+    const traces = runs.flatMap(([run, k]) => emergenceOf(run, k, state, colours));
+    for (const chance of new Set(runs.map(([run]) => run.chance))) {
+      traces.push({
+        type: "scatter", mode: "lines", x: ends, y: [chance, chance], name: `chance ${chance.toFixed(3)}`,
+        line: { color: colours.muted, width: 1, dash: "2px,3px" }, hoverinfo: "name",
+      });
+    }
+    traces.push(...losses.map(([run, k]) => lossOf(run, k, colours)));
+    const room = (ends[1] - ends[0] || 1) * 0.015;
+    return Plotly.react("emergence", traces, layout(colours, {
+      showlegend: true,
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemclick: false, itemdoubleclick: false },
+      margin: { l: 52, r: losses.length ? 52 : 16, t: 34, b: 42 },
+      xaxis: { title: { text: "step" }, range: [ends[0] - room, ends[1] + room], showgrid: false },
+      yaxis: { title: { text: "weakly aligned pairs" }, rangemode: "tozero" },
+      yaxis2: losses.length ? { title: { text: "loss" }, overlaying: "y", side: "right" } : undefined,
+      shapes: [marker(state, colours)],
+    }), CONFIG);
+  };
+
+  function marker(state, colours) {
+    const at = state.run.steps[state.step];
+    return {
+      type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, layer: "below",
+      line: { color: colours.muted, width: 1 },
+    };
+  }
+
+  /** Moves the line that marks the chosen step, and draws nothing else anew. */
+  nx.markStep = (state) => Plotly.relayout("emergence", { shapes: [marker(state, theme())] });
+
+  function layerAxis(layers) {
+    const every = Math.max(1, Math.ceil(layers.length / 16));
+    const at = layers.map((_, k) => k).filter((k) => k % every === 0);
+    return {
+      title: { text: "layer" }, tickvals: at, ticktext: at.map((k) => label(layers[k])),
+      range: [-0.5, layers.length - 0.5], showgrid: false,
+    };
+  }
+
+  const top = (state) => Math.min(1.02, Math.max(0.05, state.run.top(state.metric) * 1.06));
+
+  /** Score by layer at the chosen step, one line per language and the mean. */
+  nx.drawCurve = function (state) {
+    const colours = theme(), { run, metric, step } = state;
+    if (!run.metrics.has(metric)) return nothing("curve", colours, state);
+    const layers = run.metrics.get(metric).layers;
+    const x = layers.map((_, k) => k);
+    const traces = [{
+      type: "scatter", mode: "lines", x: [-0.5, layers.length - 0.5], y: [run.chance, run.chance],
+      line: { color: colours.muted, width: 1, dash: "2px,3px" }, hoverinfo: "skip",
+    }];
+    const add = (name, language, look, width) => {
+      const y = run.curve(metric, step, language);
+      const counts = y.map((each) => (each === null ? null : Math.round(each * run.pairs)));
+      const around = (k) => (language === MEAN || counts[k] === null ? null : run.layer_intervals[counts[k]]);
+      traces.push({
+        type: "scatter", mode: "lines+markers", x, y, connectgaps: false, name: label(name),
+        text: x.map((k) => layerHover(layers[k], y[k], around(k))),
+        hovertemplate: `<b>${label(name)}</b><br>%{text}<extra></extra>`,
+        line: { color: look.colour, width, dash: look.dash },
+        marker: { symbol: look.marker, size: layers.length > 40 ? 4 : 5, color: look.colour },
+      });
+    };
+    for (const code of run.languages) {
+      if (state.shown.has(code)) add(nx.named(code), run.place.get(code), nx.look(nx.order.get(code)), 1.4);
+    }
+    add("mean", MEAN, { colour: colours.ink, dash: "solid", marker: "circle" }, 3);
+    return Plotly.react("curve", traces, layout(colours, {
+      xaxis: layerAxis(layers), uirevision: "curve",
+      yaxis: { title: { text: "weakly aligned pairs" }, range: [0, top(state)] },
+    }), CONFIG);
+  };
+
+  function layerHover(layer, score, around) {
+    const interval = around ? `<br>95 %: ${words.interval(around[0], around[1], 3)}` : "";
+    return `layer ${label(layer)}: ${words.number(score)}${interval}`;
+  }
+
+  /** Score by language and layer at the chosen step, on one scale over all steps. */
+  nx.drawHeat = function (state) {
+    const colours = theme(), { run, metric, step } = state;
+    if (!run.metrics.has(metric)) return nothing("heat", colours, state);
+    const layers = run.metrics.get(metric).layers;
+    const codes = run.languages.filter((code) => state.shown.has(code));
+    const z = codes.map((code) => run.curve(metric, step, run.place.get(code)));
+    const text = z.map((row, k) => row.map((each, l) => `<b>${label(nx.named(codes[k]))}</b><br>${layerHover(layers[l], each)}`));
+    const ticks = codes.map((_, k) => k);
+    document.getElementById("heat").style.height = `${Math.max(340, 90 + 15 * codes.length)}px`;
+    return Plotly.react("heat", [{
+      type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: true,
+      zmin: 0, zmax: Math.max(0.05, run.top(metric)), colorscale: nx.dark() ? "Cividis" : "Viridis",
+      xgap: layers.length > 40 ? 0 : 1, ygap: 1,
+      colorbar: { thickness: 10, outlinewidth: 0, len: 1, tickfont: { size: 11, color: colours.muted }, ticklen: 3 },
+    }], layout(colours, {
+      plot_bgcolor: colours.gap, margin: { l: 70, r: 8, t: 26, b: 42 },
+      xaxis: { ...layerAxis(layers), ticks: "" },
+      yaxis: {
+        tickvals: ticks, ticktext: codes.map(label), range: [codes.length - 0.5, -0.5], showgrid: false,
+        ticks: "", tickfont: { size: 11 },
+      },
+    }), CONFIG);
+  };
+
+  function nothing(id, colours, state) {
+    const text = `${label(state.run.name)} has no ${label(state.metric)}`;
+    return Plotly.react(id, [], layout(colours, {
+      xaxis: { visible: false }, yaxis: { visible: false },
+      annotations: [{ text, showarrow: false, font: { color: colours.muted, size: 13 } }],
+    }), CONFIG);
+  }
+})(window.neuronxa);
