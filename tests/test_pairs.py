@@ -95,7 +95,7 @@ def test_duplicates_are_told_on_normalised_text():
         (
             {"mean": GOOD},
             "no language may be called 'mean', which is a key of the report (reserved: mean,"
-            " chance, early, middle, late, peak, seconds, low, high)",
+            " chance, early, middle, late, peak, seconds, low, high, worst)",
         ),
         (
             {"x": ["ab", "cd"]},

@@ -292,3 +292,11 @@ def test_pivot_drift_takes_no_part_in_equality(model, tokenizer):
     first, second = probe.run(model, 1), probe.run(model, 1)
     assert first == second
     assert "pivot_drift" in second.run
+
+
+def test_a_language_whose_lengths_tell_its_sentences_apart_is_named(model, tokenizer):
+    words = [" ".join(["word"] * k) for k in range(1, 31)]
+    texts = [" ".join(["mot"] * k) for k in range(1, 31)]
+    corpus = ParallelCorpus("eng_Latn", {"fra_Latn": tuple(zip(words, texts, strict=True))})
+    report = Probe(config_of(corpus), tokenizer).run(model)
+    assert "fra_Latn: the length-only baseline already scores 1.00" in report.warnings

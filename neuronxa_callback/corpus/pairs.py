@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Pair = tuple[str, str]
 """A pivot sentence and its translation."""
 
-RESERVED = ("mean", "chance", "early", "middle", "late", "peak", "seconds", "low", "high")
+RESERVED = ("mean", "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst")
 """Words of the report's keys, which no language may be called by."""
 
 SPLITS = ("dev", "test")

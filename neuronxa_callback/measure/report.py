@@ -18,7 +18,7 @@ Counts = tuple[int | None, ...]
 
 SCHEMA = 1
 MEAN = "mean"
-RESERVED = (MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high")
+RESERVED = (MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst")
 """Words that keys use, so that no language may be called by them."""
 
 

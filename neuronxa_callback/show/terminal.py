@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from neuronxa_callback.follow.history import History
+from neuronxa_callback.follow.history import SINCE, History
+from neuronxa_callback.follow.points import Point
 from neuronxa_callback.measure.report import AlignmentReport
-from neuronxa_callback.measure.statistics import Change
 
 BAR = "▏▎▍▌▋▊▉█"
 CELLS = 12
@@ -36,9 +36,8 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
         f"NeuronXA step {report.step}: {metric} {number(report.score(metric))}",
         f"[{number(low)}, {number(high)}]",
     ]
-    change = None if history is None else history.change(metric)
-    if change is not None:
-        said.append(f"({changed(change)})")
+    if history is not None and (words := changes(history, metric)):
+        said.append(f"({words})")
     scores = {name: report.score(metric, name) for name in report.languages}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if len(known) > 1:
@@ -51,12 +50,21 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
     return " · ".join((" ".join(said[:2]), *said[2:])).replace(" · (", " (")
 
 
-def changed(change: Change) -> str:
-    """A change in words, such as ``+0.031 since the last, significant``."""
-    if math.isnan(change.difference):
-        return "change unknown"
-    verdict = "significant" if change.significant else "not significant"
-    return f"{change.difference:+.3f} since the last, {verdict}"
+def changes(history: History, metric: str) -> str:
+    """How the latest probe differs, such as ``significant: +0.031 since the last``."""
+    found: dict[bool, list[str]] = {True: [], False: []}
+    seen: list[Point] = []
+    for since in SINCE:
+        earlier = history.earlier(metric, since)
+        change = history.change(metric, since=since)
+        if earlier is None or change is None or earlier in seen:
+            continue
+        seen.append(earlier)
+        if math.isnan(change.difference):
+            return "change unknown"
+        found[change.significant].append(f"{change.difference:+.3f} since the {since}")
+    names = {True: "significant: ", False: "not significant: "}
+    return "; ".join(names[each] + ", ".join(words) for each, words in found.items() if words)
 
 
 def table(report: AlignmentReport) -> Table:
