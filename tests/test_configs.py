@@ -32,6 +32,17 @@ def test_the_corpus_of_a_file_lies_beside_it(tmp_path):
     assert config.load().pairs == {"deu_Latn": corpus.pairs["deu_Latn"]}
 
 
+def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):
+    for code in ("eng", "deu", "fra"):
+        lines = [f"{code} {k}" for k in range(5000)]
+        (tmp_path / f"{code}.txt").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "fra.txt").write_bytes(b"\xff" * 99)
+    config = ProbeConfig(corpus=str(tmp_path), languages=("de",), n_pairs=50)
+    assert config.load().n_pairs == 200
+    few = ProbeConfig(corpus=str(tmp_path), languages=("de",), n_pairs=4999)
+    assert few.load().n_pairs == 5000
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -61,7 +72,7 @@ def test_the_corpus_of_a_file_lies_beside_it(tmp_path):
         (
             {"diagnostics": ("margin",)},
             "unknown diagnostic: 'margin'; did you mean 'margins'? (known: surface, margins, sinks,"
-            " activity, tokens)",
+            " activity, tokens, drift)",
         ),
     ],
 )

@@ -179,6 +179,13 @@ def test_what_cannot_be_compared_is_refused():
         "reports of one curve must agree in definition, but n_pairs is 100 in one and 50 in the"
         " other"
     )
+    renamed = make_report(0, definition={"corpus": "moved"})
+    with pytest.raises(FingerprintError):
+        compare(make_report(0, definition={"corpus": "here"}), renamed, "nasca")
+    here, moved = (
+        make_report(0, definition={"corpus": name, "digest": "d1"}) for name in ("here", "moved")
+    )
+    assert not compare(here, moved, "nasca")["deu_Latn"].significant
     with pytest.raises(ConfigError) as error:
         compare(one, one, "nsca")
     words = "unknown metric: 'nsca'; did you mean 'nasca' or 'navca'? (known: nasca, navca)"

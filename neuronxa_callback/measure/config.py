@@ -3,15 +3,18 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from neuronxa_callback.corpus.pairs import ParallelCorpus
-from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.errors import ConfigError, CorpusError, unknown
 from neuronxa_callback.measure.metrics import ALIGNMENT, DIAGNOSTICS
 
 SITES = ("gate", "product")
 STACKS = ("encoder", "decoder", "both")
+SPARE = 100
+"""Pairs that are read beyond those that are needed."""
 READERS = ("folder", "tatoeba", "bible", "tsv", "jsonl", "dataset")
 
 
@@ -109,12 +112,10 @@ class ProbeConfig:
     def _read(self) -> ParallelCorpus:
         if isinstance(self.corpus, ParallelCorpus):
             return self.corpus
-        if isinstance(self.corpus, str):
-            name, _, split = self.corpus.partition(":")
-            if name == "builtin":
-                return ParallelCorpus.builtin(split or "dev")
-            return ParallelCorpus.from_folder(self.corpus)
-        options = dict(self.corpus)
+        if isinstance(self.corpus, str) and self.corpus.partition(":")[0] == "builtin":
+            return ParallelCorpus.builtin(self.corpus.partition(":")[2] or "dev")
+        table = {"path": self.corpus} if isinstance(self.corpus, str) else self.corpus
+        options = {"languages": self.languages, **table}
         reader = options.pop("reader", "folder")
         _known("corpus reader", (reader,), READERS)
         source = options.pop("path", None) or options.pop("dataset", None)
@@ -122,7 +123,14 @@ class ProbeConfig:
             raise ConfigError(
                 f"a corpus with reader {reader!r} must have a path, got {self.corpus}"
             )
-        found: ParallelCorpus = getattr(ParallelCorpus, f"from_{reader}")(source, **options)
+        read = partial(getattr(ParallelCorpus, f"from_{reader}"), source)
+        # Some more than are needed, since a sentence may be too long for the model; all there are
+        # where that is more than there are.
+        options.setdefault("n_pairs", 2 * self.n_pairs + SPARE)
+        try:
+            found: ParallelCorpus = read(**options)
+        except CorpusError:
+            found = read(**{**options, "n_pairs": dict(table).get("n_pairs")})
         return found
 
 
