@@ -2,13 +2,21 @@
 
 import csv
 import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import wandb_file
 from conftest import llama, parallel, sentences, tokenizer_of
 from reports import make_report
+from runs import TEXTS, trainer_of
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig
+from neuronxa_callback.follow.history import read
 from neuronxa_callback.show import sinks
 
 LANGUAGES = tuple(f"l{k}" for k in range(8))
@@ -102,6 +110,50 @@ def test_a_real_run_holds_loss_and_alignment_at_the_right_steps(offline, tmp_pat
     assert "Tried to log to step" not in said.out + said.err
 
 
+def test_a_long_run_is_in_the_file_record_by_record(offline, tmp_path, capfd):
+    import wandb
+
+    made = [
+        make_report(
+            step=50 * k, scores=dict.fromkeys(LANGUAGES, 0.04 * k), layers=12,
+            diagnostics={"tokens": {"languages": {"l0": {"target": {"per_sentence": 9.5}}}}},
+        )
+        for k in range(20)
+    ]  # fmt: skip
+    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    with wandb.init(project="p"):
+        sink = sinks.WandbSink(record.path)
+        for report in made:
+            record.write(report)
+            sink.write(report)
+        sink.close()
+    wandb.teardown()
+    path = offline()
+    rows = wandb_file.history(path)
+    assert [row["train/global_step"] for row in rows] == [50 * k for k in range(20)]
+    for row, report in zip(rows, made, strict=True):
+        scalars = report.scalars()
+        assert {key: row[key] for key in scalars} == pytest.approx(scalars)
+        kinds = {row[f"neuronxa_charts/{name}_heat_map/_type"] for name in report.metrics}
+        assert kinds == {"image-file"}
+        assert any(key.startswith("neuronxa_charts/navca_by_layer") for key in row)
+    defined = wandb_file.metrics(path)
+    for key in made[0].scalars():
+        assert defined[key] == "train/global_step"
+    summary = wandb_file.summary(path)
+    assert summary["neuronxa/nasca/mean"]["max"] == pytest.approx(made[-1].score("nasca"))
+    config = wandb_file.config(path)["neuronxa"]
+    assert config["definition"]["n_pairs"] == 100
+    assert config["corpus"][0] == {
+        "language": "l0", "name": "l0", "pairs": 100, "tokens": 9.5, "pivot_tokens": None,
+    }  # fmt: skip
+    names = {Path(file.path).name for file in wandb_file.artifact(path, "neuronxa")}
+    assert names == {"reports.jsonl", "scores.csv"}
+    said = capfd.readouterr()
+    assert "WARN" not in said.out + said.err
+    assert "warning" not in (said.out + said.err).lower()
+
+
 def test_no_run_is_no_error():
     sinks.WandbSink().write(reports()[0])
     sinks.WandbSink().close()
@@ -135,6 +187,49 @@ def test_tensorboard_holds_the_same_keys(tmp_path):
     events.Reload()
     assert set(events.Tags()["scalars"]) == set(reports()[0].scalars())
     assert [event.step for event in events.Scalars("neuronxa/nasca/mean")] == [0, 10, 20, 30, 40]
+
+
+def trained(tracker, folder):
+    """A short real run that reports to a tracker: its reports by step."""
+    corpus = parallel(10)
+    tokenizer = tokenizer_of(TEXTS + [t for ps in corpus.pairs.values() for p in ps for t in p])
+    callback = NeuronXACallback(ProbeConfig(corpus=corpus, n_pairs=10), every=2)
+    trainer_of(tokenizer, folder, [callback], args={"report_to": [tracker]}).train()
+    return {report.step: report for report in read(folder)}
+
+
+def test_mlflow_holds_the_same_keys_beside_the_loss(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    pytest.importorskip("sqlalchemy", reason="MLflow's database needs sqlalchemy")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    found = trained("mlflow", tmp_path / "out")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs(["0"])
+    for key in found[0].scalars():
+        logged = {each.step: each.value for each in client.get_metric_history(run.info.run_id, key)}
+        assert logged == {step: report.scalars()[key] for step, report in found.items()}
+    losses = client.get_metric_history(run.info.run_id, "loss")
+    assert [each.step for each in losses] == [1, 2, 3, 4, 5, 6]
+
+
+def test_trackio_holds_the_same_keys_at_the_same_steps(tmp_path):
+    pytest.importorskip("trackio", reason="trackio is not installed")
+    code = f"from test_sinks import *; trained('trackio', Path({str(tmp_path / 'out')!r}))"
+    tests = str(Path(__file__).parent)
+    paths = {"TRACKIO_DIR": str(tmp_path), "PYTHONPATH": f"{Path(tests).parent}:{tests}"}
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **paths}, check=True, timeout=120
+    )
+    with sqlite3.connect(tmp_path / "huggingface.db") as database:
+        texts = database.execute("select metrics from metrics order by id").fetchall()
+    rows = [json.loads(text) for (text,) in texts]
+    probes = {row["train/global_step"]: row for row in rows if "neuronxa/nasca/mean" in row}
+    found = {report.step: report for report in read(tmp_path / "out")}
+    assert list(probes) == list(found) == [0, 2, 4, 6]
+    for step, report in found.items():
+        assert report.scalars().items() <= probes[step].items()
+    losses = [row["train/global_step"] for row in rows if "train/loss" in row]
+    assert losses == [1, 2, 3, 4, 5, 6]
 
 
 def test_sinks_follow_report_to(tmp_path):

@@ -53,3 +53,33 @@ def summary(path):
 def kinds(path):
     """The kinds of records."""
     return [record.WhichOneof("record_type") for record in records(path)]
+
+
+def metrics(path):
+    """Every metric that was defined, with what its x-axis is."""
+    found, numbers = {}, {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "metric":
+            each = record.metric
+            numbers[len(numbers) + 1] = each.name
+            found[each.name] = each.step_metric or numbers.get(each.step_metric_index)
+    return found
+
+
+def config(path):
+    """The run's configuration."""
+    found = {}
+    for record in records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "config":
+            found |= plain(record.config.update)
+        elif kind == "run":
+            found |= plain(record.run.config.update)
+    return found
+
+
+def artifact(path, kind):
+    """The files of the one artifact of a kind."""
+    every = [r.artifact for r in records(path) if r.WhichOneof("record_type") == "artifact"]
+    (found,) = (each for each in every if each.type == kind)
+    return list(found.manifest.contents)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from neuronxa_callback.corpus import languages as codes
 from neuronxa_callback.measure.report import AlignmentReport
 
 
@@ -93,7 +94,7 @@ class WandbSink:
             return
         scalars = report.scalars()
         if not self.defined:
-            known = {key: report.fingerprint[key] for key in report.fingerprint}
+            known = {**report.fingerprint, "corpus": corpus_table(report)}
             run.config.update({"neuronxa": known}, allow_val_change=True)
         for key in scalars:
             self._define(run, key)
@@ -169,7 +170,10 @@ class TensorBoardSink:
 
 
 class MlflowSink:
-    """Logs scalars to the active MLflow run."""
+    """Logs scalars to the active MLflow run, which must be kept in a database.
+
+    MLflow's old store of files cannot hold both ``a/b`` and ``a/b/low``.
+    """
 
     def write(self, report: AlignmentReport) -> None:
         """Log one report."""
@@ -209,6 +213,21 @@ def sinks_for(
     if "trackio" in names:
         found.append(TrackioSink())
     return tuple(found)
+
+
+def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:
+    """One row per language: its name, pairs, and tokens per sentence where they were counted."""
+    counted = report.diagnostics.get("tokens", {}).get("languages", {})
+    return [
+        {
+            "language": language,
+            "name": codes.name(language),
+            "pairs": report.n_pairs,
+            "tokens": counted.get(language, {}).get("target", {}).get("per_sentence"),
+            "pivot_tokens": counted.get(language, {}).get("pivot", {}).get("per_sentence"),
+        }
+        for language in report.languages
+    ]
 
 
 def long_table(reports: Sequence[AlignmentReport]) -> str:

@@ -40,7 +40,7 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
         said.append(f"({words})")
     scores = {name: report.score(metric, name) for name in report.languages}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
-    if len(known) > 1:
+    if len({*known.values()}) > 1:
         best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
         said.append(f"best {best} {known[best]:.3f}, worst {worst} {known[worst]:.3f}")
     others = [name for name in report.metrics if name != metric]
