@@ -137,11 +137,10 @@ class Browser:
     def wait(self, expression, timeout=30):
         """Wait until an expression is true."""
         until = time.monotonic() + timeout
-        while not (found := self.value(expression)):
+        while not self.value(f"Promise.resolve({expression}).then(Boolean)"):
             if time.monotonic() > until:
                 raise TimeoutError(f"never true: {expression}; complaints: {self.complaints()}")
             time.sleep(0.02)
-        return found
 
     def press(self, key, code=None, number=0, text=""):
         """Press a key where the focus is."""

@@ -12,6 +12,7 @@
   const $ = (id) => document.getElementById(id);
   const preference = window.matchMedia("(prefers-color-scheme: dark)");
   const MANY = 12;
+  let lit = null;
 
   nx.dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preference.matches);
   nx.named = (code) => (nx.data.names[code] === code ? code : `${nx.data.names[code]} \u00b7 ${code}`);
@@ -23,7 +24,7 @@
     const run = data.runs[0];
     nx.state = {
       run, metric: [...run.metrics.keys()][0], step: run.steps.length - 1, shown: new Set(codes),
-      lines: data.runs.length === 1, bands: data.runs.length > 1 || codes.length <= MANY,
+      lines: data.runs.length === 1, bands: data.runs.length === 1 && codes.length <= MANY,
       losses: data.runs.some((each) => each.losses.some((loss) => loss !== null)),
     };
   }
@@ -42,14 +43,14 @@
     $("run").append(...nx.data.runs.map((run, k) => el("option", { value: k }, run.name)));
     $("run").addEventListener("change", (event) => choose(nx.data.runs[event.target.value]));
     for (const name of ["lines", "bands", "losses"]) {
-      $(name).checked = nx.state[name];
-      $(name).addEventListener("change", () => change({ [name]: $(name).checked }, [nx.drawEmergence]));
+      $(name).addEventListener("change", () => change({ [name]: $(name).checked }, [nx.drawEmergence, looks]));
     }
     $("losses").parentElement.hidden = !nx.state.losses;
     $("step").addEventListener("input", () => move(Number($("step").value)));
     $("before").addEventListener("click", () => move(nx.state.step - 1));
     $("after").addEventListener("click", () => move(nx.state.step + 1));
     document.addEventListener("keydown", keys);
+    for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, lighten);
     chips();
     themes();
   }
@@ -62,6 +63,15 @@
       event.preventDefault();
       move(nx.state.step + by);
     }
+  }
+
+  /** A language that is pointed at, in a chip or a row of the table, stands out in the charts. */
+  function lighten(event) {
+    const code = event.target.closest?.("[data-code]")?.dataset.code ?? null;
+    const known = nx.order.has(code) && nx.state.shown.has(code) ? code : null;
+    if (known === lit) return;
+    lit = known;
+    nx.light(known);
   }
 
   function choose(run) {
@@ -94,12 +104,13 @@
   }
 
   function show(codes) {
-    change({ shown: new Set(codes), lines: true }, [nx.drawEmergence, nx.drawCurve, nx.drawHeat, looks]);
-    $("lines").checked = true;
+    change({ shown: new Set(codes), lines: true }, [nx.makeRoom, nx.drawEmergence, nx.drawCurve, nx.drawHeat, looks]);
   }
 
-  /** Swatches and states of the chips. */
+  /** What the first chart's boxes and chips look like. */
   function looks() {
+    for (const name of ["lines", "bands", "losses"]) $(name).checked = nx.state[name];
+    $("bands").disabled = !nx.state.lines;
     for (const chip of $("chips").querySelectorAll("[data-code]")) {
       chip.querySelector("svg")?.remove();
       chip.prepend(nx.swatch(nx.look(nx.order.get(chip.dataset.code))));
@@ -135,7 +146,7 @@
 
   /* Drawing */
 
-  const atStep = [texts, nx.drawCurve, nx.drawHeat, nx.drawTable, nx.drawNotes];
+  const atStep = [texts, nx.makeRoom, nx.drawCurve, nx.drawHeat, nx.drawTable, nx.drawNotes];
   const all = [nx.drawEmergence, ...atStep];
   const waiting = new Set();
 
@@ -214,7 +225,7 @@
   const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
 
   try {
-    start(await nx.load());
+    start(await nx.loading);
     controls();
     looks();
     await Promise.all(all.map((draw) => draw(nx.state)));

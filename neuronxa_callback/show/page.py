@@ -15,8 +15,8 @@ from neuronxa_callback._version import __version__
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.show.page_data import Runs, pack
 
-SCRIPTS = ("page_data.js", "page_charts.js", "page_tables.js", "page.js")
-"""In this order, after plotly."""
+FIRST, *OTHERS = ("page_data.js", "page_charts.js", "page_tables.js", "page.js")
+"""The first one stands before plotly: data unpack while plotly, which is large, is read."""
 TITLE = "Cross-lingual alignment"
 
 
@@ -38,7 +38,7 @@ def write_page(runs: Runs, path: Path, title: str = TITLE, notes: Sequence[str] 
 
 def page(runs: Runs, title: str = TITLE, notes: Sequence[str] = ()) -> str:
     """The whole file as text; see ``write_page``."""
-    scripts = [_plotly(), *map(_file, SCRIPTS)]
+    scripts = [_file(FIRST), _plotly(), *map(_file, OTHERS)]
     parts = {
         "policy": _policy(scripts),
         "title": html.escape(title),
@@ -68,7 +68,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _plotly() -> str:
-    """Plotly's own script; browsers hash it with line ends as ``\\n``."""
+    """Plotly's own script; browsers hash it with plain line ends."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:

@@ -15,7 +15,8 @@
     responsive: true,
     displaylogo: false,
     scrollZoom: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "toggleSpikelines"],
+    displayModeBar: "hover",
+    modeBarButtons: [["toImage", "resetScale2d"]],
     toImageButtonOptions: { filename: "neuronxa", scale: 2 },
   };
 
@@ -37,10 +38,23 @@
     };
   };
 
+  /* Plotly puts a trace's uid into the class of its group: `light` finds it there. */
+  const uid = (code, run) => `l${nx.order.get(code)}r${run}`;
+
+  /** Brings out the lines of one language and fades the others; null puts all back. */
+  nx.light = function (code) {
+    for (const id of ["emergence", "curve"]) {
+      const groups = [...document.querySelectorAll(`#${id} .scatterlayer .trace`)];
+      const name = new RegExp(`trace${uid(code, "")}\\d`);
+      const own = groups.filter((group) => code !== null && name.test(group.getAttribute("class")));
+      for (const group of groups) group.style.opacity = !own.length || own.includes(group) ? "" : 0.12;
+    }
+  };
+
   function theme() {
     const style = getComputedStyle(document.documentElement);
     const of = (name) => style.getPropertyValue(name).trim();
-    return { ink: of("--ink"), muted: of("--muted"), grid: of("--grid"), card: of("--card"), gap: of("--gap"), family: of("--sans") };
+    return { ink: of("--ink"), muted: of("--muted"), grid: of("--grid"), card: of("--card"), gap: of("--gap"), accent: of("--accent"), family: of("--sans") };
   }
 
   function layout(colours, more) {
@@ -107,7 +121,7 @@
         type: "scatter", mode: "lines+markers", x: run.steps, y: run.scores(state.metric, language),
         customdata: low.map((each, k) => [each, high[k]]), hovertemplate: hover(name), name: label(name),
         connectgaps: false, line: { color: look.colour, width, dash: look.dash },
-        marker: { symbol: look.marker, size: run.steps.length > 60 ? 4 : 5, maxdisplayed: 30, color: look.colour },
+        marker: { symbol: look.marker, size: run.steps.length > 60 ? 4 : 5, maxdisplayed: 26, color: look.colour },
         showlegend: false, ...more,
       });
     };
@@ -115,21 +129,21 @@
       for (const code of state.shown) {
         if (!run.place.has(code)) continue;
         const look = nx.look(nx.order.get(code), number);
-        add(run.place.get(code), nx.named(code), look, 1.3, state.bands ? 0.1 : 0, { opacity: 0.9 });
+        add(run.place.get(code), nx.named(code), look, 1.3, state.bands ? 0.09 : 0, { uid: uid(code, number) });
       }
     }
     const colour = several && !state.lines ? nx.look(number).colour : colours.ink;
     const look = { colour, dash: DASHES[several ? number % DASHES.length : 0], marker: MARKERS[number % MARKERS.length] };
     const name = several ? `${run.name}: mean` : "mean";
-    add(MEAN, name, look, 3, state.bands ? 0.16 : 0, { showlegend: true });
+    add(MEAN, name, look, 3, 0.16, { showlegend: true });
     return [...bands, ...lines];
   }
 
-  function lossOf(run, number, colours) {
+  function lossOf(run, number, colours, first) {
     const several = nx.data.runs.length > 1;
     return {
       type: "scatter", mode: "lines", x: run.steps, y: run.losses, yaxis: "y2", connectgaps: true,
-      name: several ? `${label(run.name)}: loss` : "loss", opacity: 0.85,
+      name: several ? "loss, dashed as its run" : "loss", showlegend: first, opacity: 0.85,
       line: { color: colours.muted, width: 1.5, dash: several ? DASHES[number % DASHES.length] : "dot" },
       hovertemplate: `<b>loss</b>${several ? " \u00b7 " + label(run.name) : ""}<br>step %{x}: %{y:.4f}<extra></extra>`,
     };
@@ -149,7 +163,7 @@
         line: { color: colours.muted, width: 1, dash: "2px,3px" }, hoverinfo: "name",
       });
     }
-    traces.push(...losses.map(([run, k]) => lossOf(run, k, colours)));
+    traces.push(...losses.map(([run, k], place) => lossOf(run, k, colours, place === 0)));
     const room = (ends[1] - ends[0] || 1) * 0.015;
     return Plotly.react("emergence", traces, layout(colours, {
       showlegend: true,
@@ -157,7 +171,7 @@
       margin: { l: 52, r: losses.length ? 52 : 16, t: 34, b: 42 },
       xaxis: { title: { text: "step" }, range: [ends[0] - room, ends[1] + room], showgrid: false },
       yaxis: { title: { text: "weakly aligned pairs" }, rangemode: "tozero" },
-      yaxis2: losses.length ? { title: { text: "loss" }, overlaying: "y", side: "right" } : undefined,
+      yaxis2: losses.length ? { title: { text: "loss" }, overlaying: "y", side: "right", tickmode: "auto", nticks: 6 } : undefined,
       shapes: [marker(state, colours)],
     }), CONFIG);
   };
@@ -166,23 +180,32 @@
     const at = state.run.steps[state.step];
     return {
       type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, layer: "below",
-      line: { color: colours.muted, width: 1 },
+      line: { color: colours.accent, width: 1.5 },
     };
   }
 
   /** Moves the line that marks the chosen step, and draws nothing else anew. */
   nx.markStep = (state) => Plotly.relayout("emergence", { shapes: [marker(state, theme())] });
 
-  function layerAxis(layers) {
-    const every = Math.max(1, Math.ceil(layers.length / 16));
+  /** As many labels as there is room for, none turned. */
+  function layerAxis(layers, id) {
+    const room = document.getElementById(id).clientWidth - 120;
+    const letters = Math.max(2, ...layers.map((each) => each.length));
+    const every = Math.max(1, Math.ceil(layers.length / Math.max(2, Math.min(20, room / (12 + 7 * letters)))));
     const at = layers.map((_, k) => k).filter((k) => k % every === 0);
     return {
-      title: { text: "layer" }, tickvals: at, ticktext: at.map((k) => label(layers[k])),
+      title: { text: "layer" }, tickvals: at, ticktext: at.map((k) => label(layers[k])), tickangle: 0,
       range: [-0.5, layers.length - 0.5], showgrid: false,
     };
   }
 
   const top = (state) => Math.min(1.02, Math.max(0.05, state.run.top(state.metric) * 1.06));
+
+  /** Room for the rows of the heat map; the chart beside it is as tall. */
+  nx.makeRoom = function ({ run, shown }) {
+    const rows = run.languages.filter((code) => shown.has(code)).length;
+    document.querySelector(".pair").style.setProperty("--rows", `${Math.max(340, 90 + 13 * rows)}px`);
+  };
 
   /** Score by layer at the chosen step, one line per language and the mean. */
   nx.drawCurve = function (state) {
@@ -194,7 +217,7 @@
       type: "scatter", mode: "lines", x: [-0.5, layers.length - 0.5], y: [run.chance, run.chance],
       line: { color: colours.muted, width: 1, dash: "2px,3px" }, hoverinfo: "skip",
     }];
-    const add = (name, language, look, width) => {
+    const add = (name, language, look, width, more) => {
       const y = run.curve(metric, step, language);
       const counts = y.map((each) => (each === null ? null : Math.round(each * run.pairs)));
       const around = (k) => (language === MEAN || counts[k] === null ? null : run.layer_intervals[counts[k]]);
@@ -203,15 +226,16 @@
         text: x.map((k) => layerHover(layers[k], y[k], around(k))),
         hovertemplate: `<b>${label(name)}</b><br>%{text}<extra></extra>`,
         line: { color: look.colour, width, dash: look.dash },
-        marker: { symbol: look.marker, size: layers.length > 40 ? 4 : 5, color: look.colour },
+        marker: { symbol: look.marker, size: layers.length > 40 ? 4 : 5, maxdisplayed: 32, color: look.colour },
+        ...more,
       });
     };
     for (const code of run.languages) {
-      if (state.shown.has(code)) add(nx.named(code), run.place.get(code), nx.look(nx.order.get(code)), 1.4);
+      if (state.shown.has(code)) add(nx.named(code), run.place.get(code), nx.look(nx.order.get(code)), 1.4, { uid: uid(code, 0) });
     }
-    add("mean", MEAN, { colour: colours.ink, dash: "solid", marker: "circle" }, 3);
+    add("mean", MEAN, { colour: colours.ink, dash: "solid", marker: "circle" }, 3, {});
     return Plotly.react("curve", traces, layout(colours, {
-      xaxis: layerAxis(layers), uirevision: "curve",
+      xaxis: layerAxis(layers, "curve"), uirevision: "curve",
       yaxis: { title: { text: "weakly aligned pairs" }, range: [0, top(state)] },
     }), CONFIG);
   };
@@ -230,18 +254,17 @@
     const z = codes.map((code) => run.curve(metric, step, run.place.get(code)));
     const text = z.map((row, k) => row.map((each, l) => `<b>${label(nx.named(codes[k]))}</b><br>${layerHover(layers[l], each)}`));
     const ticks = codes.map((_, k) => k);
-    document.getElementById("heat").style.height = `${Math.max(340, 90 + 15 * codes.length)}px`;
     return Plotly.react("heat", [{
       type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: true,
-      zmin: 0, zmax: Math.max(0.05, run.top(metric)), colorscale: nx.dark() ? "Cividis" : "Viridis",
+      zmin: 0, zmax: Math.max(0.05, run.top(metric)), colorscale: "Viridis",
       xgap: layers.length > 40 ? 0 : 1, ygap: 1,
       colorbar: { thickness: 10, outlinewidth: 0, len: 1, tickfont: { size: 11, color: colours.muted }, ticklen: 3 },
     }], layout(colours, {
       plot_bgcolor: colours.gap, margin: { l: 70, r: 8, t: 26, b: 42 },
-      xaxis: { ...layerAxis(layers), ticks: "" },
+      xaxis: { ...layerAxis(layers, "heat"), ticks: "" },
       yaxis: {
         tickvals: ticks, ticktext: codes.map(label), range: [codes.length - 0.5, -0.5], showgrid: false,
-        ticks: "", tickfont: { size: 11 },
+        ticks: "", tickfont: { size: codes.length > 20 ? 10 : 11 },
       },
     }), CONFIG);
   };

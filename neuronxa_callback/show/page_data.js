@@ -9,9 +9,11 @@ window.neuronxa = { drawn_ms: null };
   const TYPES = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array };
 
   /** The unpacked data: {columns, names, notes, runs: [Run]}. */
-  nx.load = async function () {
+  async function load() {
     const packed = JSON.parse(document.getElementById("data").textContent).zlib;
-    const bytes = Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
+    const binary = atob(packed);
+    const bytes = new Uint8Array(binary.length);
+    for (let k = 0; k < bytes.length; k++) bytes[k] = binary.charCodeAt(k);
     if (!("DecompressionStream" in window)) {
       throw new Error("this browser is too old to unpack the page (it needs DecompressionStream, 2023)");
     }
@@ -25,7 +27,7 @@ window.neuronxa = { drawn_ms: null };
     };
     data.runs = data.runs.map((plain) => new Run(plain, data.columns, view));
     return data;
-  };
+  }
 
   /** One run. A language is its place in `languages`; MEAN stands for all of them. */
   const MEAN = -1;
@@ -96,6 +98,16 @@ window.neuronxa = { drawn_ms: null };
       return metric.top;
     }
 
+    /** The highest end of any interval of a score: tables keep one scale over steps. */
+    reach(name) {
+      const metric = this.metrics.get(name);
+      if (metric.reach === undefined) {
+        const highs = this.languages.flatMap((_, k) => this.over(name, k, "high"));
+        metric.reach = highs.reduce((a, b) => (b === null || b < a ? a : b), 0);
+      }
+      return metric.reach;
+    }
+
     /** All scores over steps. */
     scores(name, language) {
       return this.steps.map((_, step) => this.score(name, step, language));
@@ -122,6 +134,10 @@ window.neuronxa = { drawn_ms: null };
       return found;
     }
   }
+
+  /* Begun at once: the rest of the page is read meanwhile. What fails is told where it is awaited. */
+  nx.loading = load();
+  nx.loading.catch(() => {});
 
   function known(number) {
     return Number.isFinite(number) ? number : null;

@@ -91,10 +91,10 @@
 
   function warningCell(row) {
     if (!row.warnings.length) return "";
-    if (row.warnings.length === 1) return el("span", { class: "warn" }, row.warnings[0]);
+    const [first, ...others] = row.warnings;
+    const more = others.length ? [el("ul", {}, ...others.map((each) => el("li", {}, each)))] : [];
     return el("details", { class: "warn" },
-      el("summary", {}, words.several(row.warnings.length, "warning")),
-      el("ul", {}, ...row.warnings.map((each) => el("li", {}, each))));
+      el("summary", { title: first }, others.length ? `${words.several(row.warnings.length, "warning")}: ${first}` : first), ...more);
   }
 
   function rowOf(state, language, code, warnings) {
@@ -104,7 +104,7 @@
     const look = language === MEAN ? null : nx.look(nx.order.get(code));
     return {
       code, name: language === MEAN ? `of ${words.several(run.languages.length, "language")}` : nx.data.names[code],
-      look, colour: look ? look.colour : "currentColor", top: Math.max(0.05, run.top(metric)),
+      look, colour: look ? look.colour : "currentColor", top: Math.max(0.05, run.reach(metric)),
       score: run.score(metric, step, language), layer: peak.layer, peakAt: peak.at, peak: peak.score,
       first: step === 0, warnings, warned: warnings.length,
       ...Object.fromEntries(run.columns.map((column) => [column, of(column)])),
@@ -140,7 +140,7 @@
   function line(row) {
     const cells = COLUMNS.map(([key, , , show], k) =>
       el(k ? "td" : "th", { class: TEXT.has(key) ? "" : "num", ...(k ? {} : { scope: "row" }) }, show(row)));
-    return el("tr", { "data-language": row.code }, ...cells);
+    return el("tr", { "data-code": row.code }, ...cells);
   }
 
   function head(state) {
