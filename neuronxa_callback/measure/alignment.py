@@ -95,10 +95,8 @@ def weakly_aligned(
     Raises:
         ValueError: If ``similarity`` is not square or has fewer than 2 pairs.
     """
-    _check(similarity)
-    row, column = rivals(similarity)
-    own = similarity.diagonal(dim1=-2, dim2=-1)
-    return (own > row) & (own > column)
+    forward, backward = retrieved(similarity)
+    return forward & backward
 
 
 def retrieved(
@@ -129,7 +127,8 @@ def mutual_maxima(
 
 def holds_nan(similarity: Float[Tensor, "*layers pairs pairs"]) -> Bool[Tensor, "*layers"]:
     """Which layers hold a NaN: their score is NaN, never a plausible number."""
-    return similarity.isnan().any(dim=-1).any(dim=-1)
+    # Cosines are finite or NaN: a sum is NaN where one of them is.
+    return similarity.sum(dim=(-2, -1)).isnan()
 
 
 def widest(device: torch.device) -> torch.dtype:

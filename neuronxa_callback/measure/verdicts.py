@@ -34,7 +34,8 @@ def judge(similarity: Tensor, margins: bool) -> Verdicts:
     """Verdicts on similarities [layers, pairs, pairs]."""
     forward, backward = alignment.retrieved(similarity)
     return Verdicts(
-        hits=alignment.weakly_aligned(similarity),
+        # By definition: the own pair is the strictly nearest in both directions.
+        hits=forward & backward,
         forward=forward.sum(dim=1),
         backward=backward.sum(dim=1),
         mutual=alignment.mutual_maxima(similarity),

@@ -1,0 +1,50 @@
+"""How a probe's time grows with languages, pairs, layers and width.
+
+    python benchmarks/growth.py [--rounds 3] [--out F]
+
+Beside each time stands the bare forward of the same microbatches.
+"""
+
+import argparse
+import statistics
+
+import forward
+import subjects
+
+KIND = "nasca, navca"
+SWEEPS = {
+    "languages": [{"languages": k} for k in (4, 12, 40, 100, 200)],
+    "pairs": [{"pairs": k} for k in (50, 100, 300, 1000)],
+    "layers": [{"num_hidden_layers": k} for k in (4, 8, 16, 32)],
+    "width": [{"intermediate_size": k} for k in (176, 704, 2816, 11264)],
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=list(SWEEPS))
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    tokenizer = subjects.tokenizer_of(forward.ParallelCorpus.builtin("dev", subjects.TWELVE[:6]))
+    lines = [
+        subjects.heading("How a probe's time grows"),
+        f"Tiny Llama (hidden 64, 4 layers, 176 neurons a layer), 4 languages x 100 pairs but for"
+        f" what grows; {KIND}, no diagnostics; medians of {options.rounds} rounds.\n",
+        "| what grows | to | bare forward, s | probe, s | over the forward, s |",
+        "|---|---|---|---|---|",
+    ]
+    for name in options.sweeps:
+        for change in SWEEPS[name]:
+            size = {"languages": 4, "pairs": 100} | change
+            corpus = subjects.many(size.pop("languages"), size.pop("pairs"))
+            model = subjects.llama("tiny", **size)
+            found, _ = forward.measure(model, tokenizer, corpus, [KIND], options.rounds)
+            bare, probe = (statistics.median(found[each]) for each in ("bare", KIND))
+            row = f"| {name} | {next(iter(change.values()))} | {bare:.3f} | {probe:.3f} |"
+            lines.append(f"{row} {probe - bare:.3f} |")
+    subjects.keep("\n".join(lines), options.out)
+
+
+if __name__ == "__main__":
+    main()

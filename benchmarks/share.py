@@ -1,0 +1,80 @@
+"""What share of a real training run its probes take, at the default schedule and with a bound.
+
+    python benchmarks/share.py [--steps 300] [--out F]
+
+A 25M-parameter Llama learns the next token of random ones, 8 rows of 256 tokens a step, evaluated
+every 100 steps; the built-in sentences in 12 languages.
+"""
+
+import argparse
+import tempfile
+import time
+
+import subjects
+import torch
+from transformers import Trainer, TrainingArguments
+
+from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
+from neuronxa_callback.follow.history import read
+
+
+def train(steps, callbacks, folder, tokenizer):
+    """Seconds of one run."""
+    torch.manual_seed(1)
+    ids = torch.randint(5, 8000, (512, 256))
+    rows = [{"input_ids": row, "labels": row} for row in ids]
+    trainer = Trainer(
+        model=subjects.llama("25M").train(),
+        args=TrainingArguments(
+            output_dir=folder,
+            max_steps=steps,
+            per_device_train_batch_size=8,
+            eval_strategy="steps",
+            eval_steps=100,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+        ),
+        train_dataset=rows,
+        eval_dataset=rows[:16],
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    began = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - began
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    corpus = ParallelCorpus.builtin("dev", subjects.TWELVE)
+    tokenizer = subjects.tokenizer_of(corpus)
+    config = ProbeConfig(corpus=corpus)
+    lines = [
+        subjects.heading("The probes' share of a run"),
+        f"{options.steps} steps.\n",
+        "| schedule | run, s | probes | seconds in probes | share |",
+        "|---|---|---|---|---|",
+    ]
+    kinds = {
+        "default (first, each evaluation, last)": {},
+        "max_overhead=0.01": {"max_overhead": 0.01},
+        "every=20": {"every": 20},
+    }
+    for name, how in kinds.items():
+        with tempfile.TemporaryDirectory() as folder:
+            whole = train(options.steps, [NeuronXACallback(config, **how)], folder, tokenizer)
+            seconds = [report.run["seconds"] for report in read(folder)]
+        share = sum(seconds) / whole
+        lines.append(
+            f"| {name} | {whole:.1f} | {len(seconds)} | {sum(seconds):.2f} | {share:.2%} |"
+        )
+    subjects.keep("\n".join(lines), options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the speed benchmarks measure: random models of a shape, real text, fair clocks."""
+
+import platform
+import statistics
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from neuronxa_callback import ParallelCorpus
+
+TWELVE = (
+    "deu_Latn", "fra_Latn", "spa_Latn", "por_Latn", "ita_Latn", "nld_Latn",
+    "rus_Cyrl", "zho_Hans", "hin_Deva", "swh_Latn", "ces_Latn", "pol_Latn",
+)  # fmt: skip
+
+SHAPES = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4},
+    "25M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8},
+    "100M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12},
+    "8B": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+}
+
+
+def llama(shape, dtype=torch.float32, device="cpu", **overrides):
+    """A random Llama."""
+    options = {"vocab_size": 32000, "num_attention_heads": 8, "max_position_embeddings": 2048}
+    torch.manual_seed(0)
+    config = LlamaConfig(**(options | SHAPES[shape] | {"pad_token_id": 0} | overrides))
+    with torch.device(device):
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            return LlamaForCausalLM(config).eval()
+        finally:
+            torch.set_default_dtype(default)
+
+
+def tokenizer_of(corpus, vocabulary=8000):
+    """Byte-pair encoding, learned from the other half of the sentences."""
+    known = ParallelCorpus.builtin("test")
+    texts = [text for pairs in known.pairs.values() for pair in pairs for text in pair]
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+def many(languages, pairs):
+    """A corpus of any size: real sentences with a word in front that tells copies apart."""
+    real = ParallelCorpus.builtin("dev", TWELVE[:8])
+    names = [
+        f"x{chr(97 + k // 676)}{chr(97 + k // 26 % 26)}{chr(97 + k % 26)}" for k in range(languages)
+    ]
+    found = {}
+    for k, name in enumerate(names):
+        source = real.pairs[real.languages[k % 8]]
+        found[name] = tuple(
+            (f"{p // 100} {source[p % 100][0]}", f"{p // 100} {name} {source[p % 100][1]}")
+            for p in range(pairs)
+        )
+    return ParallelCorpus("eng_Latn", found, name=f"{languages} x {pairs}")
+
+
+def synchronised(device):
+    """Waits for the device."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds_of(act, device="cpu"):
+    """Wall-clock seconds of one call."""
+    synchronised(device)
+    began = time.perf_counter()
+    act()
+    synchronised(device)
+    return time.perf_counter() - began
+
+
+def paired(acts, rounds, device="cpu"):
+    """name -> seconds per round; one call of each in turn, the order turned round each time."""
+    found = {name: [] for name in acts}
+    for act in acts.values():
+        act()
+    for k in range(rounds):
+        for name in list(acts)[:: -1 if k % 2 else 1]:
+            found[name].append(seconds_of(acts[name], device))
+    return found
+
+
+def ratios(found, over):
+    """name -> median ratio to ``over`` of the same round, with the least and the most."""
+    made = {}
+    for name, each in found.items():
+        if name != over:
+            ratio = sorted(a / b for a, b in zip(each, found[over], strict=True))
+            made[name] = (statistics.median(ratio), ratio[0], ratio[-1])
+    return made
+
+
+def heading(title, device="cpu"):
+    """Title, command, date, machine and versions."""
+    card = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
+    cores = f"{torch.get_num_threads()} threads"
+    return (
+        f"# {title}\n\n`{' '.join(['python', *sys.argv])}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{card or f'{platform.machine()}, {cores}'}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}.\n"
+    )
+
+
+def keep(text, out):
+    """Print, and write to a file if one is named."""
+    print(text)
+    if out is not None:
+        Path(out).write_text(text.rstrip() + "\n", encoding="utf-8")
