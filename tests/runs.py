@@ -1,8 +1,12 @@
-"""A short real training run."""
+"""A short real training run, and what a process of its own needs to find the package."""
+
+import os
+from pathlib import Path
 
 from conftest import llama, sentences
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
+SHELL = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 TEXTS = sentences(40, seed=9)
 
 

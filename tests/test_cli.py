@@ -1,16 +1,14 @@
 """The command line, as a person at a shell uses it."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import llama, tokenizer_of
 from reports import make_report
-from runs import TEXTS, trainer_of
+from runs import SHELL, TEXTS, trainer_of
 from safetensors.torch import load_file, save_file
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ParallelCorpus, Probe, ProbeConfig
@@ -20,7 +18,6 @@ from neuronxa_callback.follow.history import read
 LANGUAGES = ("deu_Latn", "fra_Latn")
 CONFIG = ProbeConfig(languages=LANGUAGES, n_pairs=10, batch_tokens=512)
 OPTIONS = ("--languages", "de,French", "--n-pairs", "10")
-SHELL = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 COMMANDS = ("score", "sweep", "compare", "page", "check", "taps", "languages")
 
 
