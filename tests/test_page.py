@@ -490,3 +490,49 @@ def test_forty_languages_eighty_layers_two_hundred_probes(tab, folder, record_pr
     tab.press("Home", number=36)
     shown_step(tab, 0)
     assert len(curves(tab)) == 41
+
+
+@needs_browser
+def test_runs_with_different_metrics(tab, folder):
+    other = [make_report(step, {"deu_Latn": 0.5}, metrics=("mexa",)) for step in (0, 100)]
+    write_page({"first": rising(), "second": other}, folder / "metrics.html")
+    tab.open(folder / "metrics.html")
+    assert tab.value("[...document.querySelectorAll('#metrics span')].map(e => e.innerText)") == [
+        "nasca", "navca", "mexa",
+    ]  # fmt: skip
+    tab.click("#metrics label:nth-child(3)")
+    tab.wait("document.querySelector('#curve .annotation-text')")
+    said = "document.querySelector('#curve .annotation-text').textContent"
+    assert tab.value(said) == "first has no mexa"
+    assert codes(tab) == []
+    assert tab.complaints() == []
+
+
+@needs_browser
+def test_a_language_that_is_pointed_at_stands_out(tab, one):
+    tab.open(one)
+    bright = (
+        "[...document.querySelectorAll('#curve .scatterlayer .trace')]"
+        ".filter((e) => e.style.opacity !== '0.12')"
+        ".map((e) => e.getAttribute('class').split('trace').pop())"
+    )
+    assert len(tab.value(bright)) == 6
+    tab.value("document.querySelector('#chips [data-code=fra_Latn]').focus()")
+    assert tab.value(bright) == ["l1r0"]
+    tab.value("document.getElementById('step').focus()")
+    assert len(tab.value(bright)) == 6
+
+
+@needs_browser
+def test_paper_is_white_and_the_screen_is_as_before(tab, one):
+    tab.prefer("dark")
+    tab.open(one)
+    state = "[neuronxa.dark(), document.querySelector('#curve').clientWidth,"
+    state += " document.querySelector('#curve')._fullLayout.width]"
+    before = tab.value(state)
+    tab.value("dispatchEvent(new Event('beforeprint'))")
+    assert tab.value("neuronxa.dark()") is False
+    assert tab.value("document.querySelector('#emergence')._fullLayout.width") < 720
+    tab.value("dispatchEvent(new Event('afterprint'))")
+    assert tab.value(state) == before
+    assert before[0] is True

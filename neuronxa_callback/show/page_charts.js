@@ -107,6 +107,9 @@
     return `rgba(${r},${g},${b},${opacity})`;
   }
 
+  /** How many points of a line carry a marker: with many lines few, or drawing takes long. */
+  const marked = ({ shown }) => Math.max(8, Math.round(400 / Math.max(1, shown.size)));
+
   /** Traces of one run: bands first, so that lines lie above them. */
   function emergenceOf(run, number, state, colours) {
     const several = nx.data.runs.length > 1;
@@ -121,7 +124,7 @@
         type: "scatter", mode: "lines+markers", x: run.steps, y: run.scores(state.metric, language),
         customdata: low.map((each, k) => [each, high[k]]), hovertemplate: hover(name), name: label(name),
         connectgaps: false, line: { color: look.colour, width, dash: look.dash },
-        marker: { symbol: look.marker, size: run.steps.length > 60 ? 4 : 5, maxdisplayed: 26, color: look.colour },
+        marker: { symbol: look.marker, size: run.steps.length > 60 ? 4 : 5, maxdisplayed: marked(state), color: look.colour },
         showlegend: false, ...more,
       });
     };
@@ -144,7 +147,7 @@
     return {
       type: "scatter", mode: "lines", x: run.steps, y: run.losses, yaxis: "y2", connectgaps: true,
       name: several ? "loss, dashed as its run" : "loss", showlegend: first, opacity: 0.85,
-      line: { color: colours.muted, width: 1.5, dash: several ? DASHES[number % DASHES.length] : "dot" },
+      line: { color: colours.muted, width: 1.5, dash: several ? DASHES[number % DASHES.length] : "6px,4px" },
       hovertemplate: `<b>loss</b>${several ? " \u00b7 " + label(run.name) : ""}<br>step %{x}: %{y:.4f}<extra></extra>`,
     };
   }
@@ -166,7 +169,7 @@
     traces.push(...losses.map(([run, k], place) => lossOf(run, k, colours, place === 0)));
     const room = (ends[1] - ends[0] || 1) * 0.015;
     return Plotly.react("emergence", traces, layout(colours, {
-      showlegend: true,
+      showlegend: true, uirevision: state.metric,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemclick: false, itemdoubleclick: false },
       margin: { l: 52, r: losses.length ? 52 : 16, t: 34, b: 42 },
       xaxis: { title: { text: "step" }, range: [ends[0] - room, ends[1] + room], showgrid: false },
@@ -226,7 +229,7 @@
         text: x.map((k) => layerHover(layers[k], y[k], around(k))),
         hovertemplate: `<b>${label(name)}</b><br>%{text}<extra></extra>`,
         line: { color: look.colour, width, dash: look.dash },
-        marker: { symbol: look.marker, size: layers.length > 40 ? 4 : 5, maxdisplayed: 32, color: look.colour },
+        marker: { symbol: look.marker, size: layers.length > 40 ? 4 : 5, maxdisplayed: marked(state), color: look.colour },
         ...more,
       });
     };

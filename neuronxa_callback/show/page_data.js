@@ -160,6 +160,6 @@ window.neuronxa = { drawn_ms: null };
   };
 
   function minus(text) {
-    return text.replace("-", "\u2212");
+    return text.replace(/^-(0(\.0*)?)$/, "$1").replace("-", "\u2212");
   }
 })(window.neuronxa);
