@@ -206,7 +206,7 @@ class NeuronXACallback(TrainerCallback):
             return
         self._report = report
         self._record(report, state)
-        self._decide(report, control)
+        self._decide(report, control, kwargs["model"])
         _kept(state)[STATE] = self._memory()
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -268,14 +268,17 @@ class NeuronXACallback(TrainerCallback):
                 log.warning("a sink failed, training goes on: %s", words)
             self._warned[words] = 1
 
-    def _decide(self, report: AlignmentReport, control: TrainerControl) -> None:
-        for rule in self.stop:
-            reason = rule.reason(self.history)
-            if reason is not None:
-                self._stopped = reason
-                control.should_training_stop = True
-                terminal.say(f"NeuronXA stops this run at step {report.step}: {reason}")
-                return
+    def _decide(self, report: AlignmentReport, control: TrainerControl, model: nn.Module) -> None:
+        """Collective where there are rules: all ranks do what the first one finds."""
+        if not self.stop:
+            return
+        reasons = [rule.reason(self.history) for rule in self.stop]
+        first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
+        chosen = decided(world_of(model), first)
+        if chosen >= 0:
+            self._stopped = reasons[chosen] or "the first rank stops"
+            control.should_training_stop = True
+            terminal.say(f"NeuronXA stops this run at step {report.step}: {self._stopped}")
 
     def _for_evaluation(self, report: AlignmentReport | None) -> dict[str, float]:
         config = self.config

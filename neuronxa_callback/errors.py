@@ -33,7 +33,7 @@ class ProbeMemoryError(ProbeError):
 
 
 class BrokenForwardError(NeuronXAError):
-    """A forward that all ranks must run together failed on this one: the job has to end."""
+    """What all ranks must run together, a forward or an exchange, failed: the job has to end."""
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

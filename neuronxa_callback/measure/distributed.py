@@ -6,7 +6,7 @@ parallel) is read from a device mesh, or from the model.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import BrokenForwardError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,19 @@ class World:
         """Collective: the sum over slices of the neurons, in place."""
         return _summed(tensor, self.tensor)
 
+    def well(self, here: bool, flag: Tensor) -> bool:
+        """Collective over all ranks: whether it is well on every one; ``flag`` is room for it."""
+        if not self.everyone:
+            return here
+        flag.fill_(0 if here else 1)
+        return bool(_together(dist.all_reduce, flag) == 0)
+
     def agree(self, said: str | None) -> str | None:
         """Collective over all ranks: the words of the first rank that has something to say."""
         if not self.everyone:
             return said
         heard: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(heard, said)
+        _together(dist.all_gather_object, heard, said)
         return next((words for words in heard if words is not None), None)
 
     @property
@@ -114,6 +122,21 @@ def sharded(model: nn.Module) -> bool:
     return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
 
 
+@contextmanager
+def sharded_again(model: nn.Module) -> Iterator[None]:
+    """Leaves weights in shards as they were found.
+
+    FSDP2 keeps the outermost weights gathered after a forward, for the backward that follows. None
+    follows a probe: an optimizer step would change the shards, and the next forward not see it.
+    """
+    try:
+        yield
+    finally:
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
 def decided(world: World, number: int) -> int:
     """Collective: the number of the first rank, so that all ranks do the same."""
     return int(world.agree(str(number)) or number)
@@ -126,8 +149,20 @@ def local(tensor: Tensor) -> Tensor:
 
 def _summed(tensor: Tensor, group: Any) -> Tensor:
     if group is not None:
-        dist.all_reduce(tensor, group=group)
+        _together(dist.all_reduce, tensor, group=group)
     return tensor
+
+
+def _together(collective: Callable[..., Any], target: Any, *arguments: Any, **options: Any) -> Any:
+    """A collective into ``target``. One that fails leaves ranks out of step: the job has to end."""
+    try:
+        collective(target, *arguments, **options)
+    except RuntimeError as error:
+        raise BrokenForwardError(
+            "an exchange between ranks failed in a probe (was one of them killed?), so the job"
+            f" ends as it would in training: {type(error).__name__}: {error}"
+        ) from error
+    return target
 
 
 def _tensor_mesh(model: nn.Module) -> Any:

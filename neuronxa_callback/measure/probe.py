@@ -27,7 +27,7 @@ from neuronxa_callback.measure.batching import (
 )
 from neuronxa_callback.measure.compare import Comparison, Layout
 from neuronxa_callback.measure.config import ProbeConfig
-from neuronxa_callback.measure.distributed import World, sharded, world_of
+from neuronxa_callback.measure.distributed import World, sharded, sharded_again, world_of
 from neuronxa_callback.measure.drift import Drift
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence
 from neuronxa_callback.measure.forward import Forward
@@ -87,12 +87,13 @@ class Probe:
         began = time.perf_counter()
         world = world_of(model, self.mesh)
         one = _Run(self, model, world, progress)
-        with undisturbed(model):
+        with undisturbed(model), sharded_again(model):
             one.prepare()
             one.discover()
             one.measure()
             drift = one.drift(step)
-        report = one.report(step)
+        with one.agreed():
+            report = one.report(step)
         seconds = round(time.perf_counter() - began, 3)
         about = {"seconds": seconds, "ranks": world.size, "time": round(time.time(), 3), **drift}
         object.__setattr__(report, "run", about)
@@ -135,6 +136,8 @@ class _Run:
         self.probe, self.config, self.model, self.world = probe, probe.config, model, world
         self.progress = progress
         self.collective = sharded(model) or world.tensor is not None
+        self.inside = False
+        """Whether a collective forward has begun and not come back."""
         self.reads = _reads(self.config)
         self.forward = Forward(model, self.config.stack, hidden="hidden" in self.reads)
         self.verdicts: dict[str, dict[str, verdicts.Verdicts]] = {}
@@ -143,7 +146,7 @@ class _Run:
 
     def prepare(self) -> None:
         """Sentences, microbatches, and who runs them."""
-        with self._agreed():
+        with self.agreed():
             self.tokenised, self.groups = self.probe.tokenised(self.model)
             self.work = microbatches(self.groups, self.probe.batch_tokens)
             self.stages = deal(self.work, self.groups, self.world.size)
@@ -157,9 +160,11 @@ class _Run:
         seen: list[tuple[int, ...]] = []
 
         def forward() -> None:
+            self.inside = self.collective
             seen.append(tuple(each.shape[-1] for each in self.forward(batch)))
+            self.inside = False
 
-        with self._agreed():
+        with self.agreed(lambda: self.inside):
             self.plan, self.hidden = self.probe.plan(self.model, forward, lambda: seen[-1])
 
     def measure(self) -> None:
@@ -178,7 +183,7 @@ class _Run:
             self._teller(),
         )
         with (
-            self._agreed(lambda: rounds.broken),
+            self.agreed(lambda: rounds.broken),
             self.plan.attach(self.model, tuple(sites), compare, lambda: rounds.shape) as reader,
         ):
             rounds.run(self.stages, reader)
@@ -188,7 +193,7 @@ class _Run:
         """How the pivot has turned: about the run, since it depends on an earlier probe."""
         if "drift" not in self.config.diagnostics or len(self.groups) > 1:
             return {}
-        with self._agreed():
+        with self.agreed():
             names = [name for name in self.config.metrics if name in self.compare.names]
             layouts = {name: self.compare.layouts[self.compare.names[name]] for name in names}
             found = self.probe.drift.of(self.pivots[0], layouts, self.world, step)
@@ -225,11 +230,13 @@ class _Run:
         )
 
     @contextmanager
-    def _agreed(self, broken: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def agreed(self, broken: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Collective at its end: what fails on one rank is one error on all."""
         failure: Exception | None = None
         try:
             yield
+        except BrokenForwardError:
+            raise
         except Exception as error:
             if broken():
                 # Other ranks wait inside the model's own collectives and cannot be told.

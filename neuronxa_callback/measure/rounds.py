@@ -1,14 +1,16 @@
 """This rank's microbatches, round by round, and the exchanges between rounds.
 
-Every rank runs as many forwards as every other and takes part in every exchange, whatever goes
-wrong on it: its failure is told to all after the last one.
+Every rank runs as many forwards as every other. What goes wrong on one is noted, and before the
+next exchange all ranks leave together: none waits for a sum that another will never give.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from neuronxa_callback.errors import BrokenForwardError
 from neuronxa_callback.measure import alignment
 from neuronxa_callback.measure.batching import Batch, Group, Microbatch, Sentence, Stage, collate
 from neuronxa_callback.measure.compare import Columns, Comparison, Pivot
@@ -57,24 +59,50 @@ class Rounds:
         self.shape = (0, 0)
         self.pivots: dict[int, Pivot] = {}
         self.waiting: dict[tuple[int, int], list[Columns]] = {}
+        self.flag = torch.zeros(1, device=compare.home)
 
     def run(self, stages: Sequence[Stage], reader: Reader) -> None:
-        """All stages. Collective; raises the failure of this rank, if any, at the very end."""
-        for stage in stages:
-            if stage.pivots:
-                self.pivots = {}
+        """All stages. Collective: all ranks leave it at the same place.
+
+        Raises the failure of this rank, if any; where another rank has failed, it just ends.
+        """
+        try:
+            for stage in stages:
+                self._stage(stage, reader)
+        except _ElsewhereError:
+            return
+        if self.failure is not None:
+            raise self.failure
+
+    def _stage(self, stage: Stage, reader: Reader) -> None:
+        if stage.pivots:
+            self.pivots = {}
+            with self._noted():
                 for g in stage.groups:
                     if self._mine(stage, g):
                         self.pivots[g] = self.compare.pivot(len(self.groups[g].pivot.sentences))
-            complete = _completions(stage)
-            for now, languages in zip(stage.rounds, complete, strict=True):
-                self._one(stage, now[self.world.rank], reader)
-                for group, target in languages:
-                    self._exchange(group, target)
-            if stage.pivots:
-                self._share(stage)
-        if self.failure is not None:
-            raise self.failure
+        for now, languages in zip(stage.rounds, _completions(stage), strict=True):
+            self._one(stage, now[self.world.rank], reader)
+            for group, target in languages:
+                self._exchange(group, target)
+        if stage.pivots:
+            self._together()
+            self._share(stage)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """What fails in here is kept until all ranks can hear of it."""
+        try:
+            yield
+        except Exception as error:
+            if self.broken or isinstance(error, BrokenForwardError):
+                raise
+            self.failure = self.failure or error
+
+    def _together(self) -> None:
+        """Collective: every rank goes on, or, where any has failed, every rank leaves."""
+        if not self.world.well(self.failure is None, self.flag):
+            raise self.failure or _ElsewhereError
 
     def _mine(self, stage: Stage, group: int) -> bool:
         """A shared pivot is held by all; one of a single language where it runs."""
@@ -85,39 +113,45 @@ class Rounds:
 
     def _one(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
         """Run one microbatch, or a dummy where this rank has none; keep what it gives."""
-        try:
-            if self.failure is None or self.collective:
-                self._forward(stage, work, reader)
-        except Exception as error:
-            if self.broken:
-                raise
-            self.failure = self.failure or error
+        sentences = self.dummy if work is None else self._sentences(work)
+        batch = collate(sentences, self.pad)
+        if self.failure is None or self.collective:
+            with self._noted():
+                self._begin(stage, work, batch, reader)
+        # A collective forward runs also where this rank has failed: others wait in it.
+        if self.failure is None or self.collective:
+            with self._noted():
+                self.broken = self.collective
+                hidden = self.forward(batch)
+                self.broken = False
+                reader.end()
+                self.compare.hidden(hidden)
+        self.failure = self.failure or reader.error
+        if self.collective:
+            self._together()
+        if self.failure is None:
+            with self._noted():
+                self._keep(stage, work)
         if work is not None:
             self.told()
 
-    def _forward(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
-        sentences, rows = (self.dummy, ()) if work is None else (self._sentences(work), work.rows)
+    def _begin(self, stage: Stage, work: Microbatch | None, batch: Batch, reader: Reader) -> None:
+        rows = () if work is None else work.rows
         pivot = self.pivots.get(stage.groups[0] if work is None else work.group)
-        batch = collate(sentences, self.pad)
         if pivot is None:
             pivot = self.compare.pivot(1)
         self.shape = (batch.ids.shape[0], batch.ids.shape[1])
-        self.compare.begin(batch, pivot, stage.pivots, rows)
         reader.begin()
-        self.broken = self.collective
-        hidden = self.forward(batch)
-        self.broken = False
-        reader.end()
-        self.compare.hidden(hidden)
-        # Sums over slices of neurons are collective: they run also where a hook has failed.
+        self.compare.begin(batch, pivot, stage.pivots, rows)
+
+    def _keep(self, stage: Stage, work: Microbatch | None) -> None:
+        """Collective over slices of neurons: what one microbatch has given."""
         if stage.pivots:
             self.compare.fill()
-        else:
-            columns = self.compare.columns()
-            if work is not None and work.target is not None:
-                self.waiting.setdefault((work.group, work.target), []).append(columns)
-        if reader.error is not None:
-            raise reader.error
+            return
+        columns = self.compare.columns()
+        if work is not None and work.target is not None:
+            self.waiting.setdefault((work.group, work.target), []).append(columns)
 
     def _sentences(self, work: Microbatch) -> list[Sentence]:
         group = self.groups[work.group]
@@ -132,59 +166,67 @@ class Rounds:
 
     def _exchange(self, group: int, target: int) -> None:
         """Put the columns of a language together over all ranks, and have it judged."""
-        blocks = self.waiting.pop((group, target), [])
-        pairs = list(self.groups[group].rows[target])
-        found = {}
-        for name, source in self.compare.names.items():
-            layers = self.compare.layouts[source].layers
-            found[name] = self._similarity(name, layers, blocks, pairs, self.pivots.get(group))
-        shares = self._seen([(block.rows, block.shares) for block in blocks], "shares", len(pairs))
-        seen = [(block.rows, block.activity) for block in blocks]
-        activity = self._seen(seen, "activity", len(pairs))
-        language = self.groups[group].targets[target].language
-        self.judge(language, found, shares, activity)
+        mine: dict[str, tuple[Tensor, Tensor]] = {}
+        seen: dict[str, Tensor] = {}
+        with self._noted():
+            blocks = self.waiting.pop((group, target), [])
+            pairs = list(self.groups[group].rows[target])
+            for name, source in self.compare.names.items():
+                layers = self.compare.layouts[source].layers
+                mine[name] = self._sums(name, layers, blocks, pairs, self.pivots.get(group))
+            for wish in ("shares", "activity"):
+                seen |= self._seen(wish, blocks, len(pairs))
+        self._together()
+        for tensor in (*(each for both in mine.values() for each in both), *seen.values()):
+            self.world.shared(tensor)
+        with self._noted():
+            found = {
+                name: alignment.cosines(sums[:, :, :-1], lengths, sums[:, :, -1])
+                for name, (sums, lengths) in mine.items()
+            }
+            language = self.groups[group].targets[target].language
+            self.judge(language, found, seen.get("shares"), seen.get("activity"))
 
-    def _similarity(
+    def _sums(
         self,
         name: str,
         layers: int,
         blocks: Sequence[Columns],
         pairs: Sequence[int],
         pivot: Pivot | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """This rank's share of dot products and squared lengths of a language.
+
+        The first has [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
+        targets. The second has those of the pivot's sentences, on one rank: [layers, pairs].
+        """
         home, n = self.compare.home, len(pairs)
-        shape = (layers, n, n + 1)
-        # The last column holds the squared lengths of the targets: one exchange for both.
-        sums = torch.zeros(shape, dtype=alignment.widest(home), device=home)
+        sums = torch.zeros((layers, n, n + 1), dtype=alignment.widest(home), device=home)
         lengths = torch.zeros_like(sums[:, :, 0])
         for block in blocks:
             sums[:, :, list(block.rows)] = block.dot[name][:, pairs]
             sums[:, list(block.rows), n] = block.squares[name]
-        if blocks and pivot is not None:
-            lengths = pivot.squares[name][:, pairs] * (self._writer(blocks))
-        return self._cosines(sums, lengths, n)
+        # Of all ranks, the one that has the first sentence of the language.
+        if pivot is not None and any(0 in block.rows for block in blocks):
+            lengths.copy_(pivot.squares[name][:, pairs])
+        return sums, lengths
 
-    def _cosines(self, sums: Tensor, lengths: Tensor, n: int) -> Tensor:
-        sums, lengths = self.world.shared(sums), self.world.shared(lengths)
-        return alignment.cosines(sums[:, :, :n], lengths, sums[:, :, n])
-
-    def _writer(self, blocks: Sequence[Columns]) -> int:
-        """1 on the rank that has the first sentence of the language, else 0."""
-        return int(any(0 in block.rows for block in blocks))
-
-    def _seen(
-        self, blocks: Sequence[tuple[tuple[int, ...], Tensor | None]], wish: str, n: int
-    ) -> Tensor | None:
-        """Statistics per sentence [layers, pairs] over all ranks; None where not asked for."""
+    def _seen(self, wish: str, blocks: Sequence[Columns], n: int) -> dict[str, Tensor]:
+        """This rank's statistics per sentence [layers, pairs]; nothing where not asked for."""
         source = next((read.source for read in self.compare.every if getattr(read, wish)), None)
         if source is None:
-            return None
+            return {}
         layers = self.compare.layouts[source].layers
         found = torch.zeros(layers, n, device=self.compare.home)
-        for rows, values in blocks:
+        for block in blocks:
+            values = getattr(block, wish)
             if values is not None:
-                found[:, list(rows)] = values
-        return self.world.shared(found)
+                found[:, list(block.rows)] = values
+        return {wish: found}
+
+
+class _ElsewhereError(Exception):
+    """Another rank has failed; its words are heard after the probe."""
 
 
 def _completions(stage: Stage) -> list[list[tuple[int, int]]]:
