@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from neuronxa_callback.cli import models
+from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.batching import Batch
 from neuronxa_callback.measure.forward import Forward, text_config
 from neuronxa_callback.measure.quiet import undisturbed
@@ -28,7 +29,17 @@ def found(model: nn.Module, neuron_modules: str | None, stack: str) -> TapPlan:
     counts = torch.ones_like(ids, dtype=torch.bool)
     batch = Batch(ids, counts, ~counts)
     with undisturbed(model):
-        return discover(model, lambda: forward(batch), neuron_modules=neuron_modules, stack=stack)
+        try:
+            return discover(
+                model, lambda: forward(batch), neuron_modules=neuron_modules, stack=stack
+            )
+        except (RuntimeError, NotImplementedError) as cause:
+            if not any(each.is_meta for each in model.parameters()):
+                raise
+            raise TapError(
+                f"a model without weights must run on nothing, {type(model).__name__} does not;"
+                " leave --empty away"
+            ) from cause
 
 
 def hollow(name: str, how: models.How) -> nn.Module:

@@ -5,6 +5,7 @@ what was found. No table of model families: a feed-forward network is what compu
 neuron, a non-linear function of linear layers and feeds it to another linear layer.
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,20 @@ def discover(
     discovery = Discovery(model, neuron_modules, stack)
     with torch.no_grad(), discovery.trace:
         forward()
-    return _plan(discovery.found())
+    plan = _plan(discovery.found())
+    _refuse_old_experts(plan)
+    return plan
+
+
+def _refuse_old_experts(plan: TapPlan) -> None:
+    """Before transformers 5 experts are lists of modules that do not know whose rows they get."""
+    routed = next((part for part in plan.parts if part.kind == "routed"), None)
+    version = str(getattr(sys.modules.get("transformers"), "__version__", "5"))
+    if routed is not None and int(version.partition(".")[0]) < 5:
+        raise TapError(
+            f"routed experts are read with transformers 5 or later, got {version} and experts at"
+            f" {routed.path}; upgrade transformers"
+        )
 
 
 def _plan(found: list[Found]) -> TapPlan:
