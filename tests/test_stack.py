@@ -83,3 +83,27 @@ def test_a_probe_runs_on_every_family(family, tokenizer):
             curve = report.curve(metric, language)
             assert all(0 <= score <= 1 for score in curve)
     assert Probe(CONFIG, tokenizer).run(model) == report
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_weights_are_read_as_they_compute(bits, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    from survey import read
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    llama(hidden_size=64, intermediate_size=128).save_pretrained(tmp_path)
+    how = BitsAndBytesConfig(
+        load_in_8bit=bits == 8, load_in_4bit=bits == 4, bnb_4bit_compute_dtype=torch.float32
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path, quantization_config=how, device_map="cpu"
+    )
+    ffn, inputs = model.model.layers[1].mlp, []
+    assert type(ffn.gate_proj).__module__.startswith("bitsandbytes")
+    ffn.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone()))
+    _, states = read(model, lambda tokens: model(input_ids=tokens))
+    with torch.no_grad():
+        gate = ffn.act_fn(ffn.gate_proj(inputs[-1]))
+        product = gate * ffn.up_proj(inputs[-1])
+    for site, wanted in (("gate", gate), ("product", product)):
+        assert torch.equal(states[1][site].reshape(wanted.shape), wanted)

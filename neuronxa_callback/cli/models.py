@@ -82,7 +82,7 @@ def tokenizer_of(name: str, how: How, *others: str | Path) -> Any:
             return AutoTokenizer.from_pretrained(
                 place, revision=how.revision, trust_remote_code=how.trust
             )
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
     raise ConfigError(
         f"a tokenizer must be saved with the model, got none in {places[0]!r};"
