@@ -16,7 +16,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from neuronxa_callback import ParallelCorpus
-from neuronxa_callback.measure.batching import Group, Sentence, Side, deal, microbatches
+from neuronxa_callback.measure.batching import Group, Sentence, Side, microbatches
+from neuronxa_callback.measure.dealing import deal
 
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 LANGUAGES = (8, 12, 20, 40, 80, 120, 200)

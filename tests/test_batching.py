@@ -9,13 +9,9 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import CorpusError, ParallelCorpus
 from neuronxa_callback.measure.batching import (
-    Group,
     Sentence,
-    Side,
     collate,
     cut,
-    deal,
-    microbatches,
     tokenise,
 )
 
@@ -47,69 +43,6 @@ def test_padding_of_realistic_lengths_is_below_15_percent():
         run += sum(len(rows) * max(lengths[r] for r in rows) for rows in cut(lengths, 4096))
         real += sum(lengths)
     assert 1 - real / run < 0.15
-
-
-def sentence(length):
-    return Sentence(tuple(range(1, length + 1)), (False,) * length)
-
-
-def groups_of(languages, n=100, seed=0, fertility=True, shared=True):
-    draw = random.Random(seed)
-    base = [max(4, round(draw.lognormvariate(3.0, 0.35))) for _ in range(n)]
-    sides = []
-    for k in range(languages):
-        factor = draw.uniform(0.9, 2.2) if fertility else 1
-        scale = [max(3, round(x * factor)) for x in base]
-        sides.append(Side(f"l{k}", tuple(map(sentence, scale))))
-    pivot = Side("p", tuple(map(sentence, base)))
-    rows = tuple(range(n))
-    if shared:
-        return (Group(pivot, tuple(sides), (rows,) * languages),)
-    return tuple(Group(pivot, (side,), (rows,)) for side in sides)
-
-
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
-def test_the_deal_loses_nothing_and_keeps_step(ranks, shared):
-    groups = groups_of(9, n=20, shared=shared)
-    work = microbatches(groups, 256)
-    stages = deal(work, groups, ranks)
-    ran = [m for stage in stages for now in stage.rounds for m in now if m is not None]
-    assert sorted(ran, key=repr) == sorted(work, key=repr)
-    assert all(len(now) == ranks for stage in stages for now in stage.rounds)
-    seen = set()
-    for stage in stages:
-        for now in stage.rounds:
-            for m in now:
-                assert m is None or (m.target is None) == stage.pivots
-                if m is not None and m.target is not None:
-                    assert m.group in seen
-        if stage.pivots:
-            seen.update(stage.groups)
-
-
-def test_a_pivot_of_one_language_stays_on_its_rank():
-    groups = groups_of(9, n=20, shared=False)
-    for stage_pair in zip(*[iter(deal(microbatches(groups, 256), groups, 4))] * 2, strict=True):
-        homes = [
-            {m.group: rank for now in stage.rounds for rank, m in enumerate(now) if m is not None}
-            for stage in stage_pair
-        ]
-        assert homes[0] == homes[1]
-
-
-@pytest.mark.parametrize("languages", [8, 20, 60, 200])
-@pytest.mark.parametrize("ranks", [1, 2, 4, 8, 16, 32, 64])
-def test_the_busiest_rank_has_at_most_a_tenth_more_than_the_mean(ranks, languages):
-    groups = groups_of(languages, seed=languages)
-    work = microbatches(groups, 4096)
-    load = [0] * ranks
-    for stage in deal(work, groups, ranks):
-        for now in stage.rounds:
-            for rank, m in enumerate(now):
-                load[rank] += 0 if m is None else m.tokens
-    if len(work) >= 4 * ranks:
-        assert max(load) <= 1.10 * sum(load) / ranks
 
 
 def encode(text):

@@ -1,34 +1,19 @@
 """Real ranks over gloo: the same report everywhere, one error for all, and never a hang."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from launch import launch
 
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).parent / "ranks.py"
 
 
-def torchrun(scene, ranks, folder, script="ranks.py", seconds=150, check=True):
+def torchrun(scene, ranks, folder):
     """What every rank of a scene wrote, as text; fails if it takes longer than it may."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # Never PYTHONHASHSEED: it would hide an order that differs between ranks.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *(f"--nproc_per_node={ranks}", str(HERE / script), scene, str(folder)),
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
-    if check:
-        assert done.returncode == 0, done.stderr[-4000:]
-        return [(folder / f"{rank}.json").read_text() for rank in range(ranks)]
-    return done
+    done = launch(SCRIPT, scene, folder, ranks=ranks, folder=folder)
+    assert done.code == 0, done.said[-4000:]
+    return [(folder / f"{rank}.json").read_text() for rank in range(ranks)]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +25,11 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow), 4])
 def test_any_number_of_ranks_gives_the_same_report_byte_for_byte(alone, ranks, tmp_path):
     assert torchrun("shared_pivot", ranks, tmp_path) == [alone] * ranks
+
+
+def test_one_language_alone_gives_the_same_report(tmp_path):
+    found = [torchrun("one_language", ranks, tmp_path / str(ranks)) for ranks in (1, 2)]
+    assert {text for texts in found for text in texts} == {found[0][0]}
 
 
 @pytest.mark.slow

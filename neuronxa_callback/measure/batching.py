@@ -1,10 +1,9 @@
-"""Which sentences run when and where: tokenised once, cut into fixed microbatches, dealt to ranks.
+"""Which sentences run together: tokenised once, cut into fixed microbatches, made tensors.
 
 Nothing here knows a model. A microbatch holds sentences of one side, sorted by length, so that
 its make-up, and with it every rounding of the model, is the same for any number of ranks.
 """
 
-import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -213,65 +212,6 @@ def microbatches(groups: Sequence[Group], batch_tokens: int) -> tuple[Microbatch
                 tokens = len(rows) * max(lengths[row] for row in rows)
                 found.append(Microbatch(g, target, rows, tokens))
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Rounds of forwards between two exchanges: ``rounds[r][rank]`` is a microbatch or a dummy."""
-
-    groups: tuple[int, ...]
-    pivots: bool
-    """Whether the pivots of ``groups`` run (and are shared afterwards where need be)."""
-    rounds: tuple[tuple[Microbatch | None, ...], ...]
-
-
-def deal(work: Sequence[Microbatch], groups: Sequence[Group], ranks: int) -> tuple[Stage, ...]:
-    """Who runs what: whole microbatches, balanced by tokens, equally many on every rank.
-
-    The pivot of a group of several languages is dealt out and shared before its targets are. A
-    group of one language goes to one rank as a whole: its vectors never travel.
-    """
-    load = [0] * ranks
-    stages = []
-    for g, group in enumerate(groups):
-        if len(group.targets) > 1 or ranks == 1:
-            for pivots in (True, False):
-                part = [m for m in work if m.group == g and (m.target is None) == pivots]
-                stages.append(Stage((g,), pivots, _rounds(_balanced(part, load))))
-    alone = [g for g, group in enumerate(groups) if len(group.targets) == 1 and ranks > 1]
-    # As many groups at a time as there are ranks: a rank never holds more than one pivot.
-    sizes = {g: sum(m.tokens for m in work if m.group == g) for g in alone}
-    order = sorted(alone, key=lambda g: (-sizes[g], g))
-    for first in range(0, len(order), ranks):
-        wave = order[first : first + ranks]
-        homes = dict(zip(wave, sorted(range(ranks), key=lambda r: (load[r], r)), strict=False))
-        for pivots in (True, False):
-            lists: list[list[Microbatch]] = [[] for _ in range(ranks)]
-            for m in work:
-                if m.group in homes and (m.target is None) == pivots:
-                    lists[homes[m.group]].append(m)
-                    load[homes[m.group]] += m.tokens
-            stages.append(Stage(tuple(sorted(wave)), pivots, _rounds(lists)))
-    return tuple(stages)
-
-
-def _balanced(work: Sequence[Microbatch], load: list[int]) -> list[list[Microbatch]]:
-    """Longest first to whoever has least; each list then in the order of the languages."""
-    queue = [(tokens, rank) for rank, tokens in enumerate(load)]
-    heapq.heapify(queue)
-    lists: list[list[Microbatch]] = [[] for _ in load]
-    place = {id(m): k for k, m in enumerate(work)}
-    for m in sorted(work, key=lambda m: (-m.tokens, place[id(m)])):
-        tokens, rank = heapq.heappop(queue)
-        lists[rank].append(m)
-        load[rank] = tokens + m.tokens
-        heapq.heappush(queue, (load[rank], rank))
-    return [sorted(mine, key=lambda m: place[id(m)]) for mine in lists]
-
-
-def _rounds(lists: Sequence[Sequence[Microbatch]]) -> tuple[tuple[Microbatch | None, ...], ...]:
-    most = max(map(len, lists), default=0)
-    return tuple(tuple(mine[r] if r < len(mine) else None for mine in lists) for r in range(most))
 
 
 @dataclass(frozen=True)

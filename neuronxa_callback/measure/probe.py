@@ -21,12 +21,12 @@ from neuronxa_callback.measure.batching import (
     Group,
     Tokenised,
     collate,
-    deal,
     microbatches,
     tokenise,
 )
 from neuronxa_callback.measure.compare import Comparison, Layout
 from neuronxa_callback.measure.config import ProbeConfig
+from neuronxa_callback.measure.dealing import deal
 from neuronxa_callback.measure.distributed import World, sharded, sharded_again, world_of
 from neuronxa_callback.measure.drift import Drift
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence

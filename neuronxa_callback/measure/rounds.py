@@ -12,8 +12,9 @@ from torch import Tensor
 
 from neuronxa_callback.errors import BrokenForwardError
 from neuronxa_callback.measure import alignment
-from neuronxa_callback.measure.batching import Batch, Group, Microbatch, Sentence, Stage, collate
+from neuronxa_callback.measure.batching import Batch, Group, Microbatch, Sentence, collate
 from neuronxa_callback.measure.compare import Columns, Comparison, Pivot
+from neuronxa_callback.measure.dealing import Stage
 from neuronxa_callback.measure.distributed import World
 from neuronxa_callback.measure.taps import Reader
 
@@ -79,14 +80,13 @@ class Rounds:
             self.pivots = {}
             with self._noted():
                 for g in stage.groups:
-                    if self._mine(stage, g):
-                        self.pivots[g] = self.compare.pivot(len(self.groups[g].pivot.sentences))
+                    if self.world.rank in stage.hands(g):
+                        self.pivots[g] = self._empty(g)
         for now, languages in zip(stage.rounds, _completions(stage), strict=True):
             self._one(stage, now[self.world.rank], reader)
             for group, target in languages:
                 self._exchange(group, target)
         if stage.pivots:
-            self._together()
             self._share(stage)
 
     @contextmanager
@@ -103,13 +103,6 @@ class Rounds:
         """Collective: every rank goes on, or, where any has failed, every rank leaves."""
         if not self.world.well(self.failure is None, self.flag):
             raise self.failure or _ElsewhereError
-
-    def _mine(self, stage: Stage, group: int) -> bool:
-        """A shared pivot is held by all; one of a single language where it runs."""
-        if len(self.groups[group].targets) > 1:
-            return True
-        mine = [now[self.world.rank] for now in stage.rounds]
-        return any(work is not None and work.group == group for work in mine)
 
     def _one(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
         """Run one microbatch, or a dummy where this rank has none; keep what it gives."""
@@ -158,11 +151,26 @@ class Rounds:
         side = group.pivot if work.target is None else group.targets[work.target]
         return [side.sentences[row] for row in work.rows]
 
+    def _empty(self, group: int) -> Pivot:
+        return self.compare.pivot(len(self.groups[group].pivot.sentences))
+
     def _share(self, stage: Stage) -> None:
-        for g in stage.groups:
-            if len(self.groups[g].targets) > 1:
-                for tensor in (*self.pivots[g].vectors.values(), *self.pivots[g].squares.values()):
-                    self.world.shared(tensor)
+        """Put the pivots together over all ranks, and keep those that are needed here."""
+        for g, homes in zip(stage.groups, stage.homes, strict=True):
+            if len(stage.hands(g)) > 1:
+                self._share_one(g)
+            if self.world.rank not in homes:
+                self.pivots.pop(g, None)
+        self._together()
+
+    def _share_one(self, group: int) -> None:
+        tensors: list[Tensor] = []
+        with self._noted():
+            pivot = self.pivots.get(group) or self._empty(group)
+            tensors = [*pivot.vectors.values(), *pivot.squares.values()]
+        self._together()
+        for tensor in tensors:
+            self.world.shared(tensor)
 
     def _exchange(self, group: int, target: int) -> None:
         """Put the columns of a language together over all ranks, and have it judged."""
