@@ -16,7 +16,7 @@ from neuronxa_callback import ParallelCorpus
 
 TWELVE = (
     "deu_Latn", "fra_Latn", "spa_Latn", "por_Latn", "ita_Latn", "nld_Latn",
-    "rus_Cyrl", "zho_Hans", "hin_Deva", "swh_Latn", "ces_Latn", "pol_Latn",
+    "rus_Cyrl", "zho_Hans", "hin_Deva", "swh_Latn", "tur_Latn", "arb_Arab",
 )  # fmt: skip
 
 SHAPES = {
