@@ -6,6 +6,7 @@ Axes: ``batch`` sentences of the running microbatch, ``tokens`` padded, ``width`
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -259,6 +260,14 @@ class DenseTap:
         return found[self.gate] if self.formula is None else self.formula(found)
 
 
+def on_the_way_in(
+    module: nn.Module, read: Callable[..., None], reader: Reader, stack: ExitStack
+) -> None:
+    """A hook that calls ``read(module, args, kwargs)`` before the module runs."""
+    hook = module.register_forward_pre_hook(reader.guarded(read), with_kwargs=True)
+    stack.callback(hook.remove)
+
+
 @dataclass(frozen=True)
 class RecomputedTap:
     """Reads a network that calls none of its layers, by computing it once more from its input."""
@@ -270,9 +279,7 @@ class RecomputedTap:
     def install(self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack) -> Meter:
         """One hook on the way in."""
         meter = Meter(reader, self.path, self.parts)
-        called = reader.guarded(lambda *given: self._read(meter, *given))
-        hook = modules[self.path].register_forward_pre_hook(called, with_kwargs=True)
-        stack.callback(hook.remove)
+        on_the_way_in(modules[self.path], partial(self._read, meter), reader, stack)
         return meter
 
     def _read(self, meter: Meter, module: nn.Module, args: Any, kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.experts import Recipe
 from neuronxa_callback.measure.modules import tensors_of
-from neuronxa_callback.measure.reading import GATE, PRODUCT, DenseTap, Meter, Reader
+from neuronxa_callback.measure.reading import (
+    GATE,
+    PRODUCT,
+    DenseTap,
+    Meter,
+    Reader,
+    on_the_way_in,
+)
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,7 @@ class ExpertsTap:
     def install(self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack) -> Meter:
         """One hook on the way in, which computes the routed rows."""
         meter = Meter(reader, self.path, self.parts)
-        called = reader.guarded(lambda *given: self._read(meter, *given))
-        hook = modules[self.path].register_forward_pre_hook(called, with_kwargs=True)
-        stack.callback(hook.remove)
+        on_the_way_in(modules[self.path], partial(self._read, meter), reader, stack)
         return meter
 
     def _read(self, meter: Meter, module: nn.Module, args: Any, kwargs: Any) -> None:
