@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import browser
 import pytest
 import transformers
 from conftest import llama, tokenizer_of
@@ -336,6 +337,56 @@ def test_compare_names_what_is_not_there(neuronxa, run, tmp_path):
     code, _, err = neuronxa("compare", run, run, "--metric", "nascar")
     assert code == 2
     assert "did you mean 'nasca'" in err
+
+
+# page
+
+
+def seen(page):
+    """The text that a browser shows."""
+    if browser.find() is None:
+        pytest.skip("no Chromium here (`apt-get install chromium`)")
+    with browser.Browser() as shown:
+        shown.open(page)
+        return shown.value("document.body.textContent")
+
+
+def test_page_shows_what_can_be_read_and_names_the_rest(neuronxa, tmp_path):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    record, page = tmp_path / "reports.jsonl", tmp_path / "page.html"
+    lines = [make_report(step).to_json() for step in (0, 5, 10)]
+    lines[1] = lines[1][: len(lines[1]) // 2]
+    record.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, out, err = neuronxa("page", record, "-o", page)
+    assert (code, out) == (0, f"{page}\n")
+    assert err.startswith(f"neuronxa: {record}:2 is left out: not an alignment report")
+    assert "reports.jsonl:2 is left out" in seen(page)
+
+
+def test_page_tells_runs_apart_by_their_folders(neuronxa, run, tmp_path):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    other = tmp_path / "other" / "out"
+    shutil.copytree(run / "neuronxa", other / "neuronxa")
+    code, _, _ = neuronxa("page", run, other, "-o", tmp_path / "both.html")
+    assert code == 0
+    text = seen(tmp_path / "both.html")
+    assert run.name in text
+    assert "out" in text.split()
+
+
+def test_page_refuses_two_measurements_as_one_curve_and_no_curve(neuronxa, tmp_path):
+    record = tmp_path / "reports.jsonl"
+    mixed = (make_report(0), make_report(5, n_pairs=50))
+    record.write_text("".join(f"{each.to_json()}\n" for each in mixed), encoding="utf-8")
+    code, _, err = neuronxa("page", record)
+    assert code == 2
+    assert "must agree in definition, but n_pairs is 100 in one and 50 in the other" in err
+    record.write_text("", encoding="utf-8")
+    code, _, err = neuronxa("page", record)
+    assert (code, err) == (2, f"neuronxa: a run must have at least one report, {record} has none\n")
+    code, _, err = neuronxa("page", tmp_path / "none")
+    assert code == 2
+    assert err.startswith("neuronxa: a run must be a JSONL file of reports or a folder that holds")
 
 
 # check
