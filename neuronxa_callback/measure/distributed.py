@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate.state import AcceleratorState
+from accelerate.state import is_initialized as accelerate_has_begun
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -22,6 +24,13 @@ from neuronxa_callback.errors import BrokenForwardError, ConfigError
 log = logging.getLogger(__name__)
 
 TENSOR_DIMS = ("tp", "tensor", "tensor_parallel")
+SPREAD = {
+    "pp_size": "all blocks of the model",
+    "ep_size": "all experts",
+    "cp_size": "whole sentences",
+    "sp_size": "whole sentences",
+}
+"""What transformers and accelerate can spread over ranks, and a probe needs on each of them."""
 SEQUENCE_DIMS = ("cp", "sp", "context", "sequence", "context_parallel", "sequence_parallel")
 
 
@@ -81,10 +90,12 @@ def world_of(model: nn.Module, mesh: Any = None) -> World:
             dimensions share the work.
 
     Raises:
-        ConfigError: If the mesh splits sentences (context or sequence parallel), or has no names.
+        ConfigError: If sentences, blocks or experts are spread over ranks (context, sequence,
+            pipeline or expert parallel), or the mesh has no names.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return World()
+    _refuse_what_is_spread(model)
     if mesh is None:
         mesh = _tensor_mesh(model)
     if mesh is None:
@@ -163,6 +174,22 @@ def _together(collective: Callable[..., Any], target: Any, *arguments: Any, **op
             f" ends as it would in training: {type(error).__name__}: {error}"
         ) from error
     return target
+
+
+def _refuse_what_is_spread(model: nn.Module) -> None:
+    # A saved configuration may still name a plan: it holds where the model lies on a mesh.
+    spread = [each for each in model.modules() if getattr(each, "_device_mesh", None) is not None]
+    plans = [getattr(getattr(each, "config", None), "distributed_config", None) for each in spread]
+    if accelerate_has_begun():
+        plans.append(getattr(AcceleratorState(), "parallelism_config", None))
+    for plan in plans:
+        for name, what in SPREAD.items():
+            size = getattr(plan, name, None)
+            if isinstance(size, int) and size > 1:
+                raise ConfigError(
+                    f"a probe needs {what} on every rank, but {name}={size} spreads them over"
+                    " ranks; score saved checkpoints with `neuronxa sweep` instead"
+                )
 
 
 def _tensor_mesh(model: nn.Module) -> Any:
