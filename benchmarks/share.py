@@ -18,7 +18,6 @@ from transformers import Trainer, TrainingArguments
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from neuronxa_callback.follow.history import read
 
-
 SHAPE = {"vocab_size": 8000, "hidden_size": 128, "intermediate_size": 352}
 
 
