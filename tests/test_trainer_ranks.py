@@ -134,6 +134,11 @@ def test_an_optimizer_step_right_after_a_probe_is_seen_by_sharded_weights(folder
         assert probed == calm
 
 
+@pytest.mark.slow
+def test_the_wrapper_of_ddp_hears_nothing_of_a_probe(folder):
+    assert [rank["wrapped"] for rank in scenes(folder, "wrapped")] == [[True, True, True]] * 2
+
+
 ENDS = "so the job ends as it would in training"
 
 

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
 from conftest import parallel
 from runs import trainer_of
+from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, StopRule
@@ -289,6 +290,19 @@ def loop(folder):
             losses.append(loss.item())
         ends.append([losses, digest(model.named_parameters())])
     return ends
+
+
+def wrapped(folder):
+    """A loop of one's own with DDP and buffers: the report, and what the wrapper then thinks."""
+    dist.init_process_group("gloo")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    probe = Probe(SMALL, tokenizer)
+    bare = plain(probe.run(model))
+    model = DistributedDataParallel(model)
+    assert model.modules_buffers
+    before = model.require_forward_param_sync
+    return [bare == plain(probe.run(model)), before, model.require_forward_param_sync]
 
 
 def killed(folder):

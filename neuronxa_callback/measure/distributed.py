@@ -18,6 +18,7 @@ from accelerate.state import is_initialized as accelerate_has_begun
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError
 
@@ -131,6 +132,15 @@ def sharded(model: nn.Module) -> bool:
         if isinstance(parameter, DTensor) or hasattr(parameter, "ds_id"):
             return True
     return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """The model that DistributedDataParallel wraps; any other as it is.
+
+    The wrapper's own forward may send buffers to all ranks, and notes for the next training step
+    that it has: a probe needs neither.
+    """
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from neuronxa_callback.measure.batching import (
 from neuronxa_callback.measure.compare import Comparison, Layout
 from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.dealing import deal
-from neuronxa_callback.measure.distributed import World, sharded, sharded_again, world_of
+from neuronxa_callback.measure.distributed import World, inside, sharded, sharded_again, world_of
 from neuronxa_callback.measure.drift import Drift
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence
 from neuronxa_callback.measure.forward import Forward
@@ -85,6 +85,7 @@ class Probe:
             ProbeError: If another rank failed; the words are that rank's.
         """
         began = time.perf_counter()
+        model = inside(model)
         world = world_of(model, self.mesh)
         one = _Run(self, model, world, progress)
         with undisturbed(model), sharded_again(model):
