@@ -11,11 +11,34 @@ from neuronxa_callback.corpus import baselines, languages, scripts, suspects
 from neuronxa_callback.corpus.pairs import BUILTIN, SPLITS
 from neuronxa_callback.corpus.text import same
 
-LANGUAGES = """
-    arb_Arab ben_Beng ces_Latn deu_Latn ell_Grek eng_Latn fra_Latn heb_Hebr hin_Deva ind_Latn
-    ita_Latn jpn_Jpan kor_Hang nld_Latn pes_Arab pol_Latn por_Latn rus_Cyrl spa_Latn swh_Latn
-    tha_Thai tur_Latn ukr_Cyrl urd_Arab vie_Latn zho_Hans
-""".split()
+LANGUAGES = [
+    "arb_Arab",
+    "ben_Beng",
+    "ces_Latn",
+    "deu_Latn",
+    "ell_Grek",
+    "eng_Latn",
+    "fra_Latn",
+    "heb_Hebr",
+    "hin_Deva",
+    "ind_Latn",
+    "ita_Latn",
+    "jpn_Jpan",
+    "kor_Hang",
+    "nld_Latn",
+    "pes_Arab",
+    "pol_Latn",
+    "por_Latn",
+    "rus_Cyrl",
+    "spa_Latn",
+    "swh_Latn",
+    "tha_Thai",
+    "tur_Latn",
+    "ukr_Cyrl",
+    "urd_Arab",
+    "vie_Latn",
+    "zho_Hans",
+]
 FILES = [(split, path.stem) for split in SPLITS for path in sorted((BUILTIN / split).glob("*.txt"))]
 TRANSLATIONS = [(split, code) for split, code in FILES if code != "eng_Latn"]
 
