@@ -69,13 +69,6 @@ def own_pivots(folder):
     write(folder, plain(report))
 
 
-def one_language(folder):
-    corpus = parallel(20, ("deu_Latn",))
-    config = ProbeConfig(corpus=corpus, n_pairs=20, batch_tokens=128)
-    report = Probe(config, tokenizer_of(texts_of(corpus))).run(spread())
-    write(folder, plain(report))
-
-
 def fault_on_one_rank(folder):
     """A hook of ours fails on rank 1: every rank raises, with that rank's words."""
     from neuronxa_callback.measure.compare import Comparison

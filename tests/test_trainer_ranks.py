@@ -7,7 +7,7 @@ import pytest
 from conftest import llama, parallel, tokenizer_of
 from launch import launch
 from runs import TEXTS, trainer_of
-from trainer_ranks import BUILTIN, PLACES, Watch, plain
+from trainer_ranks import BUILTIN, ONE, PLACES, Watch, plain
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, Probe
@@ -43,7 +43,7 @@ def scenes(folder, *names, ranks=2):
 @pytest.fixture(scope="module")
 def two(folder):
     """All that two ranks can show in one job."""
-    return scenes(folder, "ddp", "fsdp2", "stop", "fault", "memory")
+    return scenes(folder, "ddp", "single", "fsdp2", "stop", "fault", "memory")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,12 @@ def test_the_first_report_of_a_run_is_the_same_byte_for_byte(alone, two):
 def test_and_so_it_is_on_any_number_of_ranks(ranks, alone, folder):
     for rank in scenes(folder, "begin", ranks=ranks):
         assert rank["begin"]["0"] == alone[0]
+
+
+def test_one_language_alone_gives_the_same_report(folder, two):
+    model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    report = Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model)
+    assert [rank["single"] for rank in two] == [plain(report)] * 2
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])

@@ -27,6 +27,7 @@ from neuronxa_callback.measure.distributed import local
 SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
 BUILTIN = ProbeConfig(languages=SEVEN, metrics=("nasca", "navca", "mexa"), batch_tokens=2048)
 SMALL = ProbeConfig(corpus=parallel(20), n_pairs=20, batch_tokens=128)
+ONE = ProbeConfig(corpus=parallel(20, ("deu_Latn",)), n_pairs=20, batch_tokens=128)
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 
 
@@ -144,6 +145,12 @@ def fsdp2(folder):
         "with": train(folder, "fsdp2_with", True, True),
         "without": train(folder, "fsdp2_without", True, False),
     }
+
+
+def single(folder):
+    """One language alone: no rank may lack its pivot."""
+    model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    return plain(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
 
 
 def resume(folder):
