@@ -3,6 +3,7 @@
 Usage: ranks.py SCENE FOLDER
 """
 
+import gc
 import json
 import os
 import sys
@@ -175,9 +176,19 @@ def _failing(whole, error=None):
     return dense
 
 
+def leave():
+    """Part from the other ranks, with gloo's threads at an end.
+
+    A thread that still lets go of a tensor while Python shuts down aborts the process, and a DDP
+    wrapper that nobody has collected keeps the group and its threads alive.
+    """
+    gc.collect()
+    dist.destroy_process_group()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     globals()[sys.argv[1]](sys.argv[2])
-    dist.destroy_process_group()
+    leave()

@@ -14,7 +14,7 @@ from accelerate import ParallelismConfig
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, TorchDynamoPlugin
 from conftest import tokenizer_of
-from ranks import corpus_of_seven, plain, spread, texts_of
+from ranks import corpus_of_seven, leave, plain, spread, texts_of
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.distributed import DistributedConfig
 
@@ -110,4 +110,4 @@ if __name__ == "__main__":
     home = Path(sys.argv[1])
     seen = {scene: globals()[scene](home) for scene in sys.argv[2:]}
     (home / f"{dist.get_rank()}-{dist.get_world_size()}.json").write_text(json.dumps(seen))
-    dist.destroy_process_group()
+    leave()

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
 from conftest import parallel
+from ranks import leave
 from runs import trainer_of
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
@@ -353,7 +354,7 @@ def main(folder, scenes):
     found = {scene: globals()[scene](folder) for scene in scenes}
     place = f"{os.environ['RANK']}-{os.environ['WORLD_SIZE']}"
     (folder / f"{'-'.join(scenes)}.{place}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from conftest import tokenizer_of
-from ranks import corpus_of_seven, plain, spread, texts_of
+from ranks import corpus_of_seven, leave, plain, spread, texts_of
 
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.measure.distributed import sharded
@@ -41,7 +41,7 @@ def main(stage, folder):
         ends.append(train(engine, model, Probe(config, tokenizer) if probed else None))
     found = {"before": before, "with": ends[0], "without": ends[1]}
     (Path(folder) / f"{dist.get_rank()}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    leave()
 
 
 def train(engine, model, probe):
