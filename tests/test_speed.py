@@ -1,6 +1,5 @@
 """What a probe may cost: the bars of `benchmarks/`, each held twice as wide."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -86,11 +85,5 @@ def test_the_import_is_light(bench):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_languages(bench):
-    import subprocess
-
-    def added(languages):
-        words = [sys.executable, f"{BENCHMARKS}/memory.py", "--one", str(languages)]
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=300)
-        return float(done.stdout.split()[-1])
-
-    assert added(200) < 1.2 * added(4)
+    memory = bench("memory")
+    assert memory.alone(200) < 1.2 * memory.alone(4)
