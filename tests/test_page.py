@@ -1,127 +1,17 @@
-"""The page, in a real browser: what it shows, what it refuses, how large and how fast it is."""
+"""The page, in a real browser: what it shows, that it asks for nothing, and how fast it is."""
 
-import base64
-import json
 import math
-import random
-import struct
-import sys
-import zlib
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from neuronxa_callback import AlignmentReport, NeuronXAError
-from neuronxa_callback.errors import ConfigError, FingerprintError
-from neuronxa_callback.measure import statistics
-from neuronxa_callback.measure.report import MEAN, MetricScores
-from neuronxa_callback.show import page as module
 from neuronxa_callback.show.page import page, write_page
 from tests import browser as chromium
+from tests.pages import EVIL, LANGUAGES, NASTY, gaps, large, named, rising
 from tests.reports import make_report
 
-needs_browser = pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     chromium.find() is None, reason="no Chromium here (`apt-get install chromium`)"
 )
-EVIL = "<img src=x onerror=\"document.title='owned'\">"
-NASTY = "a&amp;b <b>c</b> %{x} $t$ {{ title }} </script><script>document.title='owned'</script>"
-LANGUAGES = ("deu_Latn", "fra_Latn", "swh_Latn", "tha_Thai")
-STEPS = (0, 100, 200, 300)
-
-
-def rising(seed=0, gap=True):
-    """Four languages that rise one after another; one of them holds NaN at the second step."""
-    draw = np.random.default_rng(seed)
-    found = []
-    for t, step in enumerate(STEPS):
-        hits = {}
-        for metric, ease in (("nasca", 0.9), ("navca", 0.6)):
-            level = [ease * min(1, max(0, (t + 1 - k) / 3)) for k in range(len(LANGUAGES))]
-            hits[metric] = {
-                name: (draw.random((6, 20)) < level[k]).astype(float)
-                for k, name in enumerate(LANGUAGES)
-            }
-        if gap and t == 1:
-            hits["nasca"]["tha_Thai"][2] = math.nan
-        warnings = ["tha_Thai: 1 of 6 layers of nasca hold NaN"] if gap and t == 1 else []
-        if t == 3:
-            warnings.append("2 pairs were dropped; the first: deu.txt:17")
-        found.append(
-            make_report(
-                step,
-                hits=hits,
-                warnings=warnings,
-                run={"seconds": 1.0, "loss": 4.0 - t},
-                diagnostics={
-                    "activity": {name: [0.5, None, 0.25] for name in LANGUAGES},
-                    "tokens": {"padding": 0.125},
-                },
-            )
-        )
-    return found
-
-
-def named(name, warnings=()):
-    """A report whose every word is somebody else's."""
-    return make_report(
-        scores={name: 0.5, "deu_Latn": 0.25},
-        layers=4,
-        n_pairs=20,
-        warnings=[f"{name}: {EVIL}", EVIL, *warnings],
-        definition={name: EVIL},
-        model={"class": name},
-        diagnostics={name: {name: [1.0, 2.0], "deu_Latn": [0.0, 1.0]}, "said": EVIL},
-    )
-
-
-def large(languages=40, layers=80, probes=200, n=100):
-    """As many noisy counts as a page must bear, with a warning per language and probe."""
-    draw, rng = random.Random(0), np.random.default_rng(0)
-    names = tuple(f"l{k:02d}_Latn" for k in range(languages))
-    found = []
-    for t in range(probes):
-        metrics = {}
-        for metric in ("nasca", "navca"):
-            top = 1 + n * (t + 5) // (probes + 5)
-            rows = rng.integers(0, top, size=(languages, layers))
-            counts = {name: tuple(map(int, row)) for name, row in zip(names, rows, strict=True)}
-            intervals = {
-                name: (row.mean() / n - 0.05 * rng.random(), row.mean() / n + 0.05 * rng.random())
-                for name, row in zip((*names, MEAN), (*rows, rows), strict=True)
-            }
-            hits = {name: tuple((1 << k) - 1 for k in row) for name, row in counts.items()}
-            layer = tuple(range(layers))
-            metrics[metric] = MetricScores(layer, hits, counts, counts, counts, intervals)
-        report = AlignmentReport(
-            step=500 * t,
-            pivot="eng_Latn",
-            languages=names,
-            n_pairs=n,
-            metrics=metrics,
-            layer_intervals=statistics.layer_intervals(n),
-            fingerprint={"definition": {"n_pairs": n}, "model": {}, "environment": {}},
-            diagnostics={"activity": {name: rng.random(layers).tolist() for name in names}},
-            warnings=tuple(f"{x}: one token makes {draw.randint(50, 99)}%" for x in names),
-            run={"loss": 3 + 5 * math.exp(-t / 30)},
-        )
-        found.append(report)
-    return found
-
-
-def unpacked(text):
-    """The JSON and the bytes behind it."""
-    start = text.index('id="data">') + len('id="data">')
-    packed = json.loads(text[start : text.index("</script>", start)])["zlib"]
-    raw = zlib.decompress(base64.b64decode(packed))
-    (size,) = struct.unpack("<I", raw[:4])
-    return json.loads(raw[4 : 4 + size]), raw[4 + size :]
-
-
-def array(place, raw):
-    count = math.prod(place["shape"])
-    found = np.frombuffer(raw, dtype=f"<{place['type']}", count=count, offset=place["at"])
-    return found.reshape(place["shape"])
 
 
 @pytest.fixture(scope="module")
@@ -165,93 +55,6 @@ def codes(tab):
                      ".filter(e => neuronxa.order.has(e))")  # fmt: skip
 
 
-def gaps(numbers):
-    return [None if math.isnan(each) else pytest.approx(each) for each in numbers]
-
-
-# What is in the file.
-
-
-def test_counts_are_packed_as_bytes_and_nan_is_none_of_them():
-    plain, raw = unpacked(page({"main": rising()}))
-    metric = plain["runs"][0]["metrics"]["nasca"]
-    counts = array(metric["counts"], raw)
-    assert counts.dtype == np.uint8
-    for t, report in enumerate(rising()):
-        for k, name in enumerate(LANGUAGES):
-            known = [math.nan if each == 255 else each / 20 for each in counts[t, k]]
-            assert gaps(known) == gaps(report.curve("nasca", name))
-
-
-def test_many_pairs_take_two_bytes():
-    plain, raw = unpacked(page({"main": [make_report(scores={"deu_Latn": 1.0}, n_pairs=255)]}))
-    counts = array(plain["runs"][0]["metrics"]["nasca"]["counts"], raw)
-    assert (counts.dtype, int(counts.max())) == (np.uint16, 255)
-
-
-def test_change_is_the_paired_one_since_the_first_report():
-    reports = rising(gap=False)
-    plain, raw = unpacked(page({"main": reports}))
-    found = array(plain["runs"][0]["metrics"]["nasca"]["numbers"], raw)
-    column = plain["columns"].index("change")
-    assert np.isnan(found[0, :, column]).all()
-    for t, report in enumerate(reports[1:], start=1):
-        wanted = [
-            report.score("nasca", name) - reports[0].score("nasca", name)
-            for name in (*LANGUAGES, None)
-        ]
-        assert found[t, :, column] == pytest.approx(wanted, abs=1e-6)
-
-
-def test_no_word_of_a_report_stands_in_the_file_as_markup():
-    text = page({EVIL: [named(NASTY)]}, title=EVIL, notes=[NASTY])
-    assert EVIL not in text
-    assert NASTY not in text
-    assert text.count("<title>&lt;img") == 1
-    own = text.count("<script>")
-    assert own == page({"main": [make_report()]}).count("<script>")
-
-
-def test_the_scripts_never_parse_markup():
-    names = (module.FIRST, *module.OTHERS)
-    assert len(names) == 4
-    for name in names:
-        script = (Path(module.__file__).parent / name).read_text(encoding="utf-8")
-        for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
-            assert way not in script
-
-
-def test_nothing_to_show_is_refused():
-    with pytest.raises(ConfigError) as error:
-        page({})
-    assert str(error.value) == "a page needs at least one run, got none"
-    with pytest.raises(ConfigError) as error:
-        page({"main": [make_report()], "other": []})
-    assert str(error.value) == "every run on a page needs at least one report, 'other' has none"
-
-
-def test_one_run_of_two_definitions_is_refused():
-    with pytest.raises(FingerprintError) as error:
-        page({"main": [make_report(0), make_report(1, definition={"corpus": "other"})]})
-    assert str(error.value) == (
-        "reports of one curve must agree in definition, but corpus is 'custom' in one"
-        " and 'other' in the other"
-    )
-
-
-def test_without_plotly_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(NeuronXAError) as error:
-        page({"main": [make_report()]})
-    assert str(error.value) == (
-        "the page needs plotly, which is missing here: pip install 'neuronxa_callback[page]'"
-    )
-
-
-# What a browser makes of it.
-
-
-@needs_browser
 def test_it_is_drawn_without_complaint_or_request(tab, one):
     tab.open(one)
     assert tab.complaints() == []
@@ -265,7 +68,6 @@ def test_it_is_drawn_without_complaint_or_request(tab, one):
     assert "2 pairs were dropped; the first: deu.txt:17" in tab.value("notes.innerText")
 
 
-@needs_browser
 def test_that_test_can_fail(tab, folder):
     text = page({"main": [make_report()]})
     policy = text[text.index("<meta http-equiv") : text.index('<meta name="viewport')]
@@ -279,7 +81,6 @@ def test_that_test_can_fail(tab, folder):
     assert tab.requests() == ["http://127.0.0.1:9/"]
 
 
-@needs_browser
 def test_its_policy_lets_nothing_in_and_no_other_script_run(tab, one):
     tab.open(one)
     tab.value(
@@ -294,7 +95,6 @@ def test_its_policy_lets_nothing_in_and_no_other_script_run(tab, one):
     assert tab.value("window.owned") is None
 
 
-@needs_browser
 def test_its_numbers_are_those_of_the_reports(tab, one):
     tab.open(one)
     for t, report in enumerate(rising()):
@@ -310,7 +110,6 @@ def test_its_numbers_are_those_of_the_reports(tab, one):
                 ]
 
 
-@needs_browser
 def test_the_slider_moves_the_curve_by_keyboard(tab, one):
     tab.open(one)
     shown_step(tab, 300)
@@ -332,7 +131,6 @@ def test_the_slider_moves_the_curve_by_keyboard(tab, one):
     shown_step(tab, 100)
 
 
-@needs_browser
 def test_a_layer_of_nan_is_a_gap_and_never_nought(tab, one):
     tab.open(one)
     tab.value("document.getElementById('step').focus()")
@@ -355,7 +153,6 @@ def test_a_layer_of_nan_is_a_gap_and_never_nought(tab, one):
     assert codes(tab)[-1] == "tha_Thai"
 
 
-@needs_browser
 def test_another_metric_is_drawn(tab, one):
     tab.open(one)
     tab.click("#metrics label:nth-child(2)")
@@ -366,7 +163,6 @@ def test_another_metric_is_drawn(tab, one):
     assert text == f"{report.score('navca', 'deu_Latn'):.3f}"
 
 
-@needs_browser
 def test_the_table_is_sorted_by_click_and_by_keyboard(tab, one):
     tab.open(one)
     report = rising()[-1]
@@ -383,7 +179,6 @@ def test_the_table_is_sorted_by_click_and_by_keyboard(tab, one):
     assert codes(tab) == sorted(LANGUAGES)[::-1]
 
 
-@needs_browser
 @pytest.mark.parametrize("name", [EVIL, NASTY], ids=["image", "rest"])
 def test_names_are_text(tab, folder, name):
     file = folder / "evil.html"
@@ -408,7 +203,6 @@ def test_names_are_text(tab, folder, name):
     assert tab.requests() == []
 
 
-@needs_browser
 def test_runs_overlay_and_a_difference_is_said(tab, folder):
     other = [make_report(step, {"deu_Latn": 0.5}, n_pairs=50) for step in (0, 150)]
     write_page({"first": rising(), "second": other}, folder / "two.html", notes=["line 7 is cut"])
@@ -430,7 +224,6 @@ def test_runs_overlay_and_a_difference_is_said(tab, folder):
     assert tab.complaints() == []
 
 
-@needs_browser
 def test_dark_and_light(tab, one):
     back = "getComputedStyle(document.body).backgroundColor"
     line = "document.querySelector('#curve').data[1].line.color"
@@ -446,7 +239,6 @@ def test_dark_and_light(tab, one):
     assert tab.value(back) == seen["light"][0]
 
 
-@needs_browser
 def test_languages_can_be_hidden(tab, one):
     tab.open(one)
     tab.click("#chips [data-code=fra_Latn]")
@@ -461,7 +253,6 @@ def test_languages_can_be_hidden(tab, one):
     assert tab.value(pressed) == "false"
 
 
-@needs_browser
 def test_a_single_report_and_a_narrow_window(tab, folder):
     write_page({"main": rising()[:1]}, folder / "single.html")
     tab.resize(390, 844, mobile=True)
@@ -471,7 +262,6 @@ def test_a_single_report_and_a_narrow_window(tab, folder):
     assert tab.complaints() == []
 
 
-@needs_browser
 def test_forty_languages_eighty_layers_two_hundred_probes(tab, folder, record_property):
     file = folder / "large.html"
     write_page({"main": large()}, file)
@@ -492,7 +282,6 @@ def test_forty_languages_eighty_layers_two_hundred_probes(tab, folder, record_pr
     assert len(curves(tab)) == 41
 
 
-@needs_browser
 def test_runs_with_different_metrics(tab, folder):
     other = [make_report(step, {"deu_Latn": 0.5}, metrics=("mexa",)) for step in (0, 100)]
     write_page({"first": rising(), "second": other}, folder / "metrics.html")
@@ -508,7 +297,6 @@ def test_runs_with_different_metrics(tab, folder):
     assert tab.complaints() == []
 
 
-@needs_browser
 def test_a_language_that_is_pointed_at_stands_out(tab, one):
     tab.open(one)
     bright = (
@@ -523,7 +311,6 @@ def test_a_language_that_is_pointed_at_stands_out(tab, one):
     assert len(tab.value(bright)) == 6
 
 
-@needs_browser
 def test_paper_is_white_and_the_screen_is_as_before(tab, one):
     tab.prefer("dark")
     tab.open(one)
