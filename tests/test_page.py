@@ -131,6 +131,19 @@ def test_the_slider_moves_the_curve_by_keyboard(tab, one):
     shown_step(tab, 100)
 
 
+def test_the_loss_is_drawn_where_it_was_logged(tab, folder):
+    runs = [{"loss": 5.0, "loss_step": 90}, {"loss": 4.0, "loss_step": 190}]
+    reports = [make_report(100 * t, run=run) for t, run in enumerate(runs, start=1)]
+    write_page({"main": reports}, folder / "loss.html")
+    tab.open(folder / "loss.html")
+    drawn = "document.querySelector('#emergence')"
+    line = tab.value(f"(({{ x, y }}) => [x, y])({drawn}.data.find((t) => t.name === 'loss'))")
+    assert line == [[90, 190], [5, 4]]
+    low, high = tab.value(f"{drawn}._fullLayout.xaxis.range")
+    assert low < 90 < 200 < high
+    assert "4.000\nat step 190" in tab.value("facts.innerText")
+
+
 def test_a_layer_of_nan_is_a_gap_and_never_nought(tab, one):
     tab.open(one)
     tab.value("document.getElementById('step').focus()")

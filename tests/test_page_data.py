@@ -65,6 +65,15 @@ def test_change_is_the_paired_one_since_the_first_report():
         assert found[t, :, column] == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_loss_stands_at_the_step_it_was_logged_at():
+    """An old record does not say which that was: there the loss stands at the report's step."""
+    runs = [{"loss": None, "loss_step": None}, {"loss": 4.5, "loss_step": 90}, {"loss": 4.0}]
+    reports = [make_report(100 * t, run=run) for t, run in enumerate(runs)]
+    run = unpacked(page({"main": reports}))[0]["runs"][0]
+    assert run["losses"] == [None, 4.5, 4.0]
+    assert run["loss_steps"] == [0, 90, 200]
+
+
 def test_no_word_of_a_report_stands_in_the_file_as_markup():
     text = page({EVIL: [named(NASTY)]}, title=EVIL, notes=[NASTY])
     assert EVIL not in text

@@ -200,13 +200,13 @@
     const best = means.reduce((top, score, k) => (score !== null && (top === -1 || score > means[top]) ? k : top), -1);
     const end = (pair) => (pair ? [words.number(pair[1]), pair[0]] : ["n/a", ""]);
     const sure = of("p") !== null && of("p") < 0.05;
-    const loss = run.losses[step];
+    const loss = run.losses[step], logged = run.loss_steps[step];
     const shown = [
       ["Mean score", words.number(means[step]), words.interval(of("low"), of("high"), 3)],
       ["Since first probe", step ? words.signed(of("change")) : "\u2013", step ? (of("p") === null ? "" : sure ? "significant" : "not significant") : "this is the first"],
       ["Best mean", best < 0 ? "n/a" : words.number(means[best]), best < 0 ? "" : `at step ${words.step(run.steps[best])}`],
       ["Highest", ...end(scored[0])], ["Lowest", ...end(scored.at(-1))],
-      ["Loss", loss === null ? "n/a" : loss.toFixed(3), ""],
+      ["Loss", words.number(loss), loss === null || logged === run.steps[step] ? "" : `at step ${words.step(logged)}`],
     ];
     box.replaceChildren(...shown.map(([name, value, more]) =>
       el("div", {}, el("dt", {}, name), el("dd", {}, el("b", {}, value), el("span", { class: "muted" }, more)))));

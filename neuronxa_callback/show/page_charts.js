@@ -145,7 +145,7 @@
   function lossOf(run, number, colours, first) {
     const several = nx.data.runs.length > 1;
     return {
-      type: "scatter", mode: "lines", x: run.steps, y: run.losses, yaxis: "y2", connectgaps: true,
+      type: "scatter", mode: "lines", x: run.loss_steps, y: run.losses, yaxis: "y2", connectgaps: true,
       name: several ? "loss, dashed as its run" : "loss", showlegend: first, opacity: 0.85,
       line: { color: colours.muted, width: 1.5, dash: several ? DASHES[number % DASHES.length] : "6px,4px" },
       hovertemplate: `<b>loss</b>${several ? " \u00b7 " + label(run.name) : ""}<br>step %{x}: %{y:.4f}<extra></extra>`,
@@ -157,7 +157,7 @@
     const colours = theme();
     const runs = nx.data.runs.map((run, k) => [run, k]).filter(([run]) => run.metrics.has(state.metric));
     const losses = state.losses ? nx.data.runs.map((run, k) => [run, k]).filter(([run]) => run.losses.some((each) => each !== null)) : [];
-    const steps = nx.data.runs.flatMap((run) => run.steps);
+    const steps = nx.data.runs.flatMap((run) => [...run.steps, ...run.loss_steps]);
     const ends = [Math.min(...steps), Math.max(...steps)];
     const traces = runs.flatMap(([run, k]) => emergenceOf(run, k, state, colours));
     for (const chance of new Set(runs.map(([run]) => run.chance))) {
