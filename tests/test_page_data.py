@@ -92,6 +92,29 @@ def test_the_scripts_never_parse_markup():
             assert way not in script
 
 
+def noted(one, other):
+    """What a page says of two runs, each of one report with an own definition."""
+    runs = {"a": [make_report(definition=one)], "b": [make_report(definition=other)]}
+    return unpacked(page(runs))[0]["notes"]
+
+
+def test_runs_on_the_same_sentences_are_comparable_whatever_their_corpus_is_called():
+    one, other = ({"corpus": name, "digest": "5e"} for name in ("a.tsv", "copy.tsv"))
+    assert noted(one, other) == []
+    assert noted(one, other | {"pivot": "fra_Latn"}) == [
+        "a and b do not measure the same thing (pivot differ): their scores are not comparable"
+    ]
+
+
+@pytest.mark.parametrize("digests", [("5e", "6f"), (None, None)])
+def test_runs_on_other_sentences_are_not(digests):
+    one, other = (
+        {"corpus": name, "digest": each} for name, each in zip("ab", digests, strict=True)
+    )
+    assert len(noted(one, other)) == 1
+    assert "corpus" in noted(one, other)[0]
+
+
 def test_nothing_to_show_is_refused():
     with pytest.raises(ConfigError) as error:
         page({})

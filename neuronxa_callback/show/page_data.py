@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronxa_callback.corpus import languages as codes
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, FingerprintError
 from neuronxa_callback.follow.history import refuse_mixing
 from neuronxa_callback.follow.points import Point, change
 from neuronxa_callback.measure import statistics
@@ -191,12 +191,23 @@ def _differences(runs: Runs) -> Iterable[str]:
     ]
     for name, definition in zip(names[1:], definitions[1:], strict=True):
         known = dict.fromkeys((*definitions[0], *definition))
-        differ = [key for key in known if definitions[0].get(key) != definition.get(key)]
+        differ = [key for key in known if _differs(definitions[0], definition, key)]
         if differ:
             yield (
                 f"{names[0]} and {name} do not measure the same thing ({', '.join(differ)} differ):"
                 " their scores are not comparable"
             )
+
+
+def _differs(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    """Whether an entry differs, by the rule of a curve: the digest tells a corpus, not its name."""
+    beside = ("digest",) if one.get("digest") == other.get("digest") else ()
+    parts = [{name: each[name] for name in (key, *beside) if name in each} for each in (one, other)]
+    try:
+        refuse_mixing({"definition": parts[0]}, {"definition": parts[1]}, ("definition",))
+    except FingerprintError:
+        return True
+    return False
 
 
 def without_nan(value: Any) -> Any:
