@@ -30,6 +30,17 @@ def steps_of(path):
     return [AlignmentReport.from_json(line).step for line in path.read_text().splitlines()]
 
 
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Reads the W&B file of what runs in between."""
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    yield lambda: next(iter(sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))))
+    wandb.teardown()
+
+
 def test_the_record_goes_on_where_a_run_goes_on(tmp_path):
     record = sinks.JsonlSink(tmp_path / "deep" / "reports.jsonl")
     for report in reports():
@@ -44,22 +55,66 @@ def test_the_record_goes_on_where_a_run_goes_on(tmp_path):
     assert steps_of(tmp_path / "deep" / "reports-1.jsonl") == [0, 10, 20, 30]
 
 
+CUTS = (
+    pytest.param(lambda line: line[: len(line) // 2], id="inside a line"),
+    pytest.param(lambda line: line[: line.index("é".encode()) + 1], id="inside a character"),
+    pytest.param(lambda line: b"{" * 9999, id="no JSON"),
+    pytest.param(lambda line: b'{"step": 10}', id="a step that is no report"),
+    pytest.param(lambda line: b'{"step": "ten"}', id="a step that is no number"),
+)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_line_that_was_cut_costs_no_other(tmp_path, cut):
+    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    made = [make_report(step, warnings=("é",)) for step in (0, 10, 20, 30)]
+    record.write(made[0])
+    with record.path.open("ab") as file:
+        file.write(cut(made[1].to_json().encode()))
+    for report in made[1:]:
+        record.write(report)
+    assert read(record.path, faults=[]) == made
+    record.truncate_after(20)
+    assert read(record.path, faults=[]) == made[:3]
+    assert len(record.path.read_bytes().split(b"\n")) == 5
+
+
+def test_a_record_that_ends_inside_a_line_is_cut_back_and_goes_on(tmp_path):
+    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    made = [make_report(step, warnings=("é",)) for step in (0, 10, 20)]
+    for report in made:
+        record.write(report)
+    whole = record.path.read_bytes()
+    for end in (whole.rindex("é".encode()) + 1, len(whole) - 1):
+        record.path.write_bytes(whole[:end])
+        record.truncate_after(0)
+        record.write(made[1])
+        assert read(record.path, faults=[]) == made[:2]
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u0085"])
+def test_other_ends_of_lines_are_part_of_a_report(tmp_path, character, offline):
+    import wandb
+
+    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    made = [make_report(step, warnings=(f"a{character}b",)) for step in (0, 10, 20)]
+    for report in made:
+        record.write(report)
+    record.truncate_after(10)
+    assert read(record.path, faults=[]) == made[:2]
+    with record.path.open("ab") as file:
+        file.write(b'{"step": 5}\n')
+    with wandb.init(project="p"):
+        sinks.WandbSink(record.path).close()
+    wandb.teardown()
+    assert wandb_file.text(offline(), "neuronxa", "scores.csv") == sinks.long_table(made[:2])
+
+
 def test_the_long_table_has_every_cell():
     made = reports(2)
     rows = list(csv.DictReader(io.StringIO(sinks.long_table(made))))
     assert len(rows) == sum(len(report.rows()) for report in made)
     assert list(rows[0]) == ["step", "language", "layer", "metric", "score", "low", "high"]
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """Reads the W&B file of what runs in between."""
-    import wandb
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    yield lambda: next(iter(sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))))
-    wandb.teardown()
 
 
 def test_a_real_run_holds_loss_and_alignment_at_the_right_steps(offline, tmp_path, capfd):

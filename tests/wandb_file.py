@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 
 
 def records(path):
@@ -83,3 +84,9 @@ def artifact(path, kind):
     every = [r.artifact for r in records(path) if r.WhichOneof("record_type") == "artifact"]
     (found,) = (each for each in every if each.type == kind)
     return list(found.manifest.contents)
+
+
+def text(path, kind, name):
+    """What one file of the one artifact of a kind says."""
+    (found,) = (each for each in artifact(path, kind) if each.path == name)
+    return Path(found.local_path).read_text(encoding="utf-8")

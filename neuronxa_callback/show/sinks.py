@@ -11,9 +11,10 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from neuronxa_callback.corpus import languages as codes
+from neuronxa_callback.follow.history import read
 from neuronxa_callback.measure.report import AlignmentReport
 
 
@@ -44,8 +45,9 @@ class JsonlSink:
     def write(self, report: AlignmentReport) -> None:
         """Append one line, on the disk before this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(report.to_json() + "\n")
+        line = report.to_json().encode() + b"\n"
+        with self.path.open("a+b") as file:
+            file.write(b"\n" + line if _ends_inside_a_line(file) else line)
             file.flush()
             os.fsync(file.fileno())
 
@@ -53,11 +55,12 @@ class JsonlSink:
         """Drop what lies beyond a step to which a run goes back; lines that are none stay."""
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # Bytes, as a line may be cut inside a character; JSON may hold other ends of lines.
+        lines = self.path.read_bytes().split(b"\n")
         kept = [line for line in lines if (_step(line) or 0) <= step]
         if len(kept) < len(lines):
             beside = self.path.with_suffix(".tmp")
-            beside.write_text("".join(kept), encoding="utf-8")
+            beside.write_bytes(b"\n".join(kept))
             beside.replace(self.path)
 
     def rotate(self) -> None:
@@ -110,7 +113,7 @@ class WandbSink:
         artifact = wandb.Artifact(f"neuronxa-{run.id}", type="neuronxa")
         artifact.add_file(str(self.record), name="reports.jsonl")
         with artifact.new_file("scores.csv", mode="w", encoding="utf-8") as file:
-            file.write(long_table(_reports(self.record)))
+            file.write(long_table(read(self.record, faults=[])))
         run.log_artifact(artifact)
 
     def _run(self) -> Any:
@@ -247,13 +250,17 @@ def _wandb_is_live() -> bool:
     return getattr(sys.modules.get("wandb"), "run", None) is not None
 
 
-def _reports(record: Path) -> list[AlignmentReport]:
-    lines = record.read_text(encoding="utf-8").splitlines()
-    return [AlignmentReport.from_json(line) for line in lines if _step(line) is not None]
+def _ends_inside_a_line(file: BinaryIO) -> bool:
+    """Whether a job was killed while it wrote the last line."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
-def _step(line: str) -> int | None:
+def _step(line: bytes) -> int | None:
     try:
-        return int(json.loads(line)["step"])
+        step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return None
+    return step if isinstance(step, int) else None
