@@ -31,7 +31,7 @@ class Encoder:
                 f" {type(tokenizer).__name__}; pass tokenizer=, or processing_class= to the Trainer"
             )
         self.tokenizer, self.config = inner, config
-        self.special_ids = tuple(getattr(inner, "all_special_ids", ()))
+        self.special_ids = _special_ids(inner)
 
     @property
     def pad(self) -> int:
@@ -72,14 +72,29 @@ class Encoder:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _special_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids that mark a sentence, such as BOS. An unknown word is a word, so its id is none.
+
+    Only where the unknown token has the id of a mark does that id remain one: byte-level tokenizers
+    such as GPT-2's know every word, and name their end mark as the unknown one.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    marks = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep")]
+    known = getattr(tokenizer, "all_special_ids", ())
+    return tuple(each for each in known if each != unknown or each in marks)
+
+
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
     """Most tokens that model and tokenizer take; a very large number where they say nothing."""
     config = text_config(model)
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
-    limits = [getattr(config, name, None) for name in names]
-    limits.append(getattr(tokenizer, "model_max_length", None))
-    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
-    return min(known, default=1 << 30) - _offset(base_of(model))
+    positions = [getattr(config, name, None) for name in names]
+    lost = _offset(base_of(model))
+    limits = [each - lost for each in positions if isinstance(each, int) and each > 0]
+    most = getattr(tokenizer, "model_max_length", None)
+    if isinstance(most, int) and most > 0:
+        limits.append(most)
+    return min(limits, default=1 << 30)
 
 
 def _offset(model: nn.Module) -> int:
