@@ -93,6 +93,7 @@ class NeuronXACallback(TrainerCallback):
         self._probe: Probe | None = None
         self._proved = False
         self._training = False
+        self._probe_seconds: float | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -103,8 +104,8 @@ class NeuronXACallback(TrainerCallback):
         self._filled: int | None = None
         self._interval: int | None = None
         self._stopped: str | None = None
-        self._clock: tuple[int, float] | None = None
-        self._timed = False
+        self._clock: float | None = None
+        self._trained = (0, 0.0)
         self._warned: dict[str, int] = {}
 
     # When to probe
@@ -122,18 +123,17 @@ class NeuronXACallback(TrainerCallback):
         if not resumed:
             self._due(args, state, control, **kwargs)
         elif not self._proved:
-            # A resumed run proves that it can be measured; its curve goes on as if unbroken.
-            self._measure(state.global_step, **kwargs)
+            self._prove(state.global_step, **kwargs)
         if self._stopped is not None and self.stop:
             terminal.say(f"NeuronXA: this run had been stopped: {self._stopped}")
             control.should_training_stop = True
-        self._clock = (state.global_step, time.perf_counter())
+        self._clock = time.perf_counter()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A probe where the step is due, before an evaluation of the same step."""
-        self._time_steps(state, kwargs["model"])
+        self._time_step(state, kwargs["model"])
         step = state.global_step
         interval = self._interval or self.every
         if interval is None and _never_evaluates(args):
@@ -143,6 +143,7 @@ class NeuronXACallback(TrainerCallback):
         last = step >= state.max_steps or control.should_training_stop
         if last or control.should_evaluate or (interval and step % interval == 0):
             self._due(args, state, control, **kwargs)
+        self._clock = time.perf_counter()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -150,6 +151,7 @@ class NeuronXACallback(TrainerCallback):
         """A probe before the evaluation of an epoch, while the weights are those of training."""
         if control.should_evaluate:
             self._due(args, state, control, **kwargs)
+        self._clock = time.perf_counter()
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -160,6 +162,7 @@ class NeuronXACallback(TrainerCallback):
         for HF's early stopping.
         """
         metrics = kwargs.pop("metrics", None)
+        self._clock = time.perf_counter()
         if self._training:
             self._due(args, state, control, **kwargs)
             report = self._report if self._tried == state.global_step else None
@@ -196,9 +199,12 @@ class NeuronXACallback(TrainerCallback):
         self._tried, self._report = state.global_step, None
         report = self._measure(state.global_step, **kwargs)
         if report is None:
+            self._keep(state)
             return
-        report.run["loss"] = _last(state, "loss")  # type: ignore[index]
-        report.run["epoch"] = state.epoch  # type: ignore[index]
+        # The loss of this step is logged after its probe: what is known is that of an earlier one.
+        logged = next((row for row in reversed(state.log_history) if "loss" in row), {})
+        told = {"loss": logged.get("loss"), "loss_step": logged.get("step"), "epoch": state.epoch}
+        report.run.update(told)  # type: ignore[attr-defined]
         try:
             self.history.append(report)
         except NeuronXAError as error:
@@ -207,7 +213,7 @@ class NeuronXACallback(TrainerCallback):
         self._report = report
         self._record(report, state)
         self._decide(report, control, kwargs["model"])
-        _kept(state)[STATE] = self._memory()
+        self._keep(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
         """A report of the model as it stands; None where the probe failed and that is survived."""
@@ -225,11 +231,23 @@ class NeuronXACallback(TrainerCallback):
         mode = _weights_of(kwargs.get("optimizer"))
         if mode is not None:
             report.fingerprint["model"]["optimizer_weights"] = mode  # type: ignore[index]
+        self._probe_seconds = float(report.run["seconds"])
         if not self._proved:
             self._proved = True
             for rule in self.stop:
                 rule.check(report)
         return report
+
+    def _prove(self, step: int, **kwargs: Any) -> None:
+        """A resumed run proves that it can be measured, and that its curve can go on."""
+        report = self._measure(step, **kwargs)
+        before = self.history.fingerprint
+        if report is None or before is None:
+            return
+        # No point of the curve: an optimizer may have put its other weights in until training.
+        kept = {k: v for k, v in before["model"].items() if k == "optimizer_weights"}
+        report.fingerprint["model"].update(kept)  # type: ignore[attr-defined]
+        self.history.refuse(report)
 
     def _failed(self, error: Exception) -> None:
         if not self._proved or self.on_error == "raise":
@@ -302,8 +320,9 @@ class NeuronXACallback(TrainerCallback):
         if self._probe is not None:
             self._probe.batch_tokens = self._batch_tokens or self.config.batch_tokens
 
-    def _memory(self) -> dict[str, Any]:
-        return {
+    def _keep(self, state: TrainerState) -> None:
+        """Into what the next checkpoint holds."""
+        _kept(state)[STATE] = {
             "history": self.history.state(),
             "interval": self._interval,
             "stopped": self._stopped,
@@ -313,10 +332,8 @@ class NeuronXACallback(TrainerCallback):
     def _open(self, args: TrainingArguments, state: TrainerState, resumed: bool) -> None:
         folder = Path(args.output_dir or ".") / FOLDER
         record = JsonlSink(folder / RECORD)
-        if resumed:
-            record.truncate_after(state.global_step)
-        else:
-            record.rotate()
+        begin = partial(record.truncate_after, state.global_step) if resumed else record.rotate
+        self._guarded(record, begin)
         last = state.global_step if resumed else None
         others = self._given_sinks
         if others is None:
@@ -325,21 +342,25 @@ class NeuronXACallback(TrainerCallback):
 
     # What a probe costs
 
-    def _time_steps(self, state: TrainerState, model: nn.Module) -> None:
-        """After the first steps, say what share of training a probe is, and choose the interval."""
-        if self._timed or self._clock is None or self._report is None:
+    def _time_step(self, state: TrainerState, model: nn.Module) -> None:
+        """After the first steps, say what share of training a probe is, and choose the interval.
+
+        A step is what lies between two calls, less what probes and evaluations take.
+        """
+        steps, seconds = self._trained
+        if self._clock is None or self._probe_seconds is None or steps >= TIMED_STEPS:
             return
-        first, began = self._clock
-        steps = state.global_step - first
-        if steps < TIMED_STEPS:
-            return
-        self._timed = True
-        step_seconds = (time.perf_counter() - began) / steps
-        probe_seconds = float(self._report.run["seconds"])
+        self._trained = steps + 1, seconds + time.perf_counter() - self._clock
+        if steps + 1 == TIMED_STEPS:
+            self._say_share(state, model, self._probe_seconds, self._trained[1] / TIMED_STEPS)
+
+    def _say_share(
+        self, state: TrainerState, model: nn.Module, probe_seconds: float, step_seconds: float
+    ) -> None:
         if self.max_overhead is not None and self._interval is None:
             least = math.ceil(probe_seconds / (self.max_overhead * step_seconds))
-            chosen = decided(world_of(model), max(self.every or 1, least))
-            self._interval = chosen
+            self._interval = decided(world_of(model), max(self.every or 1, least))
+            self._keep(state)
         if state.is_world_process_zero:
             cost = probe_seconds / step_seconds
             chosen_words = f"; probes every {self._interval} steps" if self._interval else ""
@@ -373,10 +394,6 @@ def _trackers(args: TrainingArguments) -> list[str]:
     return [chosen] if isinstance(chosen, str) else list(chosen)
 
 
-def _last(state: TrainerState, key: str) -> float | None:
-    return next((row[key] for row in reversed(state.log_history) if key in row), None)
-
-
 def _kept(state: TrainerState) -> dict[str, Any]:
     found: Any = state.stateful_callbacks
     return cast("dict[str, Any]", found)
@@ -386,4 +403,7 @@ def _weights_of(optimizer: Any) -> str | None:
     """Which weights a schedule-free optimizer has put into the model; None for all others."""
     groups = getattr(optimizer, "param_groups", None) or [{}]
     mode = groups[0].get("train_mode")
-    return None if mode is None else "training" if mode else "evaluation"
+    if mode is None:
+        return None
+    # Before its first step both are the same.
+    return "training" if mode or not optimizer.state else "evaluation"

@@ -49,12 +49,20 @@ class History:
         Raises:
             FingerprintError: If it does not measure what the others do; the difference is named.
         """
+        self.refuse(report)
         if self.fingerprint is None:
             self.fingerprint = json.loads(json.dumps(report.fingerprint))
-        else:
-            refuse_mixing(self.fingerprint, report.fingerprint, ("definition", "model"))
         self.points = [point for point in self.points if point.step < report.step]
         self.points.append(Point.of(report, self.points[-1].number + 1 if self.points else 0))
+
+    def refuse(self, report: AlignmentReport) -> None:
+        """Refuse a report that does not belong to this curve.
+
+        Raises:
+            FingerprintError: As ``append``.
+        """
+        if self.fingerprint is not None:
+            refuse_mixing(self.fingerprint, report.fingerprint, ("definition", "model"))
 
     @property
     def first(self) -> Point | None:

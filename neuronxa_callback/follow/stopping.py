@@ -57,8 +57,9 @@ class StopRule:
     ) -> Self:
         """Stop once the gain over ``patience`` probes is below ``gain``.
 
-        The gain is that of a line through all probes there are, the latest 2 x ``patience`` at
-        most and ``patience`` at least; what must be below is its upper end at one-sided 95 %.
+        The gain is that of a line through all probes there are, the latest one with 2 x
+        ``patience`` before it at most and ``patience`` at least; what must be below is its upper
+        end at one-sided 95 %.
         """
         if not isinstance(patience, int) or patience < 1:
             raise ConfigError(f"patience must be at least 1 probe, got {patience!r}")

@@ -167,8 +167,10 @@ def _change(gains: Array, shared: bool, level: float, null: float) -> Change:
     if math.isnan(mean):
         return Change(math.nan, math.nan, math.nan, math.nan)
     error = math.sqrt(_variance_of_mean(gains, shared))
-    if error == 0:
-        return Change(mean, mean, mean, float(mean == null))
+    if error == 0 and mean == 0:
+        return Change(0.0, 0.0, 0.0, float(null == 0))
+    # Equal gains do not make a change certain: one pair more might not have gained at all.
+    error = error or 1 / pairs
     half = _quantile(level, pairs) * error
     p = 2 * float(special.stdtr(pairs - 1, -abs(mean - null) / error))
     return Change(mean, max(-1.0, mean - half), min(1.0, mean + half), p)

@@ -1,0 +1,120 @@
+"""A run that goes on from a checkpoint: one curve, one decision, and nothing mixed."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import parallel, tokenizer_of
+from runs import TEXTS, trainer_of
+from transformers import TrainerCallback, TrainerState
+
+from neuronxa_callback import NeuronXACallback, ProbeConfig, StopRule
+from neuronxa_callback.errors import FingerprintError
+from neuronxa_callback.follow.history import read as records
+
+CORPUS = parallel(12)
+ALL = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair] + TEXTS
+CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tokenizer_of(ALL)
+
+
+class KilledError(RuntimeError):
+    pass
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KilledError
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_run_that_was_killed_goes_on_with_the_same_curve(restore, tokenizer, tmp_path):
+    args = {
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "max_steps": 8,
+        "restore_callback_states_from_checkpoint": restore,
+    }
+    whole = trainer_of(
+        tokenizer, tmp_path / "whole", [NeuronXACallback(CONFIG, every=2)], args=args
+    )
+    whole.train()
+    cut = trainer_of(
+        tokenizer, tmp_path / "cut", [NeuronXACallback(CONFIG, every=2), KillAt(7)], args=args
+    )
+    with pytest.raises(KilledError):
+        cut.train()
+    assert [report.step for report in records(tmp_path / "cut")] == [0, 2, 4, 6]
+    again = trainer_of(tokenizer, tmp_path / "cut", [NeuronXACallback(CONFIG, every=2)], args=args)
+    again.train(resume_from_checkpoint=True)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    steps = [row["step"] for row in again.state.log_history if "neuronxa/nasca/mean" in row]
+    assert steps == [0, 2, 4, 6, 8]
+    kept = again.state.stateful_callbacks["neuronxa_state"]["history"]
+    assert kept == whole.state.stateful_callbacks["neuronxa_state"]["history"]
+
+
+def test_resuming_from_a_checkpoint_without_the_callback(tokenizer, tmp_path):
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    trainer_of(tokenizer, tmp_path, args=args).train()
+    args["max_steps"] = 6
+    again = trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=1)], args=args)
+    again.train(resume_from_checkpoint=True)
+    assert [report.step for report in records(tmp_path)] == [5, 6]
+
+
+@pytest.mark.parametrize("changed", [{"n_pairs": 8}, {"nas_site": "product"}])
+def test_a_resume_that_measures_something_else_is_refused_at_its_start(
+    changed, tokenizer, tmp_path
+):
+    args = {"save_strategy": "steps", "save_steps": 4, "max_steps": 4}
+    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG)], args=args).train()
+    args["max_steps"] = 6
+    other = NeuronXACallback(replace(CONFIG, **changed))
+    again = trainer_of(tokenizer, tmp_path, [other], args=args)
+    with pytest.raises(FingerprintError, match="reports of one curve must agree in definition"):
+        again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 4
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_stopped_run_stays_stopped_and_decides_the_same_without_its_record(
+    restore, tokenizer, tmp_path, capsys
+):
+    def run(**more):
+        rule = StopRule.plateau(patience=2, gain=0.9)
+        callbacks = [NeuronXACallback(CONFIG, every=2, stop=rule)]
+        args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, **more}
+        args["restore_callback_states_from_checkpoint"] = restore
+        return trainer_of(tokenizer, tmp_path, callbacks, args=args)
+
+    whole = run()
+    whole.train()
+    stopped = whole.state.global_step
+    assert stopped == 4
+    (tmp_path / "neuronxa" / "reports.jsonl").unlink()
+    early = run()
+    early.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert early.state.global_step == stopped
+    late = run()
+    capsys.readouterr()
+    late.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stopped}"))
+    assert "this run had been stopped: " in capsys.readouterr().out
+    assert late.state.global_step <= stopped + 1
+
+
+def test_an_interval_chosen_just_before_a_checkpoint_is_kept_over_a_resume(tokenizer, tmp_path):
+    args = {"max_steps": 20, "save_strategy": "steps", "save_steps": 20}
+    trainer_of(
+        tokenizer, tmp_path, [NeuronXACallback(CONFIG, max_overhead=1e-4)], args=args
+    ).train()
+    state = TrainerState.load_from_json(str(tmp_path / "checkpoint-20" / "trainer_state.json"))
+    chosen = state.stateful_callbacks["neuronxa_state"]["interval"]
+    assert chosen > 20
