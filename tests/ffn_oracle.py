@@ -79,6 +79,7 @@ class Oracle:
         self.inputs: dict[str, list[Tensor]] = {}
         self.experts: dict[str, list[tuple[tuple[Any, ...], Tensor]]] = {}
         self.order: list[str] = []
+        self.ran: dict[str, None] = {}
         self._handles: list[Any] = []
 
     def __enter__(self) -> "Oracle":
@@ -89,11 +90,19 @@ class Oracle:
             elif _expert_kind(module):
                 hook = module.register_forward_hook(self._ran(path), with_kwargs=True)
                 self._handles.append(hook)
+            hook = module.register_forward_pre_hook(self._runs(path))
+            self._handles.append(hook)
         return self
 
     def __exit__(self, *error: Any) -> None:
         for handle in self._handles:
             handle.remove()
+
+    def _runs(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            self.ran[path] = None
+
+        return hook
 
     def _seen(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
@@ -135,6 +144,19 @@ class Oracle:
         found = [down for path in self.modules for *_, down in _layers(self.modules, path)]
         found = [path for path in found if path in self.inputs and not _skipped(path)]
         return [path for path in found if not _inside(path, self.experts)]
+
+    def retrieved(self) -> list[str]:
+        """Paths of modules that ran and also hold experts of one neuron each, as embeddings.
+
+        No equation here: the model's output is not that of its down projections alone, and
+        whoever reads only those leaves neurons out.
+        """
+        return [
+            path
+            for path in self.ran
+            if getattr(self.modules[path], "num_experts", 0)
+            and any(isinstance(each, nn.Embedding) for each in self.modules[path].children())
+        ]
 
     def _equation(
         self, module: nn.Module, up: str, gate: str, down: str, k: int

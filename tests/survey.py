@@ -101,10 +101,13 @@ class Verdict:
 
 
 @torch.no_grad()
-def examine(name: str, model: nn.Module, tokens: Tensor) -> Verdict:
-    """All states of ``model`` against the oracle's; also what is missing or is no such network."""
+def examine(name: str, model: nn.Module, tokens: Tensor, **options: Any) -> Verdict:
+    """All states of ``model`` against the oracle's; also what is missing or is no such network.
+
+    ``options`` are those of ``read``: another plan, an override.
+    """
     with Oracle(model) as oracle:
-        plan, states = read(model, tokens=tokens, stack="both")
+        plan, states = read(model, tokens=tokens, stack="both", **options)
     verdict = Verdict(name, plan.parts)
     # The first of the two passes was discovery's, with one sentence.
     expected = _expected(oracle, plan, tokens)
@@ -116,7 +119,7 @@ def examine(name: str, model: nn.Module, tokens: Tensor) -> Verdict:
             if not close(found[site], wanted):
                 verdict.wrong.append(f"{site} of {neurons.path} (layer {neurons.layer})")
     have = {neurons.path for neurons in plan.parts}
-    every = {*oracle.down_projections(), *oracle.experts}
+    every = {*oracle.down_projections(), *oracle.experts, *oracle.retrieved()}
     verdict.wrong += [f"{path} is missing" for path in sorted(every - have)]
     return verdict
 
@@ -227,15 +230,17 @@ def _tokens(name: str) -> Tensor:
 
 
 def _page(rows: list[tuple[str, str]], right: int, refused: dict[str, str]) -> str:
-    head = f"""# Architectures
+    head = rf"""# Architectures
 
 Written by `python tests/survey.py`, checked by `make test-all`: every causal, masked and seq2seq
 language model of transformers {transformers.__version__} that can be built tiny and offline, and
 variants of some. Gate and product of every feed-forward network were compared with states computed
 from the weights: right for {right} models ({len(REMOTE)} of them imitations of remote code in
 `tests/remote.py`), refused by name for {len(refused)}, wrong for none. Three models have no such
-network. Capacity-limited routers (Switch, NLLB-MoE) choose experts by what else is in the batch:
-their states depend on it.
+network. Capacity-limited routers (Switch, NLLB-MoE) choose experts by what else is in the batch,
+and Doge's router mixes the scores of its tokens: their states depend on the batch. Doge's experts
+are rows of a table, one neuron each, and refused; its shared ones can be named with
+`neuron_modules=r"mlp\.down_proj$"`, and depend on the batch from the second layer on.
 
 `*` stands for a number. "the same": the network has no gate, so that gate and product are one.
 

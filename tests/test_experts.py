@@ -222,6 +222,34 @@ class TestRefusals:
             "model dequantised, or name what can be read with neuron_modules="
         )
 
+    @pytest.mark.parametrize("how", ["embedding", "index", "select"])
+    def test_neurons_that_are_rows_of_a_table(self, how):
+        class Retrieving(nn.Module):
+            def __init__(self, mlp):
+                super().__init__()
+                self.mlp = mlp
+                self.keys = nn.Linear(32, 16, bias=False)
+                self.down = nn.Parameter(torch.randn(16, 32))
+                self.up = nn.Parameter(torch.randn(16, 32))
+
+            def rows(self, table, best):
+                if how == "embedding":
+                    return nn.functional.embedding(best, table)
+                if how == "index":
+                    return table[best]
+                return table.index_select(0, best.flatten()).unflatten(0, best.shape)
+
+            def forward(self, x):
+                best = self.keys(x).topk(2, dim=-1).indices
+                state = (self.rows(self.down, best) @ x[..., None]).relu()
+                return self.mlp(x) + (self.rows(self.up, best) * state).sum(dim=-2)
+
+        model = tiny("llama")
+        model.model.layers[1].mlp = Retrieving(model.model.layers[1].mlp)
+        with pytest.raises(TapError, match=r"tokens of model\.layers\.1\.mlp pick theirs"):
+            read(model)
+        assert len(read(model, neuron_modules=r"down_proj$")[0].parts) == 2
+
     def test_experts_that_do_not_run(self):
         model = tiny("mixtral")
         plan = discover(model, lambda: run(model, ids(1, 4)))

@@ -56,6 +56,8 @@ class Node:
         """Whether a later operation wrote into this very tensor."""
         self.modules: list[str] = []
         """Paths of pointwise modules whose output this is."""
+        self.within = ""
+        """The innermost module that ran when it was made."""
 
     @property
     def name(self) -> str:
@@ -186,6 +188,10 @@ class Trace(TorchFunctionMode):
             known = self._nodes[id(tensor)] = Node(tensor)
         return known
 
+    def nodes(self) -> Iterator[Node]:
+        """Every tensor that is known, in the order in which they were made."""
+        return iter(self._nodes.values())
+
     def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         results: list[tuple[int | None, Tensor]] = []
         if isinstance(out, Tensor):
@@ -200,7 +206,8 @@ class Trace(TorchFunctionMode):
         for index, each in results:
             if id(each) in self._nodes:
                 self._nodes[id(each)].overwritten = True
-            self._nodes[id(each)] = Node(each, func, given, named_, index)
+            self._nodes[id(each)] = made = Node(each, func, given, named_, index)
+            made.within = self._stack[-1].call.path if self._stack else ""
         self._lengthened(func, args, kwargs, results[0][1])
 
     def _template(self, value: Any) -> Any:

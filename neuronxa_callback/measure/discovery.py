@@ -10,7 +10,7 @@ from neuronxa_callback.measure.algebra import Feed, Formula, NotPointwise, feedi
 from neuronxa_callback.measure.dataflow import Call, Node, Trace
 from neuronxa_callback.measure.experts import Recipe, is_experts
 from neuronxa_callback.measure.fused import Guess, guessed, uncalled
-from neuronxa_callback.measure.grouping import Group, group_found, group_of
+from neuronxa_callback.measure.grouping import Group, group_found, group_of, no_experts_left
 from neuronxa_callback.measure.layers import Found, Pass, labelled, stack_of
 from neuronxa_callback.measure.modules import is_linear, numbered
 from neuronxa_callback.measure.override import Override, given_by
@@ -51,7 +51,8 @@ class Discovery:
         for path, error in self.failed.items():
             if path not in self._found:
                 raise error
-        self._no_experts_left()
+        if self.given is None:
+            no_experts_left(self.trace, self._found)
         _, tokens = self.trace.shape or (0, 0)
         plain = {stack_of(each.path) for each in found if each.length == tokens}
         for each in found:
@@ -70,21 +71,6 @@ class Discovery:
                 "neuron_modules must name linear layers that run on the tokens, got "
                 f"{unmet[0]!r}, which did not"
             )
-
-    def _no_experts_left(self) -> None:
-        # Beside shared experts, unreadable routed ones would be left out in silence.
-        for call in self.trace.calls if self.given is None else ():
-            inside = any(path.startswith(call.path) for path in self._found)
-            around = any(call.path.startswith(f"{path}.") for path in self._found)
-            named_so = re.search(r"experts?$", type(call.module).__name__.lower())
-            if named_so and numbered(call.block[0]) and not (inside or around):
-                if is_linear(call.module) or not any(True for _ in call.module.parameters()):
-                    continue
-                raise TapError(
-                    f"experts must be one module with 3-D weights, or modules of their own, "
-                    f"{call.path} ({type(call.module).__name__}) is neither (packed weights?); "
-                    "load the model dequantised, or name what can be read with neuron_modules="
-                )
 
     def _leaving(self, call: Call) -> None:
         # Here, while the weights of sharded models are gathered.

@@ -1,19 +1,25 @@
-"""Experts that are modules of their own: which belong together, and whose input says the tokens."""
+"""Experts that are modules of their own: which belong together, and whose input says the tokens.
+
+And experts that nothing here can read: they are named, never left out in silence.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.algebra import Feed
-from neuronxa_callback.measure.dataflow import Call
+from neuronxa_callback.measure.dataflow import Call, Node, Trace, names
 from neuronxa_callback.measure.layers import Found
-from neuronxa_callback.measure.modules import named
+from neuronxa_callback.measure.modules import is_linear, named, numbered
 from neuronxa_callback.measure.reading import DenseTap
 from neuronxa_callback.measure.routed import GroupTap
 
 _ROWS = ("__getitem__", "index_select")
+_LOOKUPS = ("embedding", "embedding_bag")
+_RANKINGS = names("topk argmax argsort sort max multinomial")
 
 
 @dataclass(frozen=True)
@@ -95,3 +101,64 @@ def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
         sources=tuple(renamed.values()),
         formula=None if redo is None else moved,
     )
+
+
+def no_experts_left(trace: Trace, found: Collection[str]) -> None:
+    """Experts that none of ``found`` accounts for are refused: beside others, nobody would notice.
+
+    Raises:
+        TapError: If there are such, by name.
+    """
+    for call in trace.calls:
+        inside = any(path.startswith(call.path) for path in found)
+        around = any(call.path.startswith(f"{path}.") for path in found)
+        named_so = re.search(r"experts?$", type(call.module).__name__.lower())
+        if named_so and numbered(call.block[0]) and not (inside or around):
+            if is_linear(call.module) or not any(True for _ in call.module.parameters()):
+                continue
+            raise TapError(
+                f"experts must be one module with 3-D weights, or modules of their own, "
+                f"{call.path} ({type(call.module).__name__}) is neither (packed weights?); "
+                "load the model dequantised, or name what can be read with neuron_modules="
+            )
+    if picked := _picked(trace.nodes()):
+        raise TapError(
+            "experts must be linear layers or 3-D weights, and the tokens of "
+            f"{picked} pick theirs from the rows of a table, one neuron each (retrieved experts, "
+            "product keys); name the feed-forward networks that can be read with neuron_modules="
+        )
+
+
+def _picked(nodes: Iterable[Node]) -> str:
+    """Inside of which module states rank rows of weights to look up; empty where nowhere.
+
+    Token ids, positions and distances look rows up as well, but no states ranked those.
+    """
+    for node in nodes:
+        if node.name not in _LOOKUPS + _ROWS:
+            continue
+        looked_up = node.name in _LOOKUPS
+        table = any(_is_table(each.root(), looked_up) for each in node.inputs)
+        if table and any(_ranked(each) for each in node.inputs):
+            return node.within
+    return ""
+
+
+def _is_table(node: Node, looked_up: bool) -> bool:
+    # Rows are also taken from states, which may be leaves: a kernel made them.
+    weights = node.op == "leaf" and (looked_up or isinstance(node.value, nn.Parameter))
+    return weights and node.value.ndim > 1 and node.value.is_floating_point()
+
+
+def _ranked(node: Node) -> bool:
+    """Whether these whole numbers come from an order of states."""
+    waiting, seen = [node], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if one.value.is_floating_point() or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one.name in _RANKINGS and any(each.value.is_floating_point() for each in one.inputs):
+            return True
+        waiting += one.inputs
+    return False
