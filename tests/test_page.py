@@ -324,6 +324,70 @@ def test_a_language_that_is_pointed_at_stands_out(tab, one):
     assert len(tab.value(bright)) == 6
 
 
+def baselines(tab):
+    """What is written at the lines of spelling and of length, and how high each of them lies."""
+    shapes = "document.querySelector('#emergence').layout.shapes.filter((s) => s.label?.text)"
+    return [tuple(each) for each in tab.value(f"{shapes}.map((s) => [s.label.text, s.y0])")]
+
+
+@pytest.fixture(scope="module")
+def spelt(folder):
+    """German scores less than its spelling does; Thai more; of French nothing is known."""
+    surface = {
+        "deu_Latn": {"characters": 0.875, "length": 0.125},
+        "tha_Thai": {"characters": 0.0, "length": 0.25},
+    }
+    scores = {"deu_Latn": 0.25, "fra_Latn": 0.5, "tha_Thai": 0.5}
+    reports = [make_report(t, scores, diagnostics={"surface": surface}) for t in (0, 100)]
+    write_page({"main": reports}, folder / "spelt.html")
+    return folder / "spelt.html"
+
+
+def test_what_spelling_and_length_align_is_drawn_of_a_language_that_is_shown_alone(tab, spelt):
+    tab.open(spelt)
+    assert baselines(tab) == []
+    tab.value("document.querySelector('[data-code=deu_Latn]').dispatchEvent("
+              "new MouseEvent('click', {shiftKey: true, bubbles: true}))")  # fmt: skip
+    tab.wait("document.querySelector('#heat').data[0].z.length === 1")
+    assert baselines(tab) == [("deu_Latn: 3-grams 0.875", 0.875), ("deu_Latn: length 0.125", 0.125)]
+    assert tab.value("document.querySelector('#emergence').layout.yaxis.range")[1] > 0.875
+    drawn = tab.value("document.querySelector('#emergence').textContent")
+    assert "deu_Latn: 3-grams 0.875" in drawn
+
+
+def test_and_of_one_that_is_pointed_at_without_moving_the_scale(tab, spelt):
+    tab.open(spelt)
+    top = "document.querySelector('#emergence').layout.yaxis.range[1]"
+    before = tab.value(top)
+    tab.value("document.querySelector('#chips [data-code=tha_Thai]').focus()")
+    assert baselines(tab) == [("tha_Thai: 3-grams 0.000", 0.0), ("tha_Thai: length 0.250", 0.25)]
+    tab.value("document.querySelector('#chips [data-code=deu_Latn]').focus()")
+    above = ("deu_Latn: 3-grams 0.875 \u2191", before)
+    assert baselines(tab) == [above, ("deu_Latn: length 0.125", 0.125)]
+    assert tab.value(top) == before
+    tab.value("document.querySelector('#chips [data-code=fra_Latn]').focus()")
+    assert baselines(tab) == []
+
+
+def test_what_spelling_and_length_align_stands_in_the_table(tab, spelt):
+    tab.open(spelt)
+    cell = "document.querySelector('tr[data-code=%s]').cells"
+    at = tab.value("[...document.querySelectorAll('#table th[data-key]')].map(e => e.dataset.key)")
+    found = {
+        code: tuple(
+            tab.value(f"{cell % code}[{at.index(key)}].innerText")
+            for key in ("characters", "length")
+        )
+        for code in ("deu_Latn", "fra_Latn", "tha_Thai", "mean")
+    }
+    assert found == {
+        "deu_Latn": ("0.88", "0.13"),
+        "fra_Latn": ("n/a", "n/a"),
+        "tha_Thai": ("0.00", "0.25"),
+        "mean": ("n/a", "n/a"),
+    }
+
+
 def test_paper_is_white_and_the_screen_is_as_before(tab, one):
     tab.prefer("dark")
     tab.open(one)

@@ -43,6 +43,8 @@
 
   /** Brings out the lines of one language and fades the others; null puts all back. */
   nx.light = function (code) {
+    nx.state.lit = code;
+    if (nx.state.run.diagnostics.surface) nx.markStep(nx.state);
     for (const id of ["emergence", "curve"]) {
       const groups = [...document.querySelectorAll(`#${id} .scatterlayer .trace`)];
       const name = new RegExp(`trace${uid(code, "")}\\d`);
@@ -166,6 +168,7 @@
         line: { color: colours.muted, width: 1, dash: "2px,3px" }, hoverinfo: "name",
       });
     }
+    const top = topOf(traces, state);
     traces.push(...losses.map(([run, k], place) => lossOf(run, k, colours, place === 0)));
     const room = (ends[1] - ends[0] || 1) * 0.015;
     return Plotly.react("emergence", traces, layout(colours, {
@@ -173,9 +176,9 @@
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemclick: false, itemdoubleclick: false },
       margin: { l: 52, r: losses.length ? 52 : 16, t: 34, b: 42 },
       xaxis: { title: { text: "step" }, range: [ends[0] - room, ends[1] + room], showgrid: false },
-      yaxis: { title: { text: "weakly aligned pairs" }, rangemode: "tozero" },
+      yaxis: { title: { text: "weakly aligned pairs" }, range: [0, top] },
       yaxis2: losses.length ? { title: { text: "loss" }, overlaying: "y", side: "right", tickmode: "auto", nticks: 6 } : undefined,
-      shapes: [marker(state, colours)],
+      shapes: [marker(state, colours), ...baselines(state, top)],
     }), CONFIG);
   };
 
@@ -187,8 +190,45 @@
     };
   }
 
-  /** Moves the line that marks the chosen step, and draws nothing else anew. */
-  nx.markStep = (state) => Plotly.relayout("emergence", { shapes: [marker(state, theme())] });
+  /* What the sentences alone would score under the same rule; at which end each is named. */
+  const BASELINES = [["characters", "3-grams", "start"], ["length", "length", "end"]];
+
+  /** The language that is shown alone, or else the one that is pointed at. */
+  const single = ({ shown, lit }) => (shown.size === 1 ? [...shown][0] : shown.has(lit) ? lit : null);
+
+  function surface(state) {
+    const row = state.run.place.get(single(state));
+    const found = row === undefined ? [] : BASELINES.map(([kind, ...more]) => [state.run.baseline(kind, row), ...more]);
+    return found.filter(([score]) => score !== null);
+  }
+
+  /** Thin dotted lines; one that lies above the scale is only named, with an arrow. */
+  function baselines(state, top) {
+    const code = single(state);
+    return surface(state).map(([score, name, end]) => {
+      const above = score > top, y = above ? top : score, { colour } = nx.look(nx.order.get(code));
+      return {
+        type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y,
+        line: { color: colour, width: above ? 0 : 1, dash: "dot" },
+        label: {
+          text: `${label(code)}: ${name} ${words.number(score)}${above ? " \u2191" : ""}`, textposition: end,
+          yanchor: y > 0.9 * top ? "top" : "bottom", font: { size: 11, color: colour },
+        },
+      };
+    });
+  }
+
+  /** The top of the scale: above all that is drawn on it. */
+  function topOf(traces, state) {
+    const alone = state.shown.size === 1 ? surface(state).map(([score]) => score) : [];
+    return 1.05 * [...traces.map((trace) => trace.y), alone].reduce((top, ys) => ys.reduce((a, b) => (b > a ? b : a), top), 0);
+  }
+
+  /** Moves the line that marks the chosen step, and those of a language; nothing else is drawn anew. */
+  nx.markStep = function (state) {
+    const top = document.getElementById("emergence").layout.yaxis.range[1];
+    return Plotly.relayout("emergence", { shapes: [marker(state, theme()), ...baselines(state, top)] });
+  };
 
   /** As many labels as there is room for, none turned. */
   function layerAxis(layers, id) {

@@ -108,6 +108,12 @@ window.neuronxa = { drawn_ms: null };
       return metric.reach;
     }
 
+    /** What "characters" (3-grams) or "length" alone would align: the sentences' share, no model's. */
+    baseline(kind, language) {
+      const found = this.rows(language).map((row) => this.diagnostics.surface?.[this.languages[row]]?.[kind]);
+      return found.every(Number.isFinite) ? found.reduce((a, b) => a + b, 0) / found.length : null;
+    }
+
     /** All scores over steps. */
     scores(name, language) {
       return this.steps.map((_, step) => this.score(name, step, language));

@@ -59,6 +59,8 @@
     ["forward", "From pivot", "Nearest-neighbour accuracy from pivot to language", (row) => words.number(row.forward, 2)],
     ["backward", "To pivot", "Nearest-neighbour accuracy from language to pivot", (row) => words.number(row.backward, 2)],
     ["null", "Null", "Expected score if the pairs were dealt anew", (row) => words.number(row.null)],
+    ["characters", "3-grams", "What spelling alone would score: character 3-grams under the same rule", (row) => words.number(row.characters, 2)],
+    ["length", "Length", "What length alone would score, under the same rule", (row) => words.number(row.length, 2)],
     ["change", "Since first", "Paired change since the first probe, with its 95 % interval", (row) => changeCell(row)],
     ["warned", "Warnings", "What makes the score doubtful", (row) => warningCell(row)],
   ];
@@ -106,6 +108,7 @@
       code, name: language === MEAN ? `of ${words.several(run.languages.length, "language")}` : nx.data.names[code],
       look, colour: look ? look.colour : "currentColor", top: Math.max(0.05, run.reach(metric)),
       score: run.score(metric, step, language), layer: peak.layer, peakAt: peak.at, peak: peak.score,
+      characters: run.baseline("characters", language), length: run.baseline("length", language),
       first: step === 0, warnings, warned: warnings.length,
       ...Object.fromEntries(run.columns.map((column) => [column, of(column)])),
     };
