@@ -74,6 +74,16 @@ def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):
             "unknown diagnostic: 'margin'; did you mean 'margins'? (known: surface, margins, sinks,"
             " activity, tokens, drift)",
         ),
+        (
+            {"metrics": ("nasca", "mexa", "mexa_last"), "stack": "both"},
+            "the hidden states that mexa reads must be those of one stack, got stack='both'; set"
+            " stack to 'encoder' or 'decoder', or leave mexa and mexa_last out of metrics",
+        ),
+        (
+            {"neuron_modules": ["model.layers.0.mlp.down_proj"]},
+            "neuron_modules must be a regular expression or a function of the model, got"
+            " ['model.layers.0.mlp.down_proj']",
+        ),
     ],
 )
 def test_bad_options_are_one_clear_sentence(options, words):

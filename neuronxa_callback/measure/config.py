@@ -53,7 +53,8 @@ class ProbeConfig:
     """For an architecture that is not found: a regex over paths of down projections, or a callable
     ``model -> [down projection path, ...]``."""
     stack: str = "encoder"
-    """Which stack of an encoder-decoder model: ``"encoder"``, ``"decoder"`` or ``"both"``."""
+    """Which stack of an encoder-decoder model: ``"encoder"``, ``"decoder"`` or ``"both"``; MEXA
+    reads the hidden states of one."""
 
     def __post_init__(self) -> None:
         for name in ("languages", "metrics", "diagnostics"):
@@ -78,6 +79,21 @@ class ProbeConfig:
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:
             raise ConfigError(
                 f"template must contain {{sentence}} once, or be 'chat', got {self.template!r}"
+            )
+        self._check_neurons()
+
+    def _check_neurons(self) -> None:
+        given = self.neuron_modules
+        if not (given is None or isinstance(given, str) or callable(given)):
+            raise ConfigError(
+                "neuron_modules must be a regular expression or a function of the model, got"
+                f" {given!r}"
+            )
+        hidden = " and ".join(name for name in self.metrics if ALIGNMENT[name].source == "hidden")
+        if hidden and self.stack == "both":
+            raise ConfigError(
+                "the hidden states that mexa reads must be those of one stack, got stack='both';"
+                f" set stack to 'encoder' or 'decoder', or leave {hidden} out of metrics"
             )
 
     @classmethod

@@ -3,8 +3,12 @@
 import hashlib
 import json
 import platform
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from inspect import getattr_static
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -26,7 +30,6 @@ METHOD = 1
 def definition(config: ProbeConfig, corpus: ParallelCorpus, tokenised: Tokenised) -> dict[str, Any]:
     """What must be equal wherever two reports meet."""
     pairs = json.dumps(tokenised.pairs, ensure_ascii=False, sort_keys=True)
-    override = config.neuron_modules
     return {
         "method": METHOD,
         "corpus": corpus.name,
@@ -43,7 +46,7 @@ def definition(config: ProbeConfig, corpus: ParallelCorpus, tokenised: Tokenised
         "batch_tokens": config.batch_tokens,
         "max_length": config.max_length,
         "stack": config.stack,
-        "neuron_modules": override if isinstance(override, str) else _named(override),
+        "neuron_modules": _named(config.neuron_modules),
     }
 
 
@@ -80,8 +83,45 @@ def environment(device: torch.device, batch_tokens: int) -> dict[str, Any]:
     }
 
 
-def _named(override: Any) -> str | None:
-    return None if override is None else getattr(override, "__qualname__", repr(override))
+def _named(override: Any) -> str | dict[str, str] | None:
+    """A pattern as it is; a function as its name and a hash of what it does."""
+    if override is None or isinstance(override, str):
+        return override
+    name = getattr(override, "__qualname__", type(override).__qualname__)
+    words = repr(_content(override, ()))
+    return {"function": name, "code": hashlib.sha256(words.encode()).hexdigest()[:16]}
+
+
+def _content(value: Any, around: tuple[int, ...]) -> Any:
+    """What a function is made of, equal in every process: no addresses, no order of sets.
+
+    Of other objects only the type counts: what they hold may change from probe to probe.
+
+    ``around``: the objects that this one is part of, since a function may hold itself.
+    """
+    if isinstance(value, str | bytes | int | float | complex | None | range | re.Pattern):
+        return value
+    if id(value) in around:
+        return "itself"
+    inside = partial(_content, around=(*around, id(value)))
+    if isinstance(value, set | frozenset):
+        return sorted(repr(inside(each)) for each in value)
+    if isinstance(value, dict):
+        value = list(value.items())
+    parts = value if isinstance(value, list | tuple) else _parts(value)
+    return (type(value).__qualname__, *map(inside, parts))
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    if isinstance(value, CodeType):
+        return (value.co_code, value.co_names, value.co_consts)
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or ()]
+        return (value.__code__, value.__defaults__, value.__kwdefaults__, held)
+    if isinstance(value, partial):
+        return (value.func, value.args, value.keywords)
+    called = getattr(value, "__func__", getattr_static(type(value), "__call__", None))
+    return (called,) if isinstance(called, FunctionType) else ()
 
 
 Fingerprint = Mapping[str, Mapping[str, Any]]

@@ -30,9 +30,8 @@ class Forward:
         output = self.model(**self._arguments(batch))
         if not self.hidden:
             return ()
-        names = {"decoder": "decoder_", "encoder": "encoder_", "both": "encoder_"}
-        prefix = names if self.two_stacks else {}
-        return tuple(output[f"{prefix.get(self.stack, '')}hidden_states"])
+        prefix = f"{self.stack}_" if self.two_stacks else ""
+        return tuple(output[f"{prefix}hidden_states"])
 
     def _arguments(self, batch: Batch) -> dict[str, Any]:
         ids = batch.ids.to(self.device)
