@@ -7,58 +7,24 @@ import sys
 
 import browser
 import pytest
+import shell
 import transformers
-from conftest import llama, tokenizer_of
+from conftest import llama
 from reports import make_report
-from runs import SHELL, TEXTS, trainer_of
+from runs import SHELL
 from safetensors.torch import load_file, save_file
+from shell import LANGUAGES, OPTIONS
 
-from neuronxa_callback import AlignmentReport, NeuronXACallback, ParallelCorpus, Probe, ProbeConfig
-from neuronxa_callback.cli import main
-from neuronxa_callback.follow.history import read
+from neuronxa_callback import AlignmentReport, ParallelCorpus, Probe, ProbeConfig
+from neuronxa_callback.cli import commands
 
-LANGUAGES = ("deu_Latn", "fra_Latn")
-CONFIG = ProbeConfig(languages=LANGUAGES, n_pairs=10, batch_tokens=512)
-OPTIONS = ("--languages", "de,French", "--n-pairs", "10")
 COMMANDS = ("score", "sweep", "compare", "page", "check", "taps", "languages")
 
 
-@pytest.fixture
-def neuronxa(monkeypatch, capsys):
-    """Runs ``neuronxa ...``: exit code, stdout, stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["neuronxa", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    corpus = ParallelCorpus.builtin(languages=LANGUAGES)
-    return tokenizer_of([s for pairs in corpus.pairs.values() for p in pairs for s in p] + TEXTS)
-
-
-@pytest.fixture(scope="module")
-def saved(tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    llama().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(tokenizer, tmp_path_factory):
-    """A real run with three checkpoints, measured while it trained."""
-    folder = tmp_path_factory.mktemp("run")
-    saves = {"save_strategy": "steps", "save_steps": 2}
-    trainer_of(tokenizer, folder, [NeuronXACallback(CONFIG, every=2)], args=saves).train()
-    return folder
+neuronxa = pytest.fixture(shell.neuronxa)
+tokenizer = pytest.fixture(scope="module")(shell.tokenizer)
+saved = pytest.fixture(scope="module")(shell.saved)
+run = pytest.fixture(scope="module")(shell.run)
 
 
 # score
@@ -122,25 +88,59 @@ def test_score_under_torchrun_is_the_same_report(neuronxa, saved):
 # what cannot be loaded
 
 
-def test_a_model_that_is_not_there_is_one_sentence(neuronxa, tmp_path):
-    code, out, err = neuronxa("score", tmp_path / "nothing")
-    assert (code, out) == (2, "")
-    path = str(tmp_path / "nothing")
-    assert err == f"neuronxa: a model must be a folder or a name on the hub, {path!r} is neither\n"
-    code, out, err = neuronxa("taps", "no-such/model")
-    assert (code, out) == (2, "")
-    assert err.startswith("neuronxa: a model must be a folder or a name on the hub that can be ")
-    assert len(err.strip().splitlines()) == 1
+@pytest.mark.parametrize("command", ["score", "taps"])
+@pytest.mark.parametrize("name", ["{0}/nothing", "./nothing", "a/b/c"])
+def test_a_model_that_is_not_there_is_one_sentence(name, command, neuronxa, tmp_path):
+    name = name.format(tmp_path)
+    assert neuronxa(command, name) == (
+        2,
+        "",
+        f"neuronxa: a model must be a folder or a name on the hub, {name!r} is neither\n",
+    )
 
 
-def test_a_model_without_a_tokenizer_asks_for_one(neuronxa, tmp_path):
+@pytest.mark.parametrize("command", ["score", "taps"])
+def test_a_hub_that_cannot_be_reached_is_one_sentence(command, neuronxa):
+    code, out, err = neuronxa(command, "no-such/model")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "neuronxa: a model must be a folder or a name on the hub that can be loaded, "
+        "got 'no-such/model': "
+    )
+    assert "huggingface.co" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_model_without_a_tokenizer_asks_for_one_and_says_why(neuronxa, tmp_path):
     llama().save_pretrained(tmp_path)
     code, _, err = neuronxa("score", tmp_path)
     assert code == 2
-    assert err == (
-        f"neuronxa: a tokenizer must be saved with the model, got none in {str(tmp_path)!r}; "
-        "name one with --tokenizer\n"
+    before, after = (
+        f"neuronxa: a tokenizer must be saved with the model, got none in {str(tmp_path)!r} (",
+        "); name one with --tokenizer\n",
     )
+    assert err.startswith(before)
+    assert err.endswith(after)
+    assert len(err) > len(before + after) + 10
+    assert len(err.splitlines()) == 1
+
+
+def test_weights_that_are_cut_off_are_one_sentence(neuronxa, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    code, out, err = neuronxa("score", weights.parent)
+    assert (code, out) == (2, "")
+    assert err.startswith("neuronxa: a model must be a folder or a name on the hub that can be ")
+    assert len(err.splitlines()) == 1
+
+
+def test_what_nobody_foresaw_is_one_sentence_and_not_a_finding(neuronxa, monkeypatch):
+    def broken():
+        raise LookupError("no such\nthing")
+
+    monkeypatch.setattr(commands, "app", broken)
+    assert neuronxa("languages") == (2, "", "neuronxa: LookupError: no such thing\n")
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,9 @@ def test_options_that_cannot_be_used_are_one_sentence(option, words, neuronxa, s
     assert "Traceback" not in err
 
 
-def test_a_folder_without_a_model_is_refused(neuronxa, tmp_path):
-    code, _, err = neuronxa("taps", tmp_path)
+@pytest.mark.parametrize("command", ["score", "taps"])
+def test_a_folder_without_a_model_is_refused(command, neuronxa, tmp_path):
+    code, _, err = neuronxa(command, tmp_path)
     assert code == 2
     assert err == (
         "neuronxa: a model's folder must hold config.json or adapter_config.json, "
@@ -206,139 +207,6 @@ def test_pieces_of_weights_are_refused_with_the_command_that_merges_them(
     assert command.format(tmp_path) in err
 
 
-# sweep
-
-
-def test_a_sweep_gives_the_reports_of_the_training(neuronxa, run):
-    code, out, _ = neuronxa("sweep", run, "--json", "-o", run / "exact.jsonl")
-    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    trained = [report for report in read(run) if report.step]
-    assert code == 0
-    assert [report.step for report in swept] == [2, 4, 6]
-    assert swept == trained
-    assert read(run / "exact.jsonl") == trained
-
-
-def test_a_sweep_of_a_run_under_autocast_computes_as_the_run_did(neuronxa, tokenizer, tmp_path):
-    saves = {"save_strategy": "steps", "save_steps": 3, "bf16": True}
-    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=3)], args=saves).train()
-    _, out, _ = neuronxa("sweep", tmp_path, "--json")
-    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    assert swept[0].fingerprint["model"]["states"] == "bfloat16"
-    assert swept[0].fingerprint["model"]["weights"] == "float32"
-    assert swept == [report for report in read(tmp_path) if report.step]
-
-
-def test_a_sweep_that_was_cut_goes_on_where_it_was(neuronxa, run, monkeypatch):
-    record = run / "cut.jsonl"
-    neuronxa("sweep", run, "-o", record)
-    whole = record.read_bytes()
-    record.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
-    measured = []
-    measure = Probe.run
-    monkeypatch.setattr(
-        Probe, "run", lambda self, *rest: measured.append(rest[1]) or measure(self, *rest)
-    )
-    code, out, _ = neuronxa("sweep", run, "-o", record)
-    assert code == 0
-    assert measured == [6]
-    assert out.count("measured before") == 2
-    assert [each.metrics for each in read(record)] == [
-        AlignmentReport.from_json(line).metrics for line in whole.decode().splitlines()
-    ]
-
-
-def test_a_sweep_does_not_mix_measurements_in_one_file(neuronxa, run):
-    record = run / "mixed.jsonl"
-    neuronxa("sweep", run, "-o", record, "--n-pairs", 12, "--languages", "de")
-    first = record.read_bytes().splitlines(keepends=True)[0]
-    record.write_bytes(first)
-    code, _, err = neuronxa("sweep", run, "-o", record, "--n-pairs", 14, "--languages", "de")
-    assert code == 2
-    assert "digest" in err or "n_pairs" in err
-    assert record.read_bytes() == first
-
-
-def test_checkpoints_of_adapters_are_measured_on_their_base(neuronxa, tokenizer, saved, tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(saved)
-    options = {"r": 4, "target_modules": ["gate_proj", "down_proj", "q_proj"]}
-    model = get_peft_model(base, LoraConfig(**options, init_lora_weights=False))
-    saves = {"save_strategy": "steps", "save_steps": 3}
-    callback = NeuronXACallback(CONFIG, every=3)
-    trainer_of(tokenizer, tmp_path, [callback], model=model, args=saves).train()
-    assert not list(tmp_path.glob("checkpoint-*/model*"))
-    _, out, _ = neuronxa("sweep", tmp_path, "--json")
-    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    assert swept == [report for report in read(tmp_path) if report.step]
-
-
-def test_a_run_of_own_sentences_must_be_told_them(neuronxa, tokenizer, tmp_path):
-    corpus = ParallelCorpus.builtin(languages=LANGUAGES)
-    own = ParallelCorpus("eng_Latn", corpus.pairs, name="mine")
-    callback = NeuronXACallback(ProbeConfig(corpus=own, n_pairs=10), every=6)
-    saves = {"save_strategy": "steps", "save_steps": 6}
-    trainer_of(tokenizer, tmp_path, [callback], args=saves).train()
-    code, _, err = neuronxa("sweep", tmp_path)
-    assert code == 2
-    assert err == (
-        "neuronxa: this run measured the sentences 'mine', which are not built in; "
-        "name them with --config or --corpus\n"
-    )
-
-
-def test_a_folder_without_checkpoints_is_refused(neuronxa, tmp_path):
-    code, _, err = neuronxa("sweep", tmp_path)
-    assert code == 2
-    assert "holds none; for one model use `neuronxa score`, for the hub --revisions" in err
-
-
-# compare
-
-
-def test_compare_says_what_changed_and_by_how_much(neuronxa, run):
-    code, out, _ = neuronxa("compare", f"{run}@first", run)
-    assert code == 0
-    assert "nasca at step 6 against step 0" in out
-    code, out, _ = neuronxa("compare", f"{run}@2", f"{run}@best", "--metric", "navca", "--json")
-    found = json.loads(out)
-    assert found["metric"] == "navca"
-    assert list(found["languages"]) == list(LANGUAGES)
-    assert {"difference", "low", "high", "p", "significant"} == set(found["languages"]["deu_Latn"])
-
-
-def test_compare_can_fail_on_a_drop(neuronxa, tmp_path):
-    for name, score in (("high", 0.8), ("low", 0.4)):
-        report = make_report(scores={"deu_Latn": score})
-        (tmp_path / f"{name}.json").write_text(report.to_json())
-    high, low = tmp_path / "high.json", tmp_path / "low.json"
-    assert neuronxa("compare", high, low)[0] == 0
-    assert neuronxa("compare", high, low, "--fail-on-drop")[0] == 1
-    assert neuronxa("compare", low, high, "--fail-on-drop")[0] == 0
-
-
-def test_reports_of_other_measurements_are_not_compared(neuronxa, run, saved, tmp_path):
-    _, out, _ = neuronxa("score", saved, "--languages", "de", "--n-pairs", 10, "--json")
-    (tmp_path / "one.json").write_text(out)
-    code, _, err = neuronxa("compare", tmp_path / "one.json", run)
-    assert code == 2
-    assert err.startswith("neuronxa: reports of one curve must agree in definition, but ")
-
-
-def test_compare_names_what_is_not_there(neuronxa, run, tmp_path):
-    code, _, err = neuronxa("compare", f"{run}@3", run)
-    assert code == 2
-    assert "must have a report at '3', it has: 0, 2, 4, 6" in err
-    code, _, err = neuronxa("compare", tmp_path / "none", run)
-    assert code == 2
-    assert err.startswith("neuronxa: a run must be a JSONL file of reports or a folder that holds")
-    code, _, err = neuronxa("compare", run, run, "--metric", "nascar")
-    assert code == 2
-    assert "did you mean 'nasca'" in err
-
-
 # page
 
 
@@ -361,6 +229,15 @@ def test_page_shows_what_can_be_read_and_names_the_rest(neuronxa, tmp_path):
     assert (code, out) == (0, f"{page}\n")
     assert err.startswith(f"neuronxa: {record}:2 is left out: not an alignment report")
     assert "reports.jsonl:2 is left out" in seen(page)
+
+
+def test_page_refuses_a_place_that_cannot_be_written(neuronxa, tmp_path):
+    out = tmp_path / "nowhere" / "page.html"
+    code, _, err = neuronxa("page", tmp_path, "-o", out)
+    words = f"neuronxa: the folder of --out must exist, there is no {str(out.parent)!r}\n"
+    assert (code, err) == (2, words)
+    code, _, err = neuronxa("page", tmp_path, "-o", tmp_path)
+    assert (code, err) == (2, f"neuronxa: --out must be a file, {str(tmp_path)!r} is a folder\n")
 
 
 def test_page_tells_runs_apart_by_their_folders(neuronxa, run, tmp_path):

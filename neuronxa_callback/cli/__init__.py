@@ -8,12 +8,22 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line; under ``python -X dev`` what nobody foresaw is shown with its trace.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
     from neuronxa_callback.cli.commands import app
     from neuronxa_callback.errors import NeuronXAError
 
     try:
         app()
     except NeuronXAError as error:
-        print(f"neuronxa: {error}", file=sys.stderr)
-        sys.exit(2)
+        words = str(error)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        # Never 1, which says that something was found.
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    print(f"neuronxa: {words}", file=sys.stderr)
+    sys.exit(2)

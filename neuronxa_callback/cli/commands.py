@@ -88,6 +88,7 @@ def score(
     how = models.How(dtype, device, device_map, revision, attn, tokenizer, trust_remote_code)
     wanted = inputs.config_of(corpus, config, languages, n_pairs, metrics)
     with joined() as (rank, on):
+        models.refuse_absent(model, how)
         how = how if device or device_map or not on else replace(how, device=on)
         probe = Probe(wanted, models.tokenizer_of(model, how))
         loaded = models.load(model, how)
@@ -167,28 +168,23 @@ def compare(
     metric: Annotated[str | None, typer.Option(help="The first of the reports if absent.")] = None,
     fail_on_drop: Annotated[
         bool,
-        typer.Option("--fail-on-drop", help="Exit with 1 where a language is significantly lower."),
+        typer.Option(
+            "--fail-on-drop", help="Exit with 1 where a language is significantly lower, or NaN."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Paired differences of two reports on the same sentences, with significance (Holm)."""
-    from dataclasses import asdict
-
     from neuronxa_callback.cli import inputs
-    from neuronxa_callback.follow import history
-    from neuronxa_callback.show import tables, terminal
+    from neuronxa_callback.cli.comparing import Compared
 
-    one, other = inputs.report_of(before), inputs.report_of(after)
-    chosen = metric or next(iter(one.metrics))
-    found = history.compare(one, other, chosen)
+    found = Compared(inputs.report_of(before, metric), inputs.report_of(after, metric), metric)
     if as_json:
-        rows = {
-            name: {**asdict(each), "significant": each.significant} for name, each in found.items()
-        }
-        typer.echo(json.dumps({"metric": chosen, "languages": rows}))
+        typer.echo(found.to_json())
     else:
-        terminal.show(tables.differences(one, other, chosen, found))
-    if fail_on_drop and any(each.significant and each.difference < 0 for each in found.values()):
+        found.show()
+    if fail_on_drop and found.dropped:
+        typer.echo(f"neuronxa: {'; '.join(found.dropped.values())}", err=True)
         raise typer.Exit(FOUND)
 
 
@@ -209,6 +205,7 @@ def page(
     from neuronxa_callback.follow import history
     from neuronxa_callback.show.page import write_page
 
+    inputs.refuse_unwritable(out)
     faults: list[str] = []
     shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
     for words in faults:
@@ -351,15 +348,17 @@ def _print(report: "AlignmentReport", as_json: bool, as_csv: bool) -> None:
 
 @contextmanager
 def _progress(wanted: bool, what: str = "", unit: str = "") -> "Iterator[Progress | None]":
-    """A bar on stderr, which goes away when all is done."""
-    if not wanted:
+    """A bar on stderr, which goes away when all is done; none where nobody looks."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not wanted or not console.is_terminal:
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     text, bar = TextColumn("{task.description}"), BarColumn()
     columns = (text, bar, *((DownloadColumn(),) if unit else ()), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task(what or "sentences", total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -1,13 +1,16 @@
 """What words of the command line stand for: options, reports, runs."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from neuronxa_callback.corpus import sources
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.follow import history
 from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.report import AlignmentReport
@@ -52,24 +55,61 @@ def step_of(model: str) -> int:
     return int(json.loads(file.read_text(encoding="utf-8")).get("global_step", 0))
 
 
-def report_of(text: str) -> AlignmentReport:
-    """The report that ``path``, ``path@step``, ``path@first`` or ``path@best`` stands for."""
+def reports_of(path: str | Path) -> list[AlignmentReport]:
+    """The reports of a run; what can not be read is named on stderr and left out."""
+    faults: list[str] = []
+    reports = history.read(path, faults)
+    for words in faults:
+        typer.echo(f"neuronxa: {words}", err=True)
+    return reports
+
+
+def report_of(text: str, metric: str | None = None) -> AlignmentReport:
+    """The report that ``path``, ``path@step``, ``path@first`` or ``path@best`` stands for.
+
+    Args:
+        text: What stands on the command line.
+        metric: By which the best is meant; None for the first one of the run.
+
+    Raises:
+        ConfigError: If there is none.
+    """
     path, _, which = (text, "", "") if Path(text).exists() else text.rpartition("@")
-    reports = history.read(path or text)
+    path = path or text
+    reports = reports_of(path)
     if not reports:
-        raise ConfigError(f"a run must have at least one report, {path or text} has none")
-    metric = next(iter(reports[0].metrics))
-    if which in ("", "last"):
-        return reports[-1]
-    if which == "first":
-        return reports[0]
+        raise ConfigError(f"a run must have at least one report, {path} has none")
     if which == "best":
-        return max(reports, key=lambda each: (each.score(metric), -each.step))
-    found = [each for each in reports if str(each.step) == which]
-    if not found:
+        return _best(reports, path, metric or next(iter(reports[0].metrics)))
+    named = {"": reports[-1], "last": reports[-1], "first": reports[0]}
+    found = named.get(which) or next((each for each in reports if str(each.step) == which), None)
+    if found is None:
         steps = ", ".join(str(each.step) for each in reports)
         raise ConfigError(f"{path} must have a report at {which!r}, it has: {steps}")
-    return found[0]
+    return found
+
+
+def _best(reports: Sequence[AlignmentReport], path: str, metric: str) -> AlignmentReport:
+    """The highest score, the earliest of equals; a NaN is no score."""
+    having = [each for each in reports if metric in each.metrics]
+    if not having:
+        raise ConfigError(unknown("metric", metric, reports[0].metrics))
+    known = [each for each in having if not math.isnan(each.score(metric))]
+    if not known:
+        raise ConfigError(f"the best of {path} needs a report whose {metric} is known, all are NaN")
+    return max(known, key=lambda each: each.score(metric))
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Refuse a file that could not be written, before anything is computed for it.
+
+    Raises:
+        ConfigError: If its folder does not exist, or it is a folder itself.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out must be a file, {str(out)!r} is a folder")
+    if not out.parent.is_dir():
+        raise ConfigError(f"the folder of --out must exist, there is no {str(out.parent)!r}")
 
 
 def named(runs: Sequence[str]) -> dict[str, str]:

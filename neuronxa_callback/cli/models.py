@@ -13,7 +13,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.errors import ConfigError, NeuronXAError, unknown
 
 ADAPTER = "adapter_config.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model*")
@@ -55,17 +55,25 @@ def load(name: str, how: How) -> nn.Module:
         ConfigError: If there is none, its weights are in pieces, or some of them are missing.
     """
     _hush()
-    folder = Path(name)
-    if folder.is_dir():
-        refuse_pieces(folder)
-    elif folder.is_absolute() or len(folder.parts) > 2:
-        raise ConfigError(f"a model must be a folder or a name on the hub, {name!r} is neither")
+    _place(name)
     with spoken(name):
-        adapted = (folder / ADAPTER).is_file()
-        model = _with_adapters(folder, how) if adapted else _whole(name, how)
+        adapted = (Path(name) / ADAPTER).is_file()
+        model = _with_adapters(Path(name), how) if adapted else _whole(name, how)
     if how.device_map is None:
         model = model.to(how.chosen_device)
     return model.eval()
+
+
+def refuse_absent(name: str, how: How) -> None:
+    """Refuse what is no model, before anything else is asked of it.
+
+    Raises:
+        ConfigError: If there is none, or its weights are in pieces.
+    """
+    _hush()
+    _place(name)
+    with spoken(name):
+        _config(base_of_adapters(name) or name, how)
 
 
 def tokenizer_of(name: str, how: How, *others: str | Path) -> Any:
@@ -74,19 +82,20 @@ def tokenizer_of(name: str, how: How, *others: str | Path) -> Any:
     Raises:
         ConfigError: If there is none.
     """
-    if not how.tokenizer and Path(name).is_absolute() and not Path(name).is_dir():
-        raise ConfigError(f"a model must be a folder or a name on the hub, {name!r} is neither")
-    places = [how.tokenizer] if how.tokenizer else [name, *map(str, others), base_of_adapters(name)]
+    base = base_of_adapters(name)
+    beside = (name, *map(str, others), *((base,) if base else ()))
+    places = (how.tokenizer,) if how.tokenizer else tuple(dict.fromkeys(beside))
+    cause = ""
     for place in places:
         try:
             return AutoTokenizer.from_pretrained(
                 place, revision=how.revision, trust_remote_code=how.trust
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            continue
+        except Exception as error:
+            cause = _first_line(error)
     raise ConfigError(
-        f"a tokenizer must be saved with the model, got none in {places[0]!r};"
-        " name one with --tokenizer"
+        f"a tokenizer must be saved with the model, got none in {' or '.join(map(repr, places))}"
+        f" ({cause}); name one with --tokenizer"
     )
 
 
@@ -130,14 +139,31 @@ def refuse_pieces(folder: Path) -> None:
 def spoken(
     name: str, must: str = "a model must be a folder or a name on the hub that can be loaded"
 ) -> Iterator[None]:
-    """Long errors of loading as one sentence."""
+    """Errors of loading, of whatever kind and length, as one sentence."""
     try:
         yield
-    except ConfigError:
+    except NeuronXAError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as cause:
-        first = str(cause).strip().split("\n", 1)[0].strip() or type(cause).__name__
-        raise ConfigError(f"{must}, got {name!r}: {first}") from cause
+    except Exception as cause:
+        # Any: what reads weights raises errors of its own, such as safetensors'.
+        raise ConfigError(f"{must}, got {name!r}: {_first_line(cause)}") from cause
+
+
+def _first_line(cause: Exception) -> str:
+    return str(cause).strip().split("\n", 1)[0].strip() or type(cause).__name__
+
+
+def _place(name: str) -> None:
+    """Refuse what is neither a folder that may hold a model nor a name on the hub."""
+    folder = Path(name)
+    if folder.is_dir():
+        refuse_pieces(folder)
+    elif folder.is_absolute() or len(folder.parts) > 2 or name.startswith("."):
+        raise ConfigError(f"a model must be a folder or a name on the hub, {name!r} is neither")
+
+
+def _config(name: str, how: How) -> Any:
+    return AutoConfig.from_pretrained(name, revision=how.revision, trust_remote_code=how.trust)
 
 
 def _hush() -> None:
@@ -148,7 +174,7 @@ def _hush() -> None:
 
 def _whole(name: str, how: How) -> nn.Module:
     common = {"revision": how.revision, "trust_remote_code": how.trust}
-    config = AutoConfig.from_pretrained(name, **common)
+    config = _config(name, how)
     options: dict[str, Any] = {"dtype": how.dtype, **common}
     if how.attention is not None:
         options["attn_implementation"] = how.attention

@@ -57,8 +57,8 @@ def differences(
             Text(language),
             number(before.score(metric, language)),
             number(after.score(metric, language)),
-            f"{each.difference:+.3f}",
-            f"{each.low:+.3f} - {each.high:+.3f}",
+            _signed(each.difference),
+            f"{_signed(each.low)} - {_signed(each.high)}",
             "nan" if math.isnan(each.p) else f"{each.p:.4f}",
             Text("significant", style="bold") if each.significant else "",
         )
@@ -124,6 +124,10 @@ def _ends(report: AlignmentReport, metric: str) -> tuple[str, str]:
         return "nan", "nan"
     best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
     return f"{best} {known[best]:.3f}", f"{worst} {known[worst]:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "nan" if math.isnan(value) else f"{value:+.3f}"
 
 
 def _or_zero(value: float) -> float:

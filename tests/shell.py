@@ -1,0 +1,48 @@
+"""``neuronxa`` as at a shell, and what it is used on: fixtures of several files."""
+
+import sys
+
+import pytest
+from conftest import llama, tokenizer_of
+from runs import TEXTS, trainer_of
+
+from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
+from neuronxa_callback.cli import main
+
+LANGUAGES = ("deu_Latn", "fra_Latn")
+CONFIG = ProbeConfig(languages=LANGUAGES, n_pairs=10, batch_tokens=512)
+OPTIONS = ("--languages", "de,French", "--n-pairs", "10")
+
+
+def neuronxa(monkeypatch, capsys):
+    """Runs ``neuronxa ...``: exit code, stdout, stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["neuronxa", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+def tokenizer():
+    corpus = ParallelCorpus.builtin(languages=LANGUAGES)
+    return tokenizer_of([s for pairs in corpus.pairs.values() for p in pairs for s in p] + TEXTS)
+
+
+def saved(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    llama().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def run(tokenizer, tmp_path_factory):
+    """A real run with three checkpoints, measured while it trained."""
+    folder = tmp_path_factory.mktemp("run")
+    saves = {"save_strategy": "steps", "save_steps": 2}
+    trainer_of(tokenizer, folder, [NeuronXACallback(CONFIG, every=2)], args=saves).train()
+    return folder
