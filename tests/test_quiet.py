@@ -55,6 +55,66 @@ def test_everything_is_put_back(fails):
     assert torch.equal(torch.get_rng_state(), kept[2])
 
 
+class Scaled(nn.Module):
+    """An FP8-like layer: no buffers, its scales and counters are plain attributes."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.scale, self.history, self.steps, self.how = scale, torch.zeros(3), 0, "first"
+
+    def forward(self, x):
+        self.scale = self.scale * 2
+        self.history[self.steps] = x.abs().amax()
+        self.steps, self.how = self.steps + 1, "later"
+        return x * self.weight * self.scale
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("scale", [3.0, torch.tensor(3.0)])
+def test_plain_attributes_are_put_back_where_there_is_no_buffer(scale, fails):
+    model = nn.Sequential(Scaled(scale), nn.Linear(2, 2))
+    layer = model[0]
+    history = layer.history
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), undisturbed(model):
+        model(torch.rand(4, 2))
+        assert layer.scale == 6
+        assert layer.steps == 1
+        if fails:
+            raise ZeroDivisionError
+    assert layer.scale is scale
+    assert layer.history is history
+    assert history.tolist() == [0, 0, 0]
+    assert (layer.steps, layer.how, layer.training) == (0, "first", True)
+    assert layer.weight.requires_grad
+    assert scale == 3
+
+
+def test_tensors_of_inference_mode_are_no_hindrance():
+    layer = nn.Linear(2, 2)
+    with torch.inference_mode():
+        layer.cache = torch.ones(2)
+        layer.register_buffer("rotary", torch.ones(2))
+    cache, rotary = layer.cache, layer.rotary
+    with undisturbed(layer):
+        layer.cache, layer.rotary = torch.zeros(2), torch.zeros(2)
+    assert layer.cache is cache
+    assert layer.rotary is rotary
+
+
+def test_weights_that_sharding_moves_are_left_to_it():
+    """As FSDP does: views of one flat tensor while a layer is gathered, parameters otherwise."""
+    layer, flat = nn.Linear(2, 2, bias=False), torch.zeros(4)
+    weight = layer._parameters.pop("weight")
+    layer.weight = flat.view(2, 2)
+    with undisturbed(layer):
+        layer(torch.rand(1, 2))
+        del layer.weight
+        layer.weight = weight
+    assert layer.weight is weight
+    assert "weight" not in vars(layer)
+
+
 def test_modules_that_override_train_and_eval_are_not_asked():
     class Loud(nn.Linear):
         def train(self, mode=True):

@@ -1,7 +1,7 @@
 """The model as it is, undisturbed: what a probe changes on the way is put back, come what may."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -42,51 +42,67 @@ def _modules_kept(model: nn.Module) -> Iterator[None]:
     # Flags are set one by one: train() and eval() may be overridden and do more than that.
     modules = list(model.modules())
     flags = [module.training for module in modules]
-    buffers = [_Buffers(module) for module in modules if module._buffers]
+    kept = [_Kept(module) for module in modules]
     for module in modules:
         module.training = False
     try:
         yield
     finally:
-        for module, flag in zip(modules, flags, strict=True):
+        for module, flag, each in zip(modules, flags, kept, strict=True):
             module.training = flag
-        for each in buffers:
             each.restore()
 
 
-class _Buffers:
-    """A module's buffers, and the plain attributes that go with them.
+class _Kept:
+    """What a module's forward may write to, even in eval mode: buffers and plain attributes.
 
-    Some forwards write even in eval mode: rotary embeddings that grow with the sequence, scaling
-    factors of FP8, counters of routers.
+    Rotary embeddings that grow with the sequence do, scaling factors of FP8, counters of routers.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.saved = {
-            name: (buffer, buffer._version, buffer.clone())
-            for name, buffer in module._buffers.items()
-            if buffer is not None
+        self.plain = {
+            name: each for name, each in module.__dict__.items() if isinstance(each, _PLAIN)
         }
-        self.plain = _plain(module.__dict__)
+        loose = {name: each for name, each in module.__dict__.items() if _is_own(each)}
+        self.buffers, self.loose = _Copies(module._buffers), _Copies(loose)
 
     def restore(self) -> None:
-        now = self.module._buffers
-        changed = {
-            name
-            for name, (buffer, version, _) in self.saved.items()
-            if now.get(name) is not buffer or buffer._version != version
+        now = self.module.__dict__
+        self.buffers.restore(self.module._buffers)
+        self.loose.restore(now)
+        for name, each in self.plain.items():
+            if now.get(name) is not each:
+                now[name] = each
+
+
+_PLAIN = (bool, int, float, str)
+
+
+def _is_own(value: Any) -> bool:
+    # Views and what has gradients are parameters, which sharding puts in and takes out again.
+    return isinstance(value, Tensor) and not (value.requires_grad or value._is_view())
+
+
+class _Copies:
+    """Tensors by name, and what they held."""
+
+    def __init__(self, tensors: Mapping[str, Tensor | None]) -> None:
+        self.saved = {
+            name: (each, _version(each), each.clone())
+            for name, each in tensors.items()
+            if each is not None
         }
-        if not changed:
-            return
-        for name in sorted(changed):
-            buffer, version, copy = self.saved[name]
-            if buffer._version != version:
-                buffer.copy_(copy)
-            now[name] = buffer
-        self.module.__dict__.update(self.plain)
+
+    def restore(self, now: MutableMapping[str, Any]) -> None:
+        """Puts each tensor back in its place, with what it held."""
+        for name, (tensor, version, copy) in self.saved.items():
+            if _version(tensor) != version:
+                tensor.copy_(copy)
+            if now.get(name) is not tensor:
+                now[name] = tensor
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = (bool, int, float, str, Tensor)
-    return {name: value for name, value in attributes.items() if isinstance(value, kinds)}
+def _version(tensor: Tensor) -> int:
+    # Tensors of inference mode are not counted; nothing can write into them in here.
+    return 0 if tensor.is_inference() else tensor._version
