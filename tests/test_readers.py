@@ -453,6 +453,32 @@ def test_data_sets_are_read_no_further_than_needed():
     assert found.where("de", 0) == "dataset row 1 (target.text)"
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"source": "line 0", "target": {"text": None}},
+        {"source": "line 0", "target": None},
+        {"source": None, "target": {"text": "Zeile 0"}},
+    ],
+)
+def test_a_first_row_with_nothing_in_a_column_is_dropped_by_name(first):
+    rows = [first, *({"source": f"line {k}", "target": {"text": f"Zeile {k}"}} for k in (1, 2))]
+    columns = {"en": "source", "de": "target.text"}
+    found = ParallelCorpus.from_dataset(rows, pivot="en", columns=columns)
+    assert found.pairs == {"de": (("line 1", "Zeile 1"), ("line 2", "Zeile 2"))}
+    column = "source" if first["source"] is None else "target.text"
+    assert found.dropped == (f"dataset row 1 ({column}) is missing",)
+
+
+@pytest.mark.parametrize("column", ["target.txt", "target.text.de", "targets.text", "tongue"])
+def test_a_column_that_is_not_there_is_refused(column):
+    rows = [{"source": f"line {k}", "target": {"text": f"Zeile {k}"}} for k in range(3)]
+    columns = {"en": "source", "de": column}
+    assert refusal(ParallelCorpus.from_dataset, rows, pivot="en", columns=columns) == (
+        f"dataset has no column {column!r} (it has: source, target)"
+    )
+
+
 def test_data_sets_of_the_library():
     datasets = pytest.importorskip("datasets")
     table = datasets.Dataset.from_dict({"en": ENGLISH, "de": GERMAN, "fr": FRENCH})

@@ -135,7 +135,7 @@ def _corpus(
 def _columns(record: Record, columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
     """Language -> column, as given or as the first record's keys name them."""
     if columns is not None:
-        missing = [column for column in columns.values() if _value(record, column) is None]
+        missing = [column for column in columns.values() if not _has(record, column)]
         if missing:
             raise CorpusError(
                 f"{source} has no column {missing[0]!r} (it has: {', '.join(map(str, record))})"
@@ -168,12 +168,25 @@ def _row(record: tuple[str, Record], paths: Sequence[str]) -> Row:
 def _value(record: Record, path: str) -> str | None:
     """The text in a column, or along ``a.b``; None where there is none."""
     value: Any = record
-    if path in record:
-        value = record[path]
-    else:
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
+    for key in _keys(record, path):
+        value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None
+
+
+def _has(record: Record, path: str) -> bool:
+    """Whether there is such a column, also where this record has nothing in it."""
+    value: Any = record
+    for key in _keys(record, path):
+        if value is None:
+            return True
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def _keys(record: Record, path: str) -> list[str]:
+    return [path] if path in record else path.split(".")
 
 
 def _cells(path: Path, delimiter: str, quoted: bool) -> Records:
