@@ -1,6 +1,7 @@
 """Where reports are written, read back: the record, W&B's own file, TensorBoard's."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -189,8 +190,6 @@ def test_a_long_run_is_in_the_file_record_by_record(offline, tmp_path, capfd):
     for row, report in zip(rows, made, strict=True):
         scalars = report.scalars()
         assert {key: row[key] for key in scalars} == pytest.approx(scalars)
-        kinds = {row[f"neuronxa_charts/{name}_heat_map/_type"] for name in report.metrics}
-        assert kinds == {"image-file"}
         assert any(key.startswith("neuronxa_charts/navca_by_layer") for key in row)
     defined = wandb_file.metrics(path)
     for key in made[0].scalars():
@@ -207,6 +206,55 @@ def test_a_long_run_is_in_the_file_record_by_record(offline, tmp_path, capfd):
     said = capfd.readouterr()
     assert "WARN" not in said.out + said.err
     assert "warning" not in (said.out + said.err).lower()
+
+
+def test_curve_and_heat_map_are_pictures_of_every_step(offline):
+    import wandb
+
+    made = reports(3)
+    with wandb.init(project="p"):
+        sink = sinks.WandbSink()
+        for report in made:
+            sink.write(report)
+    wandb.teardown()
+    path = offline()
+    for name in ("nasca_curve", "nasca_heat_map", "navca_curve", "navca_heat_map"):
+        key, rows = f"neuronxa_charts/{name}", wandb_file.history(path)
+        for row, report in zip(rows, made, strict=True):
+            assert row[f"{key}/_type"] == "image-file"
+            assert row[f"{key}/caption"] == f"{name.split('_')[0]}, step {report.step}"
+            assert wandb_file.media(path, row, key).read_bytes().startswith(b"\x89PNG")
+        assert len({row[f"{key}/sha256"] for row in rows}) == len(made)
+
+
+def curve_in_wandb(offline, layers):
+    """A report of two layers, and the rows (layer, line, score) of W&B's own chart of it."""
+    import wandb
+
+    report = make_report(5, {"l0": [0.1, 0.2], "l1": [0.3, 0.4]}, metrics=("nasca",))
+    scores = dataclasses.replace(report.metrics["nasca"], layers=layers)
+    report = dataclasses.replace(report, metrics={"nasca": scores})
+    with wandb.init(project="p"):
+        sinks.WandbSink().write(report)
+    wandb.teardown()
+    path = offline()
+    (row,) = wandb_file.history(path)
+    table = wandb_file.media(path, row, "neuronxa_charts/nasca_by_layer_table").read_text()
+    return report, [tuple(each) for each in json.loads(table)["data"]]
+
+
+@pytest.mark.parametrize(
+    ("layers", "shown"), [((3, 7), (3, 7)), (("encoder.0", "decoder.0"), (0, 1))]
+)
+def test_the_chart_by_layer_has_block_numbers_chance_and_null(offline, layers, shown):
+    report, rows = curve_in_wandb(offline, layers)
+    curves = {language: report.curve("nasca", language) for language in report.languages}
+    curves |= {"chance": [report.chance] * 2, "null": [report.null("nasca")] * 2}
+    assert rows == [
+        (layer, name, pytest.approx(score))
+        for name, curve in curves.items()
+        for layer, score in zip(shown, curve, strict=True)
+    ]
 
 
 def test_no_run_is_no_error():
@@ -226,10 +274,24 @@ def test_a_step_that_a_resumed_run_has_logged_is_not_logged_again(offline):
     assert [row["train/global_step"] for row in rows] == [30, 40]
 
 
-def test_the_number_of_keys_is_bounded():
+def test_the_number_of_keys_is_bounded(offline, tmp_path):
+    import wandb
+
     many = tuple(f"l{k}" for k in range(40))
-    report = make_report(1, dict.fromkeys(many, 0.5), metrics=("nasca", "navca"), layers=80)
-    assert len(report.scalars()) <= 400 - 4
+    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    with wandb.init(project="p"):
+        sink = sinks.WandbSink(record.path)
+        for step in (0, 10):
+            report = make_report(step, dict.fromkeys(many, 0.5 + step / 100), layers=80)
+            record.write(report)
+            sink.write(report)
+        sink.close()
+    wandb.teardown()
+    path = offline()
+    logged = dict.fromkeys(key for row in wandb_file.history(path) for key in row)
+    assert set(report.scalars()) < set(logged)
+    assert len(report.metrics) == 2
+    assert len(logged | wandb_file.summary(path)) <= 400
 
 
 def test_tensorboard_holds_the_same_keys(tmp_path):

@@ -90,3 +90,8 @@ def text(path, kind, name):
     """What one file of the one artifact of a kind says."""
     (found,) = (each for each in artifact(path, kind) if each.path == name)
     return Path(found.local_path).read_text(encoding="utf-8")
+
+
+def media(path, row, key):
+    """The file that a row of the history names under a key."""
+    return path.parent / "files" / row[f"{key}/path"]

@@ -71,17 +71,39 @@ def loss_over_steps(
 
 
 def curve_by_layer(axes: "Axes", report: AlignmentReport, metric: str) -> None:
-    """The alignment curve: score by layer, one line per language."""
-    layers = report.layers(metric)
+    """The alignment curve: score by layer, one line per language, with its 95 % band where few.
+
+    Two levels beside it: chance, and ``null``, the score of the same sentences dealt anew.
+    """
+    layers, cells = report.layers(metric), report.rows()
     for k, language in enumerate(report.languages):
-        axes.plot(range(len(layers)), report.curve(metric, language), marker="o", **_look(k))
+        mine = [each for each in cells if (each["metric"], each["language"]) == (metric, language)]
+        low, high = ([each[side] for each in mine] for side in ("low", "high"))
+        look = _look(k)
+        scores = report.curve(metric, language)
+        axes.plot(range(len(layers)), scores, marker="o", label=language, **look)
+        if len(report.languages) <= len(COLOURS):
+            axes.fill_between(range(len(layers)), low, high, color=look["color"], alpha=0.12, lw=0)
     _chance(axes, report)
+    _level(axes, "null", report.null(metric), 0)
     axes.set_title(f"by layer, at step {report.step}", loc="left", fontsize=11)
     axes.set_xlabel("layer")
     step = max(1, len(layers) // 12)
     axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
     axes.set_ylim(0, max(0.1, _top(axes)))
     _tidy(axes)
+
+
+def by_layer(report: AlignmentReport, metric: str) -> Figure:
+    """The alignment curve of one step by itself, on one scale at every step."""
+    figure = _figure(8.5, 4.5)
+    axes = figure.add_subplot()
+    curve_by_layer(axes, report, metric)
+    axes.set_ylim(0, 1)
+    axes.set_title(f"{metric}, step {report.step}", loc="left", fontsize=10)
+    columns = math.ceil(len(report.languages) / 20)
+    figure.legend(frameon=False, fontsize=8, ncols=columns, loc="outside right upper")
+    return figure
 
 
 def heat_map(report: AlignmentReport, metric: str) -> Figure:
@@ -125,10 +147,17 @@ def _look(k: int) -> dict[str, Any]:
 
 
 def _chance(axes: "Axes", report: AlignmentReport) -> None:
-    axes.axhline(report.chance, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+    _level(axes, "chance", report.chance, 1)
+
+
+def _level(axes: "Axes", name: str, score: float, side: int) -> None:
+    """A dotted line over the whole width, named at its left end (side 0) or right end (1)."""
+    if math.isnan(score):
+        return
+    axes.axhline(score, color=GREY, linewidth=1, linestyle=(0, (1, 2 + 3 * (1 - side))))
     axes.annotate(
-        "chance", (1, report.chance), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-        fontsize=7, color=GREY,
+        name, (side, score), xycoords=("axes fraction", "data"), ha=("left", "right")[side],
+        va="bottom", fontsize=7, color=GREY,
     )  # fmt: skip
 
 

@@ -77,8 +77,9 @@ class WandbSink:
     """Logs to the W&B run that is live; does nothing while there is none.
 
     Scalars carry ``train/global_step`` in the same dictionary, as the Trainer's own do, and never
-    ``step=``, which would drop or merge rows. Charts: the alignment curve by layer, one line per
-    language, and the heat map language x layer, both to be scrubbed over steps.
+    ``step=``, which would drop or merge rows. The alignment curve by layer and the heat map
+    language x layer are logged as pictures, over whose steps W&B has a slider; the curve of the
+    latest step also as a chart of W&B's own, which has none.
 
     Args:
         record: The JSONL file that goes into the artifact at the end.
@@ -137,20 +138,31 @@ class WandbSink:
 
         found: dict[str, Any] = {}
         for metric in report.metrics:
-            layers = [str(layer) for layer in report.layers(metric)]
-            curves = [list(report.curve(metric, language)) for language in report.languages]
-            found[f"neuronxa_charts/{metric}_by_layer"] = wandb.plot.line_series(
-                xs=list(range(len(layers))),
-                ys=curves,
-                keys=list(report.languages),
-                title=f"{metric} by layer",
-                xname="layer",
-            )
-            picture = charts.heat_map(report, metric)
-            found[f"neuronxa_charts/{metric}_heat_map"] = wandb.Image(
-                charts.pixels(picture), caption=f"{metric}, step {report.step}"
-            )
+            found[f"neuronxa_charts/{metric}_by_layer"] = _lines(report, metric)
+            pictures = {"curve": charts.by_layer, "heat_map": charts.heat_map}
+            for name, draw in pictures.items():
+                found[f"neuronxa_charts/{metric}_{name}"] = wandb.Image(
+                    charts.pixels(draw(report, metric)), caption=f"{metric}, step {report.step}"
+                )
         return found
+
+
+def _lines(report: AlignmentReport, metric: str) -> Any:
+    """W&B's own chart of the curve by layer, which shows the latest step alone."""
+    import wandb
+
+    layers = report.layers(metric)
+    numbered = all(isinstance(layer, int) for layer in layers)
+    lines = {language: list(report.curve(metric, language)) for language in report.languages}
+    lines["chance"] = [report.chance] * len(layers)
+    lines["null"] = [report.null(metric)] * len(layers)
+    return wandb.plot.line_series(
+        xs=list(layers if numbered else range(len(layers))),
+        ys=list(lines.values()),
+        keys=list(lines),
+        title=f"{metric} by layer, latest step",
+        xname="layer",
+    )
 
 
 class TensorBoardSink:
