@@ -125,6 +125,10 @@ class Browser:
         self.send("Page.navigate", url=Path(path).resolve().as_uri())
         self.wait(ready)
 
+    def forget(self):
+        """Forget what files have kept in this browser."""
+        self.send("Storage.clearDataForOrigin", origin="file://", storageTypes="local_storage")
+
     def value(self, expression):
         """What a JavaScript expression (or promise) comes to, as plain values."""
         found = self.send(

@@ -25,6 +25,7 @@ def shown():
 def tab(shown):
     shown.resize(1400, 1000)
     shown.prefer("light")
+    shown.forget()
     return shown
 
 
@@ -250,6 +251,35 @@ def test_dark_and_light(tab, one):
     tab.click("#theme")
     tab.wait(f"{line} === '{seen['light'][1]}'")
     assert tab.value(back) == seen["light"][0]
+
+
+def test_the_theme_that_was_chosen_is_remembered(tab, one):
+    tab.open(one)
+    tab.click("#theme")
+    assert tab.value("neuronxa.dark()") is True
+    tab.open(one)
+    assert tab.value("[neuronxa.dark(), theme.textContent]") == [True, "Light"]
+    tab.click("#theme")
+    tab.prefer("dark")
+    tab.open(one)
+    assert tab.value("neuronxa.dark()") is False
+    tab.forget()
+    tab.open(one)
+    assert tab.value("neuronxa.dark()") is True
+
+
+def test_a_page_that_may_keep_nothing_is_drawn_all_the_same(tab, one):
+    """A document without an origin of its own is refused `localStorage`, as some files are."""
+    tab.send("Page.navigate", url="about:blank")
+    tab.wait("location.href === 'about:blank'")
+    refused = "(() => { try { return !localStorage; } catch (error) { return error.name; } })()"
+    assert tab.value(refused) == "SecurityError"
+    frame = tab.send("Page.getFrameTree")["frameTree"]["frame"]["id"]
+    tab.send("Page.setDocumentContent", frameId=frame, html=one.read_text(encoding="utf-8"))
+    tab.wait("document.documentElement?.dataset.drawnMs")
+    tab.click("#theme")
+    assert tab.value("neuronxa.dark()") is True
+    assert tab.complaints() == []
 
 
 def test_languages_can_be_hidden(tab, one):

@@ -10,11 +10,9 @@
   const { el, words, MEAN } = nx;
   const root = document.documentElement;
   const $ = (id) => document.getElementById(id);
-  const preference = window.matchMedia("(prefers-color-scheme: dark)");
   const MANY = 12;
   let lit = null;
 
-  nx.dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preference.matches);
   nx.named = (code) => (nx.data.names[code] === code ? code : `${nx.data.names[code]} \u00b7 ${code}`);
 
   function start(data) {
@@ -125,10 +123,10 @@
     };
     const redraw = () => (name(), change({}, [...all, looks]));
     $("theme").addEventListener("click", () => {
-      root.dataset.theme = nx.dark() ? "light" : "dark";
+      nx.choose(nx.dark() ? "light" : "dark");
       redraw();
     });
-    preference.addEventListener("change", redraw);
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     name();
     let kept;
     const paper = (on) => {

@@ -15,8 +15,9 @@ from neuronxa_callback._version import __version__
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.show.page_data import Runs, pack
 
-FIRST, *OTHERS = ("page_data.js", "page_charts.js", "page_tables.js", "page.js")
-"""The first one stands before plotly: data unpack while plotly, which is large, is read."""
+FIRST = ("page_data.js", "page_look.js")
+"""They stand before plotly: data unpack while plotly, which is large, is read."""
+OTHERS = ("page_charts.js", "page_tables.js", "page.js")
 TITLE = "Cross-lingual alignment"
 
 
@@ -38,7 +39,7 @@ def write_page(runs: Runs, path: Path, title: str = TITLE, notes: Sequence[str] 
 
 def page(runs: Runs, title: str = TITLE, notes: Sequence[str] = ()) -> str:
     """The whole file as text; see ``write_page``."""
-    scripts = [_file(FIRST), _plotly(), *map(_file, OTHERS)]
+    scripts = [*map(_file, FIRST), _plotly(), *map(_file, OTHERS)]
     parts = {
         "policy": _policy(scripts),
         "title": html.escape(title),
