@@ -123,3 +123,13 @@ def test_any_text_is_resolved_or_refused_in_words(text):
         assert message.startswith(f"unknown language: {text!r}")
     else:
         assert resolve(found) == found
+
+
+@pytest.mark.parametrize("code", ["deu_Latn", "de", "German", "ltz_Latn"])
+def test_german_and_its_neighbours_write_nouns_with_capitals(code):
+    assert languages.capital_nouns(code)
+
+
+@pytest.mark.parametrize("code", ["eng_Latn", "nld_Latn", "nob", "arb_Arab", "no language"])
+def test_others_do_not(code):
+    assert not languages.capital_nouns(code)

@@ -23,7 +23,7 @@ ERROR, ADVICE = "error", "advice"
 FEWEST, USUAL = 30, 100
 """Fewer pairs than the first are an error, fewer than the second cost precision."""
 LEAKS = 0.1
-"""Share of pairs with a name or number in common from which that is said."""
+"""Share of pairs with digits, or with likely names, above which that is said."""
 FERTILITY = 4.0
 """How many times the pivot's tokens a language may need before that is said."""
 UNKNOWN = 0.05
@@ -197,17 +197,25 @@ def _of_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
         yield Finding(level, language, corpus.where(language, i), words)
     for i, words in suspects.odd_lengths(pivots, texts):
         yield Finding(ADVICE, language, corpus.where(language, i), words)
-    leaks = (("a number", suspects.shared_numbers), ("a name", suspects.shared_names))
-    for what, find in leaks:
-        rows = find(pivots, texts)
-        if len(rows) > LEAKS * len(texts):
-            yield Finding(
-                ADVICE,
-                language,
-                "",
-                f"{len(rows)} of {len(texts)} pairs have {what} in common, which aligns them"
-                f" without their meaning; the first: {corpus.where(language, rows[0])}",
+    yield from _of_leaks(corpus, language)
+
+
+def _of_leaks(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
+    """How many pairs have what can be read without the language: digits, and likely names."""
+    pairs = corpus.pairs[language]
+    nouns = [codes_of.capital_nouns(name) for name in (corpus.pivot, language)]
+    digits, common = suspects.telling(pairs, suspects.numbers)
+    names, same_names = suspects.telling(pairs, suspects.names, nouns)
+    for rows, what in (
+        (digits, f"digits ({common} a number in common)"),
+        (names, f"capitalised words inside, often names ({same_names} one in common)"),
+    ):
+        if len(rows) > LEAKS * len(pairs):
+            words = (
+                f"{len(rows)} of {len(pairs)} pairs have {what}, which may align them without"
+                f" their meaning; the first: {corpus.where(language, rows[0])}"
             )
+            yield Finding(ADVICE, language, "", words)
 
 
 def _of_tokens(

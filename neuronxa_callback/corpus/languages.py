@@ -32,6 +32,8 @@ USUAL = {
     "ori": "ory", "orm": "gaz", "pus": "pbt", "que": "quy", "sqi": "als", "swa": "swh",
     "uzb": "uzn", "yid": "ydd",
 }  # fmt: skip
+CAPITAL_NOUNS = ("bar", "deu", "gsw", "ksh", "ltz", "nds", "pfl", "vmf")
+"""German and its neighbours: a capital inside a sentence says noun, not name."""
 USUAL_SCRIPTS = {"Kore": "Hang"}
 PLAIN_NAMES = {
     "arb": "Arabic",
@@ -105,6 +107,12 @@ def script(code: str) -> str | None:
     """The ISO 15924 script of a code, its usual one where it names none; None if unknown."""
     tag = _tag(code)
     return None if tag is None else tag.script or likely_script(tag.language)
+
+
+def capital_nouns(code: str) -> bool:
+    """Whether the language writes every noun with a capital, as German does."""
+    tag = _tag(code)
+    return tag is not None and tag.language in CAPITAL_NOUNS
 
 
 def script_name(code: str) -> str | None:

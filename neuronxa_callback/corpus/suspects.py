@@ -7,7 +7,7 @@ import math
 import re
 import statistics
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -29,6 +29,8 @@ DEVIATIONS = 6.0
 """The same in robust standard deviations."""
 
 NUMBER = re.compile(r"\d+")
+GOES_ON = re.compile(r"\w[^\w.!?…:。！？।]*$")
+"""The end of a text after which no sentence begins."""
 UNWANTED = {"\ufeff": "a byte order mark", "\ufffd": "a replacement character (lost text)"}
 
 Found = Iterator[tuple[int, str]]
@@ -106,26 +108,44 @@ def odd_characters(text: str) -> str | None:
     return None
 
 
-def shared_numbers(pivots: Sequence[str], texts: Sequence[str]) -> list[int]:
-    """Rows whose two sides have a number in common."""
-    return [
-        i
-        for i, (pivot, text) in enumerate(zip(pivots, texts, strict=True))
-        if set(NUMBER.findall(pivot)) & set(NUMBER.findall(text))
-    ]
+def numbers(text: str) -> set[str]:
+    """The numbers in a sentence, in the digits of any script."""
+    return set(NUMBER.findall(text))
 
 
-def shared_names(pivots: Sequence[str], texts: Sequence[str]) -> list[int]:
-    """Rows whose two sides have a capitalised word in common that begins neither of them."""
-    return [
-        i
-        for i, (pivot, text) in enumerate(zip(pivots, texts, strict=True))
-        if _names(pivot) & _names(text)
-    ]
+def names(text: str) -> set[str]:
+    """What may be names: capitalised words that begin no sentence, in scripts with capitals.
+
+    Not only names are written so, and names in scripts without capitals are not found.
+    """
+    return {
+        found.group()
+        for found in WORD.finditer(text)
+        if len(found.group()) > 1
+        and found.group()[0].isupper()
+        and GOES_ON.search(text[: found.start()])
+    }
 
 
-def _names(text: str) -> set[str]:
-    return {word for word in WORD.findall(text)[1:] if len(word) > 1 and word[0].isupper()}
+def telling(
+    pairs: Sequence[tuple[str, str]],
+    find: Callable[[str], set[str]],
+    ordinary: Sequence[bool] = (False, False),
+) -> tuple[list[int], int]:
+    """Rows in which a side has something to find, and how many rows have one in common.
+
+    Args:
+        pairs: Sentences and their translations.
+        find: ``numbers`` or ``names``.
+        ordinary: Per side, whether everything has it there, so that it says nothing by itself.
+    """
+    rows, common = [], 0
+    for i, pair in enumerate(pairs):
+        one, other = map(find, pair)
+        common += bool(one & other)
+        if one & other or (one and not ordinary[0]) or (other and not ordinary[1]):
+            rows.append(i)
+    return rows, common
 
 
 def _letters(text: str) -> str:
