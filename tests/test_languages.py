@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronxa_callback.corpus.languages import name, of_file, resolve, script
+from neuronxa_callback.corpus.languages import capital_nouns, name, of_file, resolve, script
 from neuronxa_callback.errors import CorpusError
 
 KNOWN = (
@@ -127,9 +127,9 @@ def test_any_text_is_resolved_or_refused_in_words(text):
 
 @pytest.mark.parametrize("code", ["deu_Latn", "de", "German", "ltz_Latn"])
 def test_german_and_its_neighbours_write_nouns_with_capitals(code):
-    assert languages.capital_nouns(code)
+    assert capital_nouns(code)
 
 
 @pytest.mark.parametrize("code", ["eng_Latn", "nld_Latn", "nob", "arb_Arab", "no language"])
 def test_others_do_not(code):
-    assert not languages.capital_nouns(code)
+    assert not capital_nouns(code)
