@@ -12,6 +12,7 @@ from families import ids, run, tiny
 from ffn_oracle import close
 from survey import BATCH, SITES, TOKENS, Collect, read
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.dataflow import Call, Node
@@ -193,6 +194,60 @@ class TestCompiled:
             plan, states = read(called, lambda each: called(input_ids=each))
         assert same(states, read(tiny("llama"))[1])
         assert plan.parts[0].path == "model.layers.0.mlp.down_proj"
+
+
+class TestCheckpointing:
+    """Activation checkpointing runs blocks again on the way back; no state is read there."""
+
+    @staticmethod
+    def made(how):
+        model = tiny("llama").train()
+        if how == "wrapped":
+            for number, layer in enumerate(layers_of(model)):
+                model.model.layers[number] = checkpoint_wrapper(layer)
+        elif how is not None:
+            model.gradient_checkpointing_enable({"use_reentrant": how == "reentrant"})
+        runs = []
+        for layer in layers_of(model):
+            layer.mlp.register_forward_pre_hook(lambda *_: runs.append(1))
+        return model, runs
+
+    @staticmethod
+    def gradients(model):
+        model.zero_grad()
+        tokens = ids(BATCH, TOKENS)
+        model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        return [each.grad.clone() for each in model.parameters()]
+
+    @pytest.mark.parametrize("gradients", [False, True])
+    @pytest.mark.parametrize("how", ["reentrant", "not reentrant", "wrapped"])
+    def test_states_and_gradients_are_those_without(self, how, gradients):
+        plain, _ = self.made(None)
+        model, runs = self.made(how)
+        before = self.gradients(model)
+        assert len(runs) == 4, "two blocks run forth, and once more on the way back"
+
+        def call(tokens):
+            with torch.set_grad_enabled(gradients):
+                model(input_ids=tokens, use_cache=False)
+
+        plan, states = read(model, call)
+        assert same(states, read(tiny("llama"))[1])
+        assert [part.path for part in plan.parts] == [
+            f"model.layers.{layer}.mlp.down_proj" for layer in (0, 1)
+        ]
+        for after in (before, self.gradients(model)):
+            assert all(map(torch.equal, after, self.gradients(plain)))
+
+    @pytest.mark.parametrize("how", ["reentrant", "not reentrant"])
+    def test_a_block_that_runs_again_while_it_is_read_is_an_error(self, how):
+        model, _ = self.made(how)
+        plan = discover(model, lambda: run(model, ids(1, 4)))
+        with plan.attach(model, SITES, Collect(plan), lambda: (BATCH, TOKENS)) as reader:
+            reader.begin()
+            self.gradients(model)
+            reader.end()
+        assert "gate at model.layers.0.mlp.down_proj 2 of 1 times" in str(reader.error)
 
 
 class TestAdapters:
