@@ -19,6 +19,7 @@ from neuronxa_callback.errors import (
     BrokenForwardError,
     ConfigError,
     NeuronXAError,
+    ProbeMemoryError,
     unknown,
 )
 from neuronxa_callback.follow.history import FOLDER, RECORD, History
@@ -39,6 +40,8 @@ SELDOM = 500
 """Steps between probes where a run never evaluates."""
 TIMED_STEPS = 20
 """Training steps over which the share of a probe is measured."""
+LEAST_TOKENS = 32
+"""Tokens of a forward below which a first probe is not tried again."""
 
 
 class NeuronXACallback(TrainerCallback):
@@ -125,8 +128,9 @@ class NeuronXACallback(TrainerCallback):
         elif not self._proved:
             self._prove(state.global_step, **kwargs)
         if self._stopped is not None and self.stop:
-            terminal.say(f"NeuronXA: this run had been stopped: {self._stopped}")
             control.should_training_stop = True
+            if state.is_world_process_zero:
+                terminal.say(f"NeuronXA: this run had been stopped: {self._stopped}")
         self._clock = time.perf_counter()
 
     def on_step_end(
@@ -212,7 +216,7 @@ class NeuronXACallback(TrainerCallback):
             return
         self._report = report
         self._record(report, state)
-        self._decide(report, control, kwargs["model"])
+        self._decide(report, state, control, kwargs["model"])
         self._keep(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -222,7 +226,7 @@ class NeuronXACallback(TrainerCallback):
                 tokenizer = self.tokenizer or kwargs.get("processing_class")
                 self._probe = Probe(self.config, tokenizer)
                 self._probe.batch_tokens = self._batch_tokens or self._probe.batch_tokens
-            report = self._probe.run(kwargs["model"], step)
+            report = self._run(self._probe, kwargs["model"], step)
         except BrokenForwardError:
             raise
         except Exception as error:
@@ -237,6 +241,16 @@ class NeuronXACallback(TrainerCallback):
             for rule in self.stop:
                 rule.check(report)
         return report
+
+    def _run(self, probe: Probe, model: nn.Module, step: int) -> AlignmentReport:
+        """Where memory runs out, the first probe tries again at once with half of the tokens."""
+        while True:
+            try:
+                return probe.run(model, step)
+            except ProbeMemoryError as error:
+                if self._proved or probe.batch_tokens < LEAST_TOKENS:
+                    raise
+                log.warning("%s", error)
 
     def _prove(self, step: int, **kwargs: Any) -> None:
         """A resumed run proves that it can be measured, and that its curve can go on."""
@@ -286,7 +300,13 @@ class NeuronXACallback(TrainerCallback):
                 log.warning("a sink failed, training goes on: %s", words)
             self._warned[words] = 1
 
-    def _decide(self, report: AlignmentReport, control: TrainerControl, model: nn.Module) -> None:
+    def _decide(
+        self,
+        report: AlignmentReport,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module,
+    ) -> None:
         """Collective where there are rules: all ranks do what the first one finds."""
         if not self.stop:
             return
@@ -296,7 +316,8 @@ class NeuronXACallback(TrainerCallback):
         if chosen >= 0:
             self._stopped = reasons[chosen] or "the first rank stops"
             control.should_training_stop = True
-            terminal.say(f"NeuronXA stops this run at step {report.step}: {self._stopped}")
+            if state.is_world_process_zero:
+                terminal.say(f"NeuronXA stops this run at step {report.step}: {self._stopped}")
 
     def _for_evaluation(self, report: AlignmentReport | None) -> dict[str, float]:
         config = self.config

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from neuronxa_callback.measure import alignment
+from neuronxa_callback.measure.batching import Batch
+from neuronxa_callback.measure.metrics import Pooling, reads_of
 
 
 @st.composite
@@ -173,3 +175,30 @@ def test_nan_in_a_vector_is_nan_in_its_cosines():
     squares = alignment.squares(vectors)
     found = alignment.cosines(alignment.dots(vectors, vectors), squares, squares)
     assert found.isnan().tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize("setting", ["tf32", "ieee"])
+def test_tf32_is_off_inside_and_as_it_was_afterwards(setting):
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("torch before 2.9 has one setting only")
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = setting
+    try:
+        with alignment._without_tf32():
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == setting
+    finally:
+        torch.backends.fp32_precision = before
+        matmul.fp32_precision = "none"
+
+
+def test_infinite_states_are_active_or_not_and_no_nan():
+    states = torch.tensor([[[math.inf, -math.inf, 1.0], [-1.0, 2.0, math.inf]]])
+    batch = Batch(torch.zeros(1, 2).long(), torch.ones(1, 2).bool(), torch.zeros(1, 2).bool())
+    (read,) = reads_of(("nasca",), ("activity",))
+    found = Pooling(batch, [read]).dense(read, states, 0)
+    assert found.pooled.tolist() == [[[1.0, 2.0, 3.0]]]
+    assert found.active.tolist() == [4.0]
+    states[0, 1, 0] = math.nan
+    assert Pooling(batch, [read]).dense(read, states, 0).pooled.isnan().all()

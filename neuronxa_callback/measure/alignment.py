@@ -32,12 +32,15 @@ def positions(counts: Bool[Tensor, "batch tokens"]) -> Float[Tensor, "batch toke
 
 def active(states: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:
     """NAS: 1 where a neuron's state is above zero, else 0 (fp32). NaN is not seen here."""
-    return (states > 0).float()
+    # One pass, where a comparison and a conversion would be two.
+    found = torch.empty(states.shape, dtype=torch.float32, device=states.device)
+    return torch.gt(states, 0, out=found)
 
 
 def magnitude(states: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:
     """NAV: the size of the coefficient by which a neuron scales its value vector (fp32)."""
-    return states.float().abs()
+    # In this order the pass that is left over is over the narrower numbers.
+    return states.abs().float()
 
 
 def pool(
@@ -143,12 +146,21 @@ def exactly(device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
+        with _without_tf32():
             yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    matmul = torch.backends.cuda.matmul
+    # torch 2.9 brought a setting of its own, and refuses to be asked by the older one after it.
+    name = "fp32_precision" if hasattr(matmul, "fp32_precision") else "allow_tf32"
+    before = getattr(matmul, name)
+    setattr(matmul, name, "ieee" if name == "fp32_precision" else False)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
 
 
 def _check(similarity: Tensor) -> None:

@@ -7,7 +7,6 @@ its make-up, and with it every rounding of the model, is the same for any number
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -224,8 +223,12 @@ class Batch:
     special: Tensor
     """Which tokens the tokenizer added."""
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(self.ids.to(device), self.counts.to(device), self.special.to(device))
 
-def collate(sentences: Sequence[Sentence], pad: int, device: Any = None) -> Batch:
+
+def collate(sentences: Sequence[Sentence], pad: int) -> Batch:
     """Right-padded tensors of some sentences."""
     width = max(len(sentence.ids) for sentence in sentences)
     ids = torch.full((len(sentences), width), pad, dtype=torch.long)
@@ -236,4 +239,4 @@ def collate(sentences: Sequence[Sentence], pad: int, device: Any = None) -> Batc
         ids[row, :length] = torch.tensor(sentence.ids)
         counts[row, :length] = True
         special[row, :length] = torch.tensor(sentence.special)
-    return Batch(ids.to(device), counts.to(device), special.to(device))
+    return Batch(ids, counts, special)

@@ -18,6 +18,10 @@ from neuronxa_callback.measure.batching import Batch
 from neuronxa_callback.measure.distributed import World
 from neuronxa_callback.measure.metrics import Pooling, Read, Vectors
 
+HELD_ON_DEVICE = 4 * 2**30
+"""Bytes above which a pivot's vectors are held on the host: those of a mixture of experts with 128
+experts of 768 neurons in 48 layers take 1.9 GB for each metric."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -45,6 +49,11 @@ class Pivot:
     squares: dict[str, Tensor] = field(default_factory=dict)
     """metric -> [layers, sentences]."""
 
+    @property
+    def nbytes(self) -> int:
+        """What the vectors take."""
+        return sum(each.nbytes for each in self.vectors.values())
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -61,6 +70,11 @@ class Columns:
     """[layers, batch] fraction of active states."""
 
 
+def shelf_of(nbytes: int, home: torch.device) -> torch.device:
+    """Where vectors of so many bytes are held."""
+    return home if nbytes <= HELD_ON_DEVICE else torch.device("cpu")
+
+
 class Comparison:
     """Receives the states of a microbatch (a ``StateSink``) and sums up what is asked for.
 
@@ -68,7 +82,7 @@ class Comparison:
         layouts: Per source (``"nas"``, ``"nav"``, ``"hidden"``) how its layers are made up.
         reads: What is wanted, per site (``"gate"``, ``"product"``, ``"hidden"``).
         world: The ranks, for slices of neurons.
-        home: The device on which vectors are held and results are collected.
+        home: The device on which vectors are compared and results are collected.
     """
 
     def __init__(
@@ -85,13 +99,15 @@ class Comparison:
         """In which precision the neurons compute."""
 
     def pivot(self, sentences: int) -> Pivot:
-        """An empty pivot, with room for all its vectors."""
+        """An empty pivot, with room for all its vectors: on the host where they are large."""
         wide = alignment.widest(self.home)
         made = Pivot()
+        numbers = sum(sum(self.layouts[source].widths) for source in self.names.values())
+        shelf = shelf_of(4 * sentences * numbers, self.home)
         for name, source in self.names.items():
             layout = self.layouts[source]
             for part, width in enumerate(layout.widths):
-                made.vectors[name, part] = torch.zeros(sentences, width, device=self.home)
+                made.vectors[name, part] = torch.zeros(sentences, width, device=shelf)
             shape = (layout.layers, sentences)
             made.squares[name] = torch.zeros(shape, dtype=wide, device=self.home)
         return made
@@ -105,8 +121,11 @@ class Comparison:
             filling: Whether these are sentences of the pivot.
             rows: Which sentences of their side these are; empty for a dummy.
         """
+        # Once a microbatch: what comes from the host makes it wait for the device.
+        batch = batch.to(self.home)
         self.pooling = Pooling(batch, self.every)
-        self.held, self.filling, self.rows = pivot, filling, list(rows)
+        self.held, self.filling, self.rows = pivot, filling, tuple(rows)
+        self.places = torch.tensor(self.rows, dtype=torch.long, device=self.home)
         self.counts = batch.counts
         self.chunks: dict[tuple[str, int], Vectors] = {}
         self.dot: dict[str, Tensor] = {}
@@ -155,15 +174,15 @@ class Comparison:
             shares = sizes.amax(dim=2) / sizes.sum(dim=2)
         if self.active is not None:
             active = self.world.whole(self.active)
-            activity = active / (self._neurons() * self.counts.sum(dim=1).to(self.home))
-        return Columns(tuple(self.rows), dot, squares, shares, activity)
+            activity = active / (self._neurons() * self.counts.sum(dim=1))
+        return Columns(self.rows, dot, squares, shares, activity)
 
     def fill(self) -> None:
         """Put the squared lengths of the microbatch that has just run into the pivot."""
         for name, each in self.squares.items():
             here = self.world.whole(each)
             if self.rows:
-                self.held.squares[name][:, self.rows] = here
+                self.held.squares[name][:, self.places] = here
 
     def _room(self, wish: str, shape: Sequence[int]) -> Tensor | None:
         source = next((read.source for read in self.every if getattr(read, wish)), None)
@@ -198,7 +217,8 @@ class Comparison:
 
     def _vector(self, name: str, part: int, layer: int, vectors: Tensor) -> None:
         self.squares[name][layer] += alignment.squares(vectors)
+        held = self.held.vectors[name, part]
         if not self.filling:
-            self.dot[name][layer] += alignment.dots(self.held.vectors[name, part], vectors)
+            self.dot[name][layer] += alignment.dots(held.to(self.home), vectors)
         elif self.rows:
-            self.held.vectors[name, part][self.rows] = vectors
+            held[self.places.to(held.device)] = vectors.to(held.device)

@@ -68,13 +68,23 @@ class World:
         flag.fill_(0 if here else 1)
         return bool(_together(dist.all_reduce, flag) == 0)
 
-    def agree(self, said: str | None) -> str | None:
-        """Collective over all ranks: the words of the first rank that has something to say."""
+    def agree(self, said: str | None, before: str = "") -> str | None:
+        """Collective over all ranks: the words of the first rank that has something to say.
+
+        Words that start with ``before`` go before all others.
+        """
         if not self.everyone:
             return said
         heard: list[str | None] = [None] * dist.get_world_size()
         _together(dist.all_gather_object, heard, said)
-        return next((words for words in heard if words is not None), None)
+        spoken = [words for words in heard if words is not None]
+        return min(spoken, key=lambda words: not words.startswith(before), default=None)
+
+    def device(self, of: torch.device) -> torch.device:
+        """Where sums are kept: a model's device, unless its weights wait on the host for a GPU."""
+        if of.type == "cpu" and self.everyone and dist.get_backend() == "nccl":
+            return torch.device("cuda", torch.cuda.current_device())
+        return of
 
     @property
     def first(self) -> bool:
@@ -266,11 +276,3 @@ def _beside(tensor: Any, slices: int) -> World:
         tensor=tensor if slices > 1 else None,
         everyone=True,
     )
-
-
-def tensor_device(world: World, device: torch.device) -> torch.device:
-    """Where a collective's tensors must lie: the model's device, or the host under gloo."""
-    if not world.everyone:
-        return device
-    backend = str(dist.get_backend(world.data or world.tensor))
-    return torch.device("cpu") if "nccl" not in backend and device.type == "cpu" else device

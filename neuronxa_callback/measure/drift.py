@@ -60,7 +60,7 @@ class Drift:
 
 def _directions(vectors: Tensor, squares: Tensor, layer: int) -> Tensor:
     """[sentences, width] of whole-layer length 1, in half the bytes."""
-    lengths = squares[layer, :SENTENCES].sqrt().float()[:, None]
+    lengths = squares[layer, :SENTENCES].sqrt().float()[:, None].to(vectors.device)
     return (vectors[:SENTENCES].float() / lengths).to("cpu", torch.float16)
 
 

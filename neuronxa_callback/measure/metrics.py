@@ -140,8 +140,15 @@ class Pooling:
         """States [batch, tokens, width] of tokens start, start + 1, ... to vectors."""
         stop = start + states.shape[1]
         weights = self.weights[read.source][:, :, start:stop].to(states.device)
-        values = STATES[read.source](states)
-        found = Vectors(alignment.pool(values, weights))
+        rows, values = weights.shape[1], STATES[read.source](states)
+        if read.activity:
+            # One row more in the same pass over the states.
+            counts = self.counts[:, None, start:stop].to(weights)
+            weights = torch.cat([weights, counts], dim=1)
+        pooled = alignment.pool(values, weights)
+        found = Vectors(pooled[:, :rows])
+        if read.activity:
+            found.active = pooled[:, -1].sum(dim=1)
         if read.source == "nas":
             # NaN > 0 is false and would count as 0.
             found.pooled += _nan_of(states, dim=(1, 2))[:, None, None]
@@ -149,9 +156,6 @@ class Pooling:
             rest = self.counts.shape[1] - stop
             sizes = values.sum(dim=2) * weights[:, 0]
             found.sizes = torch.nn.functional.pad(sizes, (start, rest))
-        if read.activity:
-            counts = self.counts[:, start:stop].to(states.device)
-            found.active = (values.sum(dim=2) * counts).sum(dim=1)
         return found
 
     def routed(
@@ -183,8 +187,9 @@ class Pooling:
 
 def _nan_of(states: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """0, or NaN where any state is NaN."""
-    total = states.sum(dim=dim, dtype=torch.float32)
-    return torch.where(total.isnan(), total, torch.zeros_like(total))
+    # Not a sum: that of an infinity and its opposite is NaN.
+    highest = states.amax(dim=dim).float()
+    return torch.where(highest.isnan(), highest, torch.zeros_like(highest))
 
 
 def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:

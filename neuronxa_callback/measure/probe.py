@@ -8,11 +8,10 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import BrokenForwardError, ProbeError, ProbeMemoryError
@@ -31,6 +30,7 @@ from neuronxa_callback.measure.distributed import World, inside, sharded, sharde
 from neuronxa_callback.measure.drift import Drift
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence
 from neuronxa_callback.measure.forward import Forward
+from neuronxa_callback.measure.memory import give_back, ran_out
 from neuronxa_callback.measure.metrics import COMPANIONS, Read, reads_of
 from neuronxa_callback.measure.quiet import undisturbed
 from neuronxa_callback.measure.report import MEAN, AlignmentReport, MetricScores
@@ -88,15 +88,25 @@ class Probe:
         model = inside(model)
         world = world_of(model, self.mesh)
         one = _Run(self, model, world, progress)
-        with undisturbed(model), sharded_again(model):
-            one.prepare()
+        with ExitStack() as stack:
+            with one.agreed():
+                stack.enter_context(undisturbed(model))
+                stack.enter_context(sharded_again(model))
+                one.prepare()
             one.discover()
             one.measure()
             drift = one.drift(step)
         with one.agreed():
             report = one.report(step)
+        give_back(one.forward.device)
         seconds = round(time.perf_counter() - began, 3)
-        about = {"seconds": seconds, "ranks": world.size, "time": round(time.time(), 3), **drift}
+        about = {
+            "seconds": seconds,
+            "ranks": world.size,
+            "time": round(time.time(), 3),
+            "pivot_bytes": max((each.nbytes for each in one.pivots.values()), default=0),
+            **drift,
+        }
         object.__setattr__(report, "run", about)
         return report
 
@@ -147,10 +157,9 @@ class _Run:
 
     def prepare(self) -> None:
         """Sentences, microbatches, and who runs them."""
-        with self.agreed():
-            self.tokenised, self.groups = self.probe.tokenised(self.model)
-            self.work = microbatches(self.groups, self.probe.batch_tokens)
-            self.stages = deal(self.work, self.groups, self.world.size)
+        self.tokenised, self.groups = self.probe.tokenised(self.model)
+        self.work = microbatches(self.groups, self.probe.batch_tokens)
+        self.stages = deal(self.work, self.groups, self.world.size)
 
     def discover(self) -> None:
         """Find the neurons with the shortest sentence that there is."""
@@ -170,9 +179,20 @@ class _Run:
 
     def measure(self) -> None:
         """All microbatches of this rank, and every exchange."""
-        sites = {site: reads for site, reads in self.reads.items() if site != "hidden"}
-        compare = Comparison(self._layouts(), self.reads, self.world, self.forward.device)
-        rounds = Rounds(
+        sites = tuple(site for site in self.reads if site != "hidden")
+        with ExitStack() as stack:
+            with self.agreed():
+                home = self.world.device(self.forward.device)
+                compare = Comparison(self._layouts(), self.reads, self.world, home)
+                rounds = self._rounds(compare)
+                attached = self.plan.attach(self.model, sites, compare, lambda: rounds.shape)
+                reader = stack.enter_context(attached)
+            with self.agreed(lambda: rounds.broken, rounds.drop):
+                rounds.run(self.stages, reader)
+        self.states, self.compare, self.pivots = compare.dtype, compare, rounds.pivots
+
+    def _rounds(self, compare: Comparison) -> Rounds:
+        return Rounds(
             self.forward,
             compare,
             self.world,
@@ -183,12 +203,6 @@ class _Run:
             self.collective,
             self._teller(),
         )
-        with (
-            self.agreed(lambda: rounds.broken),
-            self.plan.attach(self.model, tuple(sites), compare, lambda: rounds.shape) as reader,
-        ):
-            rounds.run(self.stages, reader)
-        self.states, self.compare, self.pivots = compare.dtype, compare, rounds.pivots
 
     def drift(self, step: int) -> dict[str, Any]:
         """How the pivot has turned: about the run, since it depends on an earlier probe."""
@@ -231,8 +245,15 @@ class _Run:
         )
 
     @contextmanager
-    def agreed(self, broken: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Collective at its end: what fails on one rank is one error on all."""
+    def agreed(
+        self, broken: Callable[[], bool] = lambda: False, drop: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Collective at its end: what fails on one rank is one error on all.
+
+        Args:
+            broken: Whether other ranks wait inside the model's own collectives.
+            drop: Lets go of what takes memory, so that ranks can speak where it has run out.
+        """
         failure: Exception | None = None
         try:
             yield
@@ -246,8 +267,12 @@ class _Run:
                     f" so the job ends as it would in training: {type(error).__name__}: {error}"
                 ) from error
             failure = error
-        own = None if failure is None else f"{_kind(failure)}{type(failure).__name__}: {failure}"
-        said = self.world.agree(own)
+        own = None if failure is None else f"{type(failure).__name__}: {failure}"
+        if failure is not None and ran_out(failure):
+            own = f"{_MEMORY}{own}"
+            drop()
+            give_back(self.forward.device, failure)
+        said = self.world.agree(own, before=_MEMORY)
         if said is None:
             return
         if said.startswith(_MEMORY):
@@ -351,10 +376,6 @@ class _Run:
 
 
 _MEMORY = "out of memory: "
-
-
-def _kind(failure: Exception) -> str:
-    return _MEMORY if isinstance(failure, torch.OutOfMemoryError | MemoryError) else ""
 
 
 def _reads(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:

@@ -6,6 +6,7 @@ next exchange all ranks leave together: none waits for a sum that another will n
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -89,6 +90,11 @@ class Rounds:
         if stage.pivots:
             self._share(stage)
 
+    def drop(self) -> None:
+        """Let go of all vectors and sums."""
+        self.failure = None
+        self.pivots, self.waiting = {}, {}
+
     @contextmanager
     def _noted(self) -> Iterator[None]:
         """What fails in here is kept until all ranks can hear of it."""
@@ -170,30 +176,37 @@ class Rounds:
             tensors = [*pivot.vectors.values(), *pivot.squares.values()]
         self._together()
         for tensor in tensors:
-            self.world.shared(tensor)
+            # What is held on the host travels by way of the device.
+            here = tensor.to(self.compare.home)
+            self.world.shared(here)
+            tensor.copy_(here)
 
     def _exchange(self, group: int, target: int) -> None:
         """Put the columns of a language together over all ranks, and have it judged."""
-        mine: dict[str, tuple[Tensor, Tensor]] = {}
-        seen: dict[str, Tensor] = {}
+        blocks = self.waiting.pop((group, target), [])
+        pairs = list(self.groups[group].rows[target])
+        language = self.groups[group].targets[target].language
+        for name, source in self.compare.names.items():
+            layers = self.compare.layouts[source].layers
+            pivot = self.pivots.get(group)
+            sums = self._shared(partial(self._sums, name, layers, blocks, pairs, pivot))
+            with self._noted():
+                dot, lengths = sums["dot"], sums["lengths"]
+                found = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
+                self.judge(language, {name: found}, None, None)
+        seen = self._shared(partial(self._seen, blocks, len(pairs)))
         with self._noted():
-            blocks = self.waiting.pop((group, target), [])
-            pairs = list(self.groups[group].rows[target])
-            for name, source in self.compare.names.items():
-                layers = self.compare.layouts[source].layers
-                mine[name] = self._sums(name, layers, blocks, pairs, self.pivots.get(group))
-            for wish in ("shares", "activity"):
-                seen |= self._seen(wish, blocks, len(pairs))
+            self.judge(language, {}, seen.get("shares"), seen.get("activity"))
+
+    def _shared(self, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Collective: sums over all ranks of what each of them makes."""
+        mine: dict[str, Tensor] = {}
+        with self._noted():
+            mine = make()
         self._together()
-        for tensor in (*(each for both in mine.values() for each in both), *seen.values()):
+        for tensor in mine.values():
             self.world.shared(tensor)
-        with self._noted():
-            found = {
-                name: alignment.cosines(sums[:, :, :-1], lengths, sums[:, :, -1])
-                for name, (sums, lengths) in mine.items()
-            }
-            language = self.groups[group].targets[target].language
-            self.judge(language, found, seen.get("shares"), seen.get("activity"))
+        return mine
 
     def _sums(
         self,
@@ -202,11 +215,11 @@ class Rounds:
         blocks: Sequence[Columns],
         pairs: Sequence[int],
         pivot: Pivot | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> dict[str, Tensor]:
         """This rank's share of dot products and squared lengths of a language.
 
-        The first has [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
-        targets. The second has those of the pivot's sentences, on one rank: [layers, pairs].
+        ``dot`` has [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
+        targets. ``lengths`` has those of the pivot's sentences, on one rank: [layers, pairs].
         """
         home, n = self.compare.home, len(pairs)
         sums = torch.zeros((layers, n, n + 1), dtype=alignment.widest(home), device=home)
@@ -217,20 +230,19 @@ class Rounds:
         # Of all ranks, the one that has the first sentence of the language.
         if pivot is not None and any(0 in block.rows for block in blocks):
             lengths.copy_(pivot.squares[name][:, pairs])
-        return sums, lengths
+        return {"dot": sums, "lengths": lengths}
 
-    def _seen(self, wish: str, blocks: Sequence[Columns], n: int) -> dict[str, Tensor]:
-        """This rank's statistics per sentence [layers, pairs]; nothing where not asked for."""
-        source = next((read.source for read in self.compare.every if getattr(read, wish)), None)
-        if source is None:
-            return {}
-        layers = self.compare.layouts[source].layers
-        found = torch.zeros(layers, n, device=self.compare.home)
-        for block in blocks:
-            values = getattr(block, wish)
-            if values is not None:
-                found[:, list(block.rows)] = values
-        return {wish: found}
+    def _seen(self, blocks: Sequence[Columns], n: int) -> dict[str, Tensor]:
+        """This rank's statistics per sentence [layers, pairs]: those that are asked for."""
+        found = {}
+        for wish in ("shares", "activity"):
+            wanted = [read.source for read in self.compare.every if getattr(read, wish)]
+            if wanted:
+                layers = self.compare.layouts[wanted[0]].layers
+                found[wish] = torch.zeros(layers, n, device=self.compare.home)
+            for block in blocks if wanted else ():
+                found[wish][:, list(block.rows)] = getattr(block, wish)
+        return found
 
 
 class _ElsewhereError(Exception):
