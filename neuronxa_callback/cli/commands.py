@@ -1,18 +1,12 @@
 """The commands: what they take, and what they print. Heavy imports wait until one runs."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from neuronxa_callback.errors import ConfigError
-
-if TYPE_CHECKING:
-    from neuronxa_callback.measure.probe import Progress
-    from neuronxa_callback.measure.report import AlignmentReport
 
 FOUND = 1
 """Exit code where something was found that was asked about."""
@@ -81,21 +75,22 @@ def score(
     """Measure one model: a table, JSON or CSV."""
     from dataclasses import replace
 
-    from neuronxa_callback.cli import inputs, models
+    from neuronxa_callback.cli import inputs, models, output
+    from neuronxa_callback.measure.config import ProbeConfig
     from neuronxa_callback.measure.distributed import joined
     from neuronxa_callback.measure.probe import Probe
 
     how = models.How(dtype, device, device_map, revision, attn, tokenizer, trust_remote_code)
-    wanted = inputs.config_of(corpus, config, languages, n_pairs, metrics)
+    wanted = ProbeConfig(**inputs.options_of(corpus, config, languages, n_pairs, metrics))
     with joined() as (rank, on):
         models.refuse_absent(model, how)
         how = how if device or device_map or not on else replace(how, device=on)
         probe = Probe(wanted, models.tokenizer_of(model, how))
         loaded = models.load(model, how)
-        with _progress(not (as_json or as_csv) and rank == 0) as tell:
+        with output.progress(not (as_json or as_csv) and rank == 0, "sentences") as tell:
             report = probe.run(loaded, inputs.step_of(model), tell)
     if rank == 0:
-        _print(report, as_json, as_csv)
+        output.say(report, as_json, as_csv)
 
 
 @app.command(
@@ -112,7 +107,9 @@ def sweep(
     languages: Languages = None,
     n_pairs: Pairs = None,
     metrics: Metrics = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The JSONL of reports.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The JSONL of reports.", dir_okay=False)
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = None,
     device_map: DeviceMap = None,
@@ -124,24 +121,20 @@ def sweep(
     """Measure every checkpoint of a run, as the run measured itself; started again, it goes on.
 
     Where the run kept a record (`neuronxa/reports.jsonl`), its sentences, options, dtype, autocast
-    and attention are taken from there, unless options say otherwise.
+    and attention are taken from there, each of them unless an option says otherwise. A dtype that
+    is asked for is the one to compute in: there is no autocast then.
     """
-    from neuronxa_callback.cli import inputs, models
-    from neuronxa_callback.cli.sweep import Sweep, checkpoints
+    from neuronxa_callback.cli import inputs, models, output
+    from neuronxa_callback.cli.sweep import Sweep, checkpoints, record_of
     from neuronxa_callback.show import tables, terminal
 
-    found = checkpoints(run, tuple(inputs.listed(revisions) or ()))
+    found = checkpoints(run, inputs.listed(revisions) or ())
     how = models.How(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
-    given = any(each is not None for each in (corpus, config, languages, n_pairs, metrics))
-    wanted = inputs.config_of(corpus, config, languages, n_pairs, metrics) if given else None
-    record = out or (
-        Path(run) / "neuronxa" / "sweep.jsonl"
-        if Path(run).is_dir()
-        else Path(f"{run.replace('/', '--')}.sweep.jsonl")
-    )
-    one = Sweep(run, found, wanted, how, record)
+    asked = inputs.options_of(corpus, config, languages, n_pairs, metrics)
+    record = out or record_of(run)
+    one = Sweep(run, found, asked, how, record)
     reports = []
-    with _progress(not as_json, f"{len(found)} checkpoints") as tell:
+    with output.progress(not as_json, f"{len(found)} checkpoints") as tell:
         for report, now in one.reports(tell):
             reports.append(report)
             if as_json:
@@ -196,7 +189,7 @@ def compare(
 )
 def page(
     runs: Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)] = Path(
         "alignment.html"
     ),
 ) -> None:
@@ -205,7 +198,7 @@ def page(
     from neuronxa_callback.follow import history
     from neuronxa_callback.show.page import write_page
 
-    inputs.refuse_unwritable(out)
+    inputs.refuse_homeless(out)
     faults: list[str] = []
     shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
     for words in faults:
@@ -242,7 +235,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """What is wrong with sentences, by file and line; whether training data holds them."""
-    from neuronxa_callback.cli import inputs, models
+    from neuronxa_callback.cli import inputs, models, output
     from neuronxa_callback.cli.checking import Checked
 
     options: dict[str, Any] = {
@@ -255,7 +248,7 @@ def check(
     files = [*(against or ()), *(more or ())]
     tokens = models.tokenizer_of(tokenizer, models.How()) if tokenizer else None
     found = Checked(corpus, reader, tokens, max_length, options)
-    with _progress(not as_json and bool(files), "training text", unit="bytes") as tell:
+    with output.progress(not as_json and bool(files), "training text", unit="bytes") as tell:
         hits = found.search(files, tell) if files else ()
     if as_json:
         typer.echo(json.dumps(found.plain(hits), ensure_ascii=False))
@@ -330,35 +323,3 @@ def languages(
         typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
     else:
         terminal.show(tables.languages(rows))
-
-
-def _print(report: "AlignmentReport", as_json: bool, as_csv: bool) -> None:
-    from neuronxa_callback.show import terminal
-    from neuronxa_callback.show.sinks import long_table
-
-    if as_json:
-        typer.echo(report.to_json())
-    elif as_csv:
-        typer.echo(long_table([report]), nl=False)
-    else:
-        terminal.show(terminal.table(report))
-        for words in report.warnings:
-            typer.echo(f"warning: {words}")
-
-
-@contextmanager
-def _progress(wanted: bool, what: str = "", unit: str = "") -> "Iterator[Progress | None]":
-    """A bar on stderr, which goes away when all is done; none where nobody looks."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not wanted or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    text, bar = TextColumn("{task.description}"), BarColumn()
-    columns = (text, bar, *((DownloadColumn(),) if unit else ()), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(what or "sentences", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -2,8 +2,8 @@
 
 import json
 import math
+import tomllib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,26 @@ from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.report import AlignmentReport
 
 
-def config_of(
+def options_of(
     corpus: str | None,
     file: Path | None,
     languages: str | None,
     n_pairs: int | None,
     metrics: str | None,
-) -> ProbeConfig:
-    """The options of a file, with those of the command line before them."""
-    made = ProbeConfig() if file is None else ProbeConfig.from_toml(file)
+) -> dict[str, Any]:
+    """Options of ``ProbeConfig``: those of the command line, and of a file where it has others."""
     given: dict[str, Any] = {
         "corpus": None if corpus is None else _sentences(corpus),
         "languages": listed(languages),
         "n_pairs": n_pairs,
         "metrics": listed(metrics),
     }
-    return replace(made, **{key: value for key, value in given.items() if value is not None})
+    written: dict[str, Any] = {}
+    if file is not None:
+        made = ProbeConfig.from_toml(file)
+        names = tomllib.loads(file.read_text(encoding="utf-8"))
+        written = {name: getattr(made, name) for name in names}
+    return {**written, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _sentences(corpus: str) -> Any:
@@ -100,14 +104,12 @@ def _best(reports: Sequence[AlignmentReport], path: str, metric: str) -> Alignme
     return max(known, key=lambda each: each.score(metric))
 
 
-def refuse_unwritable(out: Path) -> None:
-    """Refuse a file that could not be written, before anything is computed for it.
+def refuse_homeless(out: Path) -> None:
+    """Refuse a file without a folder, before anything is computed for it.
 
     Raises:
-        ConfigError: If its folder does not exist, or it is a folder itself.
+        ConfigError: If its folder does not exist.
     """
-    if out.is_dir():
-        raise ConfigError(f"--out must be a file, {str(out)!r} is a folder")
     if not out.parent.is_dir():
         raise ConfigError(f"the folder of --out must exist, there is no {str(out.parent)!r}")
 

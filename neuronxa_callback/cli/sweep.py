@@ -1,25 +1,29 @@
 """The checkpoints of a run, measured as the run measured itself, one after the other."""
 
 import gc
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from neuronxa_callback.cli import models
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.cli import inputs, models, neurons
+from neuronxa_callback.cli.recorded import Recorded
+from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAError
 from neuronxa_callback.follow import history
+from neuronxa_callback.measure import fingerprint
 from neuronxa_callback.measure.config import ProbeConfig
-from neuronxa_callback.measure.metrics import DIAGNOSTICS
 from neuronxa_callback.measure.probe import Probe, Progress
 from neuronxa_callback.measure.report import AlignmentReport
 from neuronxa_callback.show.sinks import JsonlSink
 
 NUMBER = re.compile(r"(\d+)\D*$")
+NOTED = "swept"
+"""Where a report's ``run`` says which weights a sweep measured, and how they were loaded."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,13 @@ class Checkpoint:
     revision: str | None = None
 
     @property
-    def name(self) -> str:
-        """What people call it."""
-        return self.revision or Path(self.place).name
+    def weights(self) -> str:
+        """What tells its weights from others of the same step: names, sizes, times of files."""
+        if self.revision is not None:
+            return f"{self.place}@{self.revision}"
+        files = sorted(file for each in models.WEIGHTS for file in Path(self.place).glob(each))
+        seen = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files]
+        return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
 def checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
@@ -44,10 +52,13 @@ def checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
         revisions: Of a name on the hub: revisions whose last number is the step.
 
     Raises:
-        ConfigError: If there is none, or a revision has no number.
+        ConfigError: If there is none, or a revision has no number or that of another.
     """
     if revisions:
-        return sorted((_revision(run, each) for each in revisions), key=lambda each: each.step)
+        named = {each.step: each for each in (_revision(run, name) for name in revisions)}
+        if len(named) < len(revisions):
+            raise ConfigError(f"revisions must differ in their steps, got {', '.join(revisions)}")
+        return [named[step] for step in sorted(named)]
     folder = Path(run)
     found = [
         Checkpoint(int(each.name.removeprefix("checkpoint-")), str(each))
@@ -63,77 +74,18 @@ def checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
     return sorted(found, key=lambda each: each.step)
 
 
+def record_of(run: str) -> Path:
+    """The file of reports that a sweep keeps where no other is asked for."""
+    if Path(run).is_dir():
+        return Path(run) / history.FOLDER / "sweep.jsonl"
+    return Path(f"{run.replace('/', '--')}.sweep.jsonl")
+
+
 def _revision(name: str, revision: str) -> Checkpoint:
     number = NUMBER.search(revision)
     if number is None:
         raise ConfigError(f"a revision must end in its step, such as step1000, got {revision!r}")
     return Checkpoint(int(number.group(1)), name, revision)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What a run's record says of how it measured itself."""
-
-    report: AlignmentReport
-
-    @classmethod
-    def of(cls, run: str) -> "Recorded | None":
-        """The last report of a run; None where it kept none."""
-        try:
-            reports = history.read(run)
-        except ConfigError:
-            return None
-        return cls(reports[-1]) if reports else None
-
-    def config(self) -> ProbeConfig:
-        """The same measurement again.
-
-        Raises:
-            ConfigError: If the run's sentences, or a function of its own, cannot be known.
-        """
-        definition = self.report.fingerprint["definition"]
-        corpus, _, _ = str(definition["corpus"]).partition("@")
-        if corpus.partition(":")[0] != "builtin":
-            raise ConfigError(
-                f"this run measured the sentences {corpus!r}, which are not built in;"
-                " name them with --config or --corpus"
-            )
-        known = {each.name for each in fields(ProbeConfig)}
-        same = {key: value for key, value in definition.items() if key in known}
-        same |= {
-            "corpus": corpus,
-            "metrics": tuple(definition["metrics"]),
-            "diagnostics": _diagnostics(self.report),
-        }
-        return ProbeConfig(**same)
-
-    def how(self, how: models.How) -> models.How:
-        """As the run held its weights, where nothing else was asked for."""
-        model = self.report.fingerprint["model"]
-        asked = models.How()
-        return replace(
-            how,
-            dtype=model["weights"] if how.dtype == asked.dtype else how.dtype,
-            attention=how.attention or model["attention"],
-        )
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """In what the neurons computed where that was not the dtype of the weights."""
-        model = self.report.fingerprint["model"]
-        if model["states"] == model["weights"]:
-            return None
-        found = getattr(torch, str(model["states"]), None)
-        return found if isinstance(found, torch.dtype) else None
-
-    @property
-    def batch_tokens(self) -> int:
-        """How many tokens it ran at a time."""
-        return int(self.report.fingerprint["environment"]["batch_tokens"])
-
-
-def _diagnostics(report: AlignmentReport) -> tuple[str, ...]:
-    return tuple(name for name in DIAGNOSTICS if name in report.diagnostics)
 
 
 class Sweep:
@@ -142,8 +94,9 @@ class Sweep:
     Args:
         run: As for ``checkpoints``.
         found: What is measured.
-        config: How; None for what the run's own record says, or the defaults.
-        how: How models are loaded.
+        asked: Options of ``ProbeConfig``; the others are those of the run's own record, or the
+            defaults.
+        how: How models are loaded; what it leaves open is that of the record, too.
         record: The JSONL file that takes the reports.
     """
 
@@ -151,21 +104,18 @@ class Sweep:
         self,
         run: str,
         found: Sequence[Checkpoint],
-        config: ProbeConfig | None,
+        asked: Mapping[str, Any],
         how: models.How,
         record: Path,
     ) -> None:
-        self.run, self.found, self.record = run, list(found), record
-        self.recorded = Recorded.of(run) if config is None else None
+        self.run, self.found, self.asked, self.record = run, list(found), asked, record
+        self.recorded = Recorded.of(run)
         self.how = self.recorded.how(how) if self.recorded else how
-        self.config = config or (self.recorded.config() if self.recorded else ProbeConfig())
-        self.probe: Probe | None = None
+        self.config = self.recorded.config(asked) if self.recorded else ProbeConfig(**asked)
+        # A dtype that was asked for is the one to compute in.
+        own = how.dtype != models.How().dtype
+        self.autocast = self.recorded.autocast if self.recorded and not own else None
         self.done = self._done()
-
-    def _done(self) -> dict[int, AlignmentReport]:
-        if not self.record.is_file():
-            return {}
-        return {report.step: report for report in history.read(self.record)}
 
     def reports(self, progress: Progress | None = None) -> Iterator[tuple[AlignmentReport, bool]]:
         """Each checkpoint's report, and whether it was measured now.
@@ -173,35 +123,114 @@ class Sweep:
         Raises:
             FingerprintError: If the file holds, or the run measured, something else.
         """
+        probe = self._probe()
+        self._refuse_others(probe)
         sink = JsonlSink(self.record)
         for each in self.found:
-            if each.step in self.done:
-                yield self.done[each.step], False
-                continue
-            report = self._measure(each, progress)
-            for known in [*self.done.values()][:1]:
-                history.refuse_mixing(known.fingerprint, report.fingerprint, ("definition",))
-            sink.write(report)
-            self.done[each.step] = report
-            yield report, True
+            known = self.done.get(each.step)
+            if known is None:
+                report = self._measure(probe, each, progress)
+                self._refuse_mixing(report.fingerprint, ("definition", "model"))
+                sink.write(report)
+                self.done[each.step] = report
+            yield self.done[each.step], known is None
 
-    def _measure(self, each: Checkpoint, progress: Progress | None) -> AlignmentReport:
-        how = replace(self.how, revision=each.revision or self.how.revision)
-        if self.probe is None:
-            self.probe = Probe(self.config, models.tokenizer_of(each.place, how, self.run))
-            if self.recorded is not None:
-                self.probe.batch_tokens = self.recorded.batch_tokens
-        model = models.load(each.place, how)
-        wide = None if self.recorded is None else self.recorded.autocast
-        cast = nullcontext() if wide is None else torch.autocast(_device(model), dtype=wide)
-        with cast:
-            report = self.probe.run(model, each.step, progress)
-        if self.recorded is not None:
-            same: Mapping[str, Any] = self.recorded.report.fingerprint
-            history.refuse_mixing(same, report.fingerprint, ("definition",))
+    def _done(self) -> dict[int, AlignmentReport]:
+        """What the file holds, but for checkpoints that have other weights by now."""
+        if not self.record.is_file():
+            return {}
+        weights = {each.step: each.weights for each in self.found}
+        return {
+            report.step: report
+            for report in inputs.reports_of(self.record)
+            if weights.get(report.step) in (None, _noted(report).get("weights"))
+        }
+
+    def _probe(self) -> Probe:
+        first = self.found[0]
+        how = self._how(first)
+        models.refuse_absent(first.place, how)
+        made = Probe(self.config, models.tokenizer_of(first.place, how, self.run))
+        if self.recorded is not None and "batch_tokens" not in self.asked:
+            made.batch_tokens = self.recorded.batch_tokens
+        return made
+
+    def _refuse_others(self, probe: Probe) -> None:
+        """Refuse, before anything is said or measured, what answers another question."""
+        same = self.recorded is not None and not self.asked
+        if not self.done and not same:
+            return
+        now = {"definition": self._definition(probe)}
+        self._refuse_mixing(now, ("definition",))
+        if self.recorded is not None and same:
+            history.refuse_mixing(self.recorded.report.fingerprint, now, ("definition",))
+        for report in self.done.values():
+            self._refuse_other_loading(report)
+
+    def _definition(self, probe: Probe) -> dict[str, Any]:
+        first = self.found[0]
+        how = self._how(first)
+        try:
+            # Enough to know which sentences are too long.
+            model = neurons.hollow(models.base_of_adapters(first.place) or first.place, how)
+        except NeuronXAError:
+            model = models.load(first.place, how)
+        sentences, _ = probe.tokenised(model)
+        return fingerprint.definition(self.config, probe.corpus, sentences)
+
+    def _refuse_mixing(self, now: Mapping[str, Any], parts: Sequence[str]) -> None:
+        for known in self.done.values():
+            with self._elsewhere():
+                history.refuse_mixing(_telling(known.fingerprint), now, parts)
+
+    def _refuse_other_loading(self, report: AlignmentReport) -> None:
+        model, asked = report.fingerprint["model"], self._loading()
+        noted = {**asked, **_noted(report)}
+        found = {**noted, "dtype": model["weights"], "attention": model["attention"]}
+        before = {key: found[key] for key in asked}
+        # As asked before, or by the name of what that came to.
+        now = {key: before[key] if asked[key] == noted[key] else asked[key] for key in asked}
+        with self._elsewhere():
+            history.refuse_mixing({"model": before}, {"model": now}, ("model",))
+
+    @contextmanager
+    def _elsewhere(self) -> Iterator[None]:
+        try:
+            yield
+        except FingerprintError as cause:
+            raise FingerprintError(f"{cause}; name another file than {self.record}") from None
+
+    def _measure(
+        self, probe: Probe, each: Checkpoint, progress: Progress | None
+    ) -> AlignmentReport:
+        noted = {"weights": each.weights, **self._loading()}
+        model = models.load(each.place, self._how(each))
+        cast = None if self.autocast is None else torch.autocast(_device(model), self.autocast)
+        with cast or nullcontext():
+            report = probe.run(model, each.step, progress)
         del model
         gc.collect()
-        return report
+        return replace(report, run={**report.run, NOTED: noted})
+
+    def _how(self, each: Checkpoint) -> models.How:
+        return replace(self.how, revision=each.revision or self.how.revision)
+
+    def _loading(self) -> dict[str, str | None]:
+        wide = None if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        return {"dtype": self.how.dtype, "attention": self.how.attention, "autocast": wide}
+
+
+def _telling(known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The digest last: of all that differs it says least."""
+    return {
+        part: dict(sorted(each.items(), key=lambda pair: pair[0] == "digest"))
+        for part, each in known.items()
+    }
+
+
+def _noted(report: AlignmentReport) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = report.run.get(NOTED, {})
+    return found
 
 
 def _device(model: torch.nn.Module) -> str:
