@@ -325,6 +325,16 @@ def test_forty_languages_eighty_layers_two_hundred_probes(tab, folder, record_pr
     assert len(curves(tab)) == 41
 
 
+@pytest.mark.parametrize("id", ["emergence", "curve", "heat"])
+def test_labels_have_room_or_a_chart_is_drawn_twice(tab, one, id):
+    tab.open(one)
+    layout = f"document.getElementById('{id}')._fullLayout"
+    size, margin = (
+        [tab.value(f"{layout}.{name}.{side}") for side in "lrtb"] for name in ("_size", "margin")
+    )
+    assert size == margin
+
+
 def test_runs_with_different_metrics(tab, folder):
     other = [make_report(step, {"deu_Latn": 0.5}, metrics=("mexa",)) for step in (0, 100)]
     write_page({"first": rising(), "second": other}, folder / "metrics.html")

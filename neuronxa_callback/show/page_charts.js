@@ -110,7 +110,7 @@
     return Plotly.react("emergence", traces, layout(colours, {
       showlegend: true, uirevision: state.metric,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemclick: false, itemdoubleclick: false },
-      margin: { l: 52, r: losses.length ? 52 : 16, t: 34, b: 42 },
+      margin: { l: 64, r: losses.length ? 54 : 16, t: 48, b: 52 },
       xaxis: { title: { text: "step" }, range: [ends[0] - room, ends[1] + room], showgrid: false },
       yaxis: { title: { text: "weakly aligned pairs" }, range: [0, top] },
       yaxis2: losses.length ? { title: { text: "loss" }, overlaying: "y", side: "right", tickmode: "auto", nticks: 6 } : undefined,
@@ -239,7 +239,7 @@
       xgap: layers.length > 40 ? 0 : 1, ygap: 1,
       colorbar: { thickness: 10, outlinewidth: 0, len: 1, tickfont: { size: 11, color: colours.muted }, ticklen: 3 },
     }], layout(colours, {
-      plot_bgcolor: colours.gap, margin: { l: 70, r: 8, t: 26, b: 42 },
+      plot_bgcolor: colours.gap, margin: { l: 72, r: 76, t: 26, b: 52 },
       xaxis: { ...layerAxis(layers, "heat"), ticks: "" },
       yaxis: {
         tickvals: ticks, ticktext: codes.map(label), range: [codes.length - 0.5, -0.5], showgrid: false,

@@ -83,7 +83,8 @@
         font: { family: colours.family, size: 12, color: colours.ink }, namelength: -1,
       },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.muted, activecolor: colours.ink },
-      margin: { l: 48, r: 12, t: 26, b: 40 }, hovermode: "closest", showlegend: false,
+      // As much as labels take, mostly: plotly draws a chart again whose labels need more.
+      margin: { l: 64, r: 12, t: 26, b: 52 }, hovermode: "closest", showlegend: false,
       xaxis: merge(axis, xaxis), yaxis: merge(axis, yaxis),
       ...(yaxis2 ? { yaxis2: merge({ ...axis, showgrid: false }, yaxis2) } : {}),
       ...others,
