@@ -57,14 +57,17 @@ def test_the_commands_for_a_run(tmp_path, monkeypatch):
     assert (tmp_path / "alignment.html").exists()
 
 
-def test_axolotl_gets_the_callback_from_a_plugin():
-    pytest.importorskip("axolotl.integrations.base", reason="axolotl is not installed")
-    plugin = run(block("axolotl"))["NeuronXAPlugin"]()
+def test_axolotl_gets_the_callback_from_a_plugin(tmp_path, monkeypatch):
+    base = pytest.importorskip("axolotl.integrations.base", reason="axolotl is not installed")
+    (tmp_path / "neuronxa_plugin.py").write_text(block("axolotl"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    manager = base.PluginManager.get_instance()
+    manager.register(re.search(r"plugins:\n  - (\S+)", TEXT)[1])
     tokenizer = tokenizer_of(TEXTS)
     trainer = trainer_of(tokenizer, "unused", model=llama())
-    (callback,) = plugin.add_callbacks_post_trainer({"neuronxa_every": 7}, trainer)
+    (callback,) = manager.add_callbacks_post_trainer({}, trainer)
     assert isinstance(callback, NeuronXACallback)
-    assert callback.every == 7
+    assert callback.every == 500
     assert callback.tokenizer is tokenizer
 
 

@@ -1,7 +1,6 @@
-"""Where reports are written, read back: the record, W&B's own file, TensorBoard's."""
+"""Where reports are written, read back: the record, TensorBoard, MLflow, trackio."""
 
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -11,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import wandb_file
-from conftest import llama, parallel, sentences, tokenizer_of
+from conftest import parallel, tokenizer_of
 from reports import make_report
 from runs import TEXTS, trainer_of
 
@@ -29,17 +27,6 @@ def reports(steps=5):
 
 def steps_of(path):
     return [AlignmentReport.from_json(line).step for line in path.read_text().splitlines()]
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """Reads the W&B file of what runs in between."""
-    import wandb
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    yield lambda: next(iter(sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))))
-    wandb.teardown()
 
 
 def test_the_record_goes_on_where_a_run_goes_on(tmp_path):
@@ -93,24 +80,6 @@ def test_a_record_that_ends_inside_a_line_is_cut_back_and_goes_on(tmp_path):
         assert read(record.path, faults=[]) == made[:2]
 
 
-@pytest.mark.parametrize("character", ["\u2028", "\u0085"])
-def test_other_ends_of_lines_are_part_of_a_report(tmp_path, character, offline):
-    import wandb
-
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
-    made = [make_report(step, warnings=(f"a{character}b",)) for step in (0, 10, 20)]
-    for report in made:
-        record.write(report)
-    record.truncate_after(10)
-    assert read(record.path, faults=[]) == made[:2]
-    with record.path.open("ab") as file:
-        file.write(b'{"step": 5}\n')
-    with wandb.init(project="p"):
-        sinks.WandbSink(record.path).close()
-    wandb.teardown()
-    assert wandb_file.text(offline(), "neuronxa", "scores.csv") == sinks.long_table(made[:2])
-
-
 def test_the_long_table_has_every_cell():
     made = reports(2)
     rows = list(csv.DictReader(io.StringIO(sinks.long_table(made))))
@@ -118,192 +87,13 @@ def test_the_long_table_has_every_cell():
     assert list(rows[0]) == ["step", "language", "layer", "metric", "score", "low", "high"]
 
 
-def test_a_real_run_holds_loss_and_alignment_at_the_right_steps(offline, tmp_path, capfd):
-    import wandb
-    from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
-
-    corpus, texts = parallel(10), sentences(32, seed=9)
-    tokenizer = tokenizer_of(
-        [text for pairs in corpus.pairs.values() for pair in pairs for text in pair] + texts
-    )
-    Trainer(
-        model=llama(),
-        args=TrainingArguments(
-            output_dir=str(tmp_path / "out"),
-            max_steps=6,
-            per_device_train_batch_size=4,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=["wandb"],
-            disable_tqdm=True,
-            use_cpu=True,
-        ),
-        train_dataset=[{"input_ids": tokenizer(text)["input_ids"]} for text in texts],
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        processing_class=tokenizer,
-        callbacks=[NeuronXACallback(ProbeConfig(corpus=corpus, n_pairs=10), every=2)],
-    ).train()
-    assert wandb.run is not None
-    wandb.finish()
-    wandb.teardown()
-    path = offline()
-    rows = wandb_file.history(path)
-    losses = [row["train/global_step"] for row in rows if "train/loss" in row]
-    probes = {row["train/global_step"]: row for row in rows if "neuronxa/nasca/mean" in row}
-    assert losses == [1, 2, 3, 4, 5, 6]
-    assert list(probes) == [0, 2, 4, 6]
-    lines = (tmp_path / "out" / "neuronxa" / "reports.jsonl").read_text().splitlines()
-    for report in map(AlignmentReport.from_json, lines):
-        for key, value in report.scalars().items():
-            assert probes[report.step][key] == pytest.approx(value)
-    assert any(key.startswith("neuronxa_charts/nasca_heat_map") for key in probes[6])
-    assert any(key.startswith("neuronxa_charts/nasca_by_layer") for key in probes[6])
-    best = max(row["neuronxa/nasca/mean"] for row in probes.values())
-    found = wandb_file.summary(path)
-    assert found["neuronxa/nasca/mean"]["max"] == pytest.approx(best)
-    assert "artifact" in wandb_file.kinds(path)
-    said = capfd.readouterr()
-    assert "Tried to log to step" not in said.out + said.err
-
-
-def test_a_long_run_is_in_the_file_record_by_record(offline, tmp_path, capfd):
-    import wandb
-
-    made = [
-        make_report(
-            step=50 * k, scores=dict.fromkeys(LANGUAGES, 0.04 * k), layers=12,
-            diagnostics={"tokens": {"languages": {"l0": {"target": {"per_sentence": 9.5}}}}},
-        )
-        for k in range(20)
-    ]  # fmt: skip
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
-    with wandb.init(project="p"):
-        sink = sinks.WandbSink(record.path)
-        for report in made:
-            record.write(report)
-            sink.write(report)
-        sink.close()
-    wandb.teardown()
-    path = offline()
-    rows = wandb_file.history(path)
-    assert [row["train/global_step"] for row in rows] == [50 * k for k in range(20)]
-    for row, report in zip(rows, made, strict=True):
-        scalars = report.scalars()
-        assert {key: row[key] for key in scalars} == pytest.approx(scalars)
-        assert any(key.startswith("neuronxa_charts/navca_by_layer") for key in row)
-    defined = wandb_file.metrics(path)
-    for key in made[0].scalars():
-        assert defined[key] == "train/global_step"
-    summary = wandb_file.summary(path)
-    assert summary["neuronxa/nasca/mean"]["max"] == pytest.approx(made[-1].score("nasca"))
-    config = wandb_file.config(path)["neuronxa"]
-    assert config["definition"]["n_pairs"] == 100
-    assert config["corpus"][0] == {
-        "language": "l0", "name": "l0", "pairs": 100, "tokens": 9.5, "pivot_tokens": None,
-    }  # fmt: skip
-    names = {Path(file.path).name for file in wandb_file.artifact(path, "neuronxa")}
-    assert names == {"reports.jsonl", "scores.csv"}
-    said = capfd.readouterr()
-    assert "WARN" not in said.out + said.err
-    assert "warning" not in (said.out + said.err).lower()
-
-
-def test_curve_and_heat_map_are_pictures_of_every_step(offline):
-    import wandb
-
-    made = reports(3)
-    with wandb.init(project="p"):
-        sink = sinks.WandbSink()
-        for report in made:
-            sink.write(report)
-    wandb.teardown()
-    path = offline()
-    for name in ("nasca_curve", "nasca_heat_map", "navca_curve", "navca_heat_map"):
-        key, rows = f"neuronxa_charts/{name}", wandb_file.history(path)
-        for row, report in zip(rows, made, strict=True):
-            assert row[f"{key}/_type"] == "image-file"
-            assert row[f"{key}/caption"] == f"{name.split('_')[0]}, step {report.step}"
-            assert wandb_file.media(path, row, key).read_bytes().startswith(b"\x89PNG")
-        assert len({row[f"{key}/sha256"] for row in rows}) == len(made)
-
-
-def curve_in_wandb(offline, layers):
-    """A report of two layers, and the rows (layer, line, score) of W&B's own chart of it."""
-    import wandb
-
-    report = make_report(5, {"l0": [0.1, 0.2], "l1": [0.3, 0.4]}, metrics=("nasca",))
-    scores = dataclasses.replace(report.metrics["nasca"], layers=layers)
-    report = dataclasses.replace(report, metrics={"nasca": scores})
-    with wandb.init(project="p"):
-        sinks.WandbSink().write(report)
-    wandb.teardown()
-    path = offline()
-    (row,) = wandb_file.history(path)
-    table = wandb_file.media(path, row, "neuronxa_charts/nasca_by_layer_table").read_text()
-    return report, [tuple(each) for each in json.loads(table)["data"]]
-
-
-@pytest.mark.parametrize(
-    ("layers", "shown"), [((3, 7), (3, 7)), (("encoder.0", "decoder.0"), (0, 1))]
-)
-def test_the_chart_by_layer_has_block_numbers_chance_and_null(offline, layers, shown):
-    report, rows = curve_in_wandb(offline, layers)
-    curves = {language: report.curve("nasca", language) for language in report.languages}
-    curves |= {"chance": [report.chance] * 2, "null": [report.null("nasca")] * 2}
-    assert rows == [
-        (layer, name, pytest.approx(score))
-        for name, curve in curves.items()
-        for layer, score in zip(shown, curve, strict=True)
-    ]
-
-
-def test_no_run_is_no_error():
-    sinks.WandbSink().write(reports()[0])
-    sinks.WandbSink().close()
-
-
-def test_a_step_that_a_resumed_run_has_logged_is_not_logged_again(offline):
-    import wandb
-
-    with wandb.init(project="p"):
-        sink = sinks.WandbSink(last_step=20)
-        for report in reports():
-            sink.write(report)
-    wandb.teardown()
-    rows = wandb_file.history(offline())
-    assert [row["train/global_step"] for row in rows] == [30, 40]
-
-
-def test_the_number_of_keys_is_bounded(offline, tmp_path):
-    import wandb
-
-    many = tuple(f"l{k}" for k in range(40))
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
-    with wandb.init(project="p"):
-        sink = sinks.WandbSink(record.path)
-        for step in (0, 10):
-            report = make_report(step, dict.fromkeys(many, 0.5 + step / 100), layers=80)
-            record.write(report)
-            sink.write(report)
-        sink.close()
-    wandb.teardown()
-    path = offline()
-    logged = dict.fromkeys(key for row in wandb_file.history(path) for key in row)
-    assert set(report.scalars()) < set(logged)
-    assert len(report.metrics) == 2
-    assert len(logged | wandb_file.summary(path)) <= 400
-
-
-def test_tensorboard_holds_the_same_keys(tmp_path):
+def scalars_of(folder):
+    """What TensorBoard reads below a folder: key -> {step: value}."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    sink = sinks.TensorBoardSink(tmp_path)
-    for report in reports():
-        sink.write(report)
-    sink.close()
-    events = accumulator.EventAccumulator(str(tmp_path))
+    events = accumulator.EventAccumulator(str(folder))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == set(reports()[0].scalars())
-    assert [event.step for event in events.Scalars("neuronxa/nasca/mean")] == [0, 10, 20, 30, 40]
+    keys = events.Tags()["scalars"]
+    return {key: {each.step: each.value for each in events.Scalars(key)} for key in keys}
 
 
 def trained(tracker, folder):
@@ -313,6 +103,19 @@ def trained(tracker, folder):
     callback = NeuronXACallback(ProbeConfig(corpus=corpus, n_pairs=10), every=2)
     trainer_of(tokenizer, folder, [callback], args={"report_to": [tracker]}).train()
     return {report.step: report for report in read(folder)}
+
+
+def test_tensorboard_holds_the_same_keys_beside_the_loss(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "out" / "runs"))
+    found = trained("tensorboard", tmp_path / "out")
+    logged = scalars_of(tmp_path / "out" / "neuronxa" / "tensorboard")
+    assert logged == {
+        key: {step: pytest.approx(report.scalars()[key]) for step, report in found.items()}
+        for key in found[0].scalars()
+    }
+    losses = scalars_of(tmp_path / "out" / "runs")["train/loss"]
+    assert list(losses) == [1, 2, 3, 4, 5, 6]
 
 
 def test_mlflow_holds_the_same_keys_beside_the_loss(tmp_path, monkeypatch):

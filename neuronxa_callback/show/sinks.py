@@ -7,9 +7,10 @@ Trackers are imported late: none is needed but the one that is used.
 import csv
 import io
 import json
+import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -81,6 +82,9 @@ class WandbSink:
     language x layer are logged as pictures, over whose steps W&B has a slider; the curve of the
     latest step also as a chart of W&B's own, which has none.
 
+    In the summary each key has its last value, a plain number as a sweep needs it; the best values
+    stand there as ``neuronxa_best/<metric>/<language>``.
+
     Args:
         record: The JSONL file that goes into the artifact at the end.
         last_step: A step up to which a resumed run has been logged already.
@@ -90,6 +94,7 @@ class WandbSink:
         self.record = None if record is None else Path(record)
         self.last_step = last_step
         self.defined: dict[str, None] = {}
+        self.best: dict[str, float] = {}
 
     def write(self, report: AlignmentReport) -> None:
         """Log one report."""
@@ -100,9 +105,13 @@ class WandbSink:
         if not self.defined:
             known = {**report.fingerprint, "corpus": corpus_table(report)}
             run.config.update({"neuronxa": known}, allow_val_change=True)
+            for earlier in self._recorded():
+                self._note_best(earlier.scalars())
         for key in scalars:
             self._define(run, key)
         run.log({**scalars, **self._media(report), "train/global_step": report.step})
+        self._note_best(scalars)
+        run.summary.update(self.best)
 
     def close(self) -> None:
         """One artifact with the record and the long table, if there is a record."""
@@ -114,7 +123,7 @@ class WandbSink:
         artifact = wandb.Artifact(f"neuronxa-{run.id}", type="neuronxa")
         artifact.add_file(str(self.record), name="reports.jsonl")
         with artifact.new_file("scores.csv", mode="w", encoding="utf-8") as file:
-            file.write(long_table(read(self.record, faults=[])))
+            file.write(long_table(self._recorded()))
         run.log_artifact(artifact)
 
     def _run(self) -> Any:
@@ -127,9 +136,16 @@ class WandbSink:
             return
         self.defined[key] = None
         # Exact names: a glob loses to the Trainer's own "*" in some runs and wins in others.
-        best = key.count("/") == 2 and not key.endswith("/chance")
-        summary = {"summary": "max,last"} if best else {}
-        run.define_metric(key, step_metric="train/global_step", **summary)
+        run.define_metric(key, step_metric="train/global_step")
+
+    def _recorded(self) -> list[AlignmentReport]:
+        return read(self.record, faults=[]) if self.record and self.record.exists() else []
+
+    def _note_best(self, scalars: Mapping[str, float]) -> None:
+        for key in (key for key in scalars if f"{key}/low" in scalars):
+            best = key.replace("neuronxa/", "neuronxa_best/", 1)
+            if scalars[key] > self.best.get(best, -math.inf):
+                self.best[best] = scalars[key]
 
     def _media(self, report: AlignmentReport) -> dict[str, Any]:
         import wandb
