@@ -15,10 +15,12 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, TorchDynamoPlugin
 from conftest import tokenizer_of
 from ranks import corpus_of_seven, leave, plain, spread, texts_of
+from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.distributed import DistributedConfig
 
 from neuronxa_callback import Probe, ProbeConfig
+from neuronxa_callback.measure.distributed import world_of
 
 METRICS = ("nasca", "navca", "mexa")
 
@@ -100,6 +102,18 @@ def long_sentences(folder):
         except Exception as error:
             found.append(f"{type(error).__name__}: {error}")
     AcceleratorState._reset_state()
+    return found
+
+
+def dimensions(folder):
+    """What a mesh of an own loop says of itself: its words, or the ranks that share the work."""
+    found = {}
+    for name in ("pp", "ep", "cp", "sp", "dp", "tp"):
+        mesh = init_device_mesh("cpu", (2,), mesh_dim_names=(name,))
+        try:
+            found[name] = world_of(spread(), mesh).size
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
     return found
 
 

@@ -32,7 +32,7 @@ def whole():
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     names = ("dense", "shards", "tokens_too", "routed", "expert_parallel", "pipeline")
-    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, "long_sentences")
+    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, "dimensions", "long_sentences")
 
 
 def close(text, whole):
@@ -85,6 +85,18 @@ def test_what_a_probe_needs_whole_is_refused_by_name(two):
         assert rank["expert_parallel"] == experts
         long = [f"{sentences} {name}=2 {INSTEAD}" for name in ("cp_size", "sp_size")]
         assert rank["long_sentences"] == long
+
+
+def test_dimensions_of_a_mesh_that_a_probe_cannot_have_are_refused_by_name(two):
+    whole = {"pp": "all blocks of the model", "ep": "all experts"}
+    whole |= dict.fromkeys(("cp", "sp"), "whole sentences")
+    refused = {
+        name: f"ConfigError: a probe needs {what} on every rank, but mesh dimension {name!r}"
+        f" {INSTEAD}"
+        for name, what in whole.items()
+    }
+    for rank in two:
+        assert rank["dimensions"] == {**refused, "dp": 2, "tp": 1}
 
 
 def offloaded(model, how, folder):

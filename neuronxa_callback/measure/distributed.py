@@ -32,7 +32,13 @@ SPREAD = {
     "sp_size": "whole sentences",
 }
 """What transformers and accelerate can spread over ranks, and a probe needs on each of them."""
-SEQUENCE_DIMS = ("cp", "sp", "context", "sequence", "context_parallel", "sequence_parallel")
+SPREAD_DIMS = {
+    **dict.fromkeys(("pp", "pipeline", "pipeline_parallel"), "all blocks of the model"),
+    **dict.fromkeys(("ep", "expert", "expert_parallel"), "all experts"),
+    **dict.fromkeys(("cp", "context", "context_parallel"), "whole sentences"),
+    **dict.fromkeys(("sp", "sequence", "sequence_parallel"), "whole sentences"),
+}
+"""The same as dimensions of a mesh."""
 
 
 @dataclass(frozen=True)
@@ -228,12 +234,12 @@ def _from_mesh(mesh: Any) -> World:
             f"mesh must name its dimensions, got {mesh.ndim} without names;"
             " pass mesh_dim_names=('dp', 'tp')"
         )
-    split = [name for name in names if name in SEQUENCE_DIMS and mesh[name].size() > 1]
-    if split:
-        raise ConfigError(
-            f"a probe needs whole sentences on every rank, but mesh dimension {split[0]!r} splits"
-            " them over ranks; probe outside of context or sequence parallelism"
-        )
+    for name in names:
+        if name in SPREAD_DIMS and mesh[name].size() > 1:
+            raise ConfigError(
+                f"a probe needs {SPREAD_DIMS[name]} on every rank, but mesh dimension {name!r}"
+                " spreads them over ranks; score saved checkpoints with `neuronxa sweep` instead"
+            )
     tensor_name = next((name for name in names if name in TENSOR_DIMS), None)
     if not names and mesh.size() > 1:
         tensor_name = None if mesh.ndim != 1 else ""
