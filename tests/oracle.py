@@ -3,32 +3,18 @@
 import math
 
 import torch
+from ffn_oracle import Oracle
 
-from neuronxa_callback.measure.batching import collate
+from neuronxa_callback.measure.batching import Batch, collate
 
 
 def states_by_hand(model, ids):
-    """Gate and product of every layer of a Llama-like model, from the FFN's input and weights."""
-    inputs = {}
-
-    def keep(layer):
-        def hook(module, args):
-            inputs[layer] = args[0].detach()
-
-        return hook
-
-    layers = model.model.layers
-    hooks = [each.mlp.register_forward_pre_hook(keep(k)) for k, each in enumerate(layers)]
-    with torch.no_grad():
+    """Gate and product of every layer, from the FFN's input and weights; and the hidden states."""
+    with torch.no_grad(), Oracle(model) as watched:
         out = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
-        gate, product = [], []
-        for k, each in enumerate(layers):
-            x = inputs[k][0]
-            g = torch.nn.functional.silu(x @ each.mlp.gate_proj.weight.T)
-            gate.append(g.double())
-            product.append((g * (x @ each.mlp.up_proj.weight.T)).double())
-    for hook in hooks:
-        hook.remove()
+        # One call per layer, in the order of the layers.
+        calls = [call for (call,) in watched.states().values()]
+    gate, product = ([states[0].double() for states in each] for each in zip(*calls, strict=True))
     return gate, product, [each[0].double() for each in out.hidden_states]
 
 
@@ -84,12 +70,14 @@ def mask(row):
     return sum(1 << i for i, hit in enumerate(row) if hit)
 
 
-def padded(model, encoder, texts, side):
-    """Logits of one batch of texts, padded on a side."""
-    batch = collate([encoder(text) for text in texts], pad=0)
-    ids, counts = batch.ids, batch.counts
-    if side == "left":
-        shift = [len(row) - int(row.sum()) for row in counts]
-        ids = torch.stack([row.roll(k) for row, k in zip(ids, shift, strict=True)])
-        counts = torch.stack([row.roll(k) for row, k in zip(counts, shift, strict=True)])
-    return ids, counts
+def padded(sentences, side):
+    """One batch of sentences, padded on a side."""
+    batch = collate(sentences, pad=0)
+    if side == "right":
+        return batch
+    shift = (batch.ids.shape[1] - batch.counts.sum(dim=1)).tolist()
+
+    def moved(rows):
+        return torch.stack([row.roll(k) for row, k in zip(rows, shift, strict=True)])
+
+    return Batch(moved(batch.ids), moved(batch.counts), moved(batch.special))
