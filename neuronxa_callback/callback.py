@@ -5,7 +5,6 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from neuronxa_callback.errors import (
     unknown,
 )
 from neuronxa_callback.follow.history import FOLDER, RECORD, History
+from neuronxa_callback.follow.pace import Pace
 from neuronxa_callback.follow.stopping import StopRule
 from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.distributed import decided, world_of
@@ -36,10 +36,6 @@ log = logging.getLogger(__name__)
 STATE = "neuronxa_state"
 """Where a run's memory stands in ``state.stateful_callbacks``. Not the name of a class: the Trainer
 would try to make the callback anew from it."""
-SELDOM = 500
-"""Steps between probes where a run never evaluates."""
-TIMED_STEPS = 20
-"""Training steps over which the share of a probe is measured."""
 LEAST_TOKENS = 32
 """Tokens of a forward below which a first probe is not tried again."""
 
@@ -81,22 +77,17 @@ class NeuronXACallback(TrainerCallback):
         on_error: str = "warn",
         max_overhead: float | None = None,
     ) -> None:
-        if every is not None and (not isinstance(every, int) or every < 1):
-            raise ConfigError(f"every must be a number of steps of at least 1, got {every!r}")
         if on_error not in ("warn", "raise"):
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
-        if max_overhead is not None and not 0 < max_overhead < 1:
-            raise ConfigError(f"max_overhead must be between 0 and 1, got {max_overhead!r}")
         self.config = _config(config)
-        self.every, self.tokenizer, self.on_error = every, tokenizer, on_error
-        self.max_overhead = max_overhead
+        self.tokenizer, self.on_error = tokenizer, on_error
+        self.pace = Pace(every, max_overhead)
         self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
         self.history = History()
         self._given_sinks = None if sinks is None else tuple(sinks)
         self._probe: Probe | None = None
         self._proved = False
         self._training = False
-        self._probe_seconds: float | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -105,10 +96,7 @@ class NeuronXACallback(TrainerCallback):
         self._tried: int | None = None
         self._report: AlignmentReport | None = None
         self._filled: int | None = None
-        self._interval: int | None = None
         self._stopped: str | None = None
-        self._clock: float | None = None
-        self._trained = (0, 0.0)
         self._warned: dict[str, int] = {}
 
     # When to probe
@@ -131,23 +119,18 @@ class NeuronXACallback(TrainerCallback):
             control.should_training_stop = True
             if state.is_world_process_zero:
                 terminal.say(f"NeuronXA: this run had been stopped: {self._stopped}")
-        self._clock = time.perf_counter()
+        self.pace.resume()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A probe where the step is due, before an evaluation of the same step."""
-        self._time_step(state, kwargs["model"])
-        step = state.global_step
-        interval = self._interval or self.every
-        if interval is None and _never_evaluates(args):
-            interval = SELDOM
-        if self.max_overhead is not None and self._interval is None:
-            interval = None
-        last = step >= state.max_steps or control.should_training_stop
-        if last or control.should_evaluate or (interval and step % interval == 0):
+        self._tell_share(state, kwargs["model"])
+        last = state.global_step >= state.max_steps or control.should_training_stop
+        due = self.pace.due(state.global_step, evaluates=_evaluates(args))
+        if last or control.should_evaluate or due:
             self._due(args, state, control, **kwargs)
-        self._clock = time.perf_counter()
+        self.pace.resume()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -155,7 +138,7 @@ class NeuronXACallback(TrainerCallback):
         """A probe before the evaluation of an epoch, while the weights are those of training."""
         if control.should_evaluate:
             self._due(args, state, control, **kwargs)
-        self._clock = time.perf_counter()
+        self.pace.resume()
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -166,7 +149,7 @@ class NeuronXACallback(TrainerCallback):
         for HF's early stopping.
         """
         metrics = kwargs.pop("metrics", None)
-        self._clock = time.perf_counter()
+        self.pace.resume()
         if self._training:
             self._due(args, state, control, **kwargs)
             report = self._report if self._tried == state.global_step else None
@@ -235,7 +218,7 @@ class NeuronXACallback(TrainerCallback):
         mode = _weights_of(kwargs.get("optimizer"))
         if mode is not None:
             report.fingerprint["model"]["optimizer_weights"] = mode  # type: ignore[index]
-        self._probe_seconds = float(report.run["seconds"])
+        self.pace.probe_seconds = float(report.run["seconds"])
         if not self._proved:
             self._proved = True
             for rule in self.stop:
@@ -335,7 +318,7 @@ class NeuronXACallback(TrainerCallback):
     def _remember(self, memory: dict[str, Any] | None) -> None:
         memory = memory or {}
         self.history = History.from_state(memory["history"]) if "history" in memory else History()
-        self._interval = memory.get("interval")
+        self.pace.begin(memory.get("interval"))
         self._stopped = memory.get("stopped")
         self._batch_tokens = memory.get("batch_tokens")
         if self._probe is not None:
@@ -345,7 +328,7 @@ class NeuronXACallback(TrainerCallback):
         """Into what the next checkpoint holds."""
         _kept(state)[STATE] = {
             "history": self.history.state(),
-            "interval": self._interval,
+            "interval": self.pace.interval,
             "stopped": self._stopped,
             "batch_tokens": None if self._probe is None else self._probe.batch_tokens,
         }
@@ -363,32 +346,17 @@ class NeuronXACallback(TrainerCallback):
 
     # What a probe costs
 
-    def _time_step(self, state: TrainerState, model: nn.Module) -> None:
-        """After the first steps, say what share of training a probe is, and choose the interval.
-
-        A step is what lies between two calls, less what probes and evaluations take.
-        """
-        steps, seconds = self._trained
-        if self._clock is None or self._probe_seconds is None or steps >= TIMED_STEPS:
+    def _tell_share(self, state: TrainerState, model: nn.Module) -> None:
+        """After the first steps, say what share of training a probe is, and choose the interval."""
+        step_seconds = self.pace.stepped()
+        if step_seconds is None:
             return
-        self._trained = steps + 1, seconds + time.perf_counter() - self._clock
-        if steps + 1 == TIMED_STEPS:
-            self._say_share(state, model, self._probe_seconds, self._trained[1] / TIMED_STEPS)
-
-    def _say_share(
-        self, state: TrainerState, model: nn.Module, probe_seconds: float, step_seconds: float
-    ) -> None:
-        if self.max_overhead is not None and self._interval is None:
-            least = math.ceil(probe_seconds / (self.max_overhead * step_seconds))
-            self._interval = decided(world_of(model), max(self.every or 1, least))
+        least = self.pace.least(step_seconds)
+        if least is not None:
+            self.pace.interval = decided(world_of(model), least)
             self._keep(state)
         if state.is_world_process_zero:
-            cost = probe_seconds / step_seconds
-            chosen_words = f"; probes every {self._interval} steps" if self._interval else ""
-            terminal.say(
-                f"NeuronXA: a probe takes {probe_seconds:.1f} s, as long as {cost:.1f} training"
-                f" steps{chosen_words} (lower it with every=, max_overhead=, languages, n_pairs)"
-            )
+            terminal.say(f"NeuronXA: {self.pace.share(step_seconds)}")
 
 
 def _config(config: ProbeConfig | ParallelCorpus | str | Path | None) -> ProbeConfig:
@@ -406,8 +374,8 @@ def _config(config: ProbeConfig | ParallelCorpus | str | Path | None) -> ProbeCo
     )
 
 
-def _never_evaluates(args: TrainingArguments) -> bool:
-    return str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no"
+def _evaluates(args: TrainingArguments) -> bool:
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
 
 
 def _trackers(args: TrainingArguments) -> list[str]:

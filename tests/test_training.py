@@ -364,7 +364,7 @@ def test_the_time_of_evaluations_and_probes_is_not_that_of_steps(tokenizer, tmp_
     callback = NeuronXACallback(CONFIG, max_overhead=0.5)
     args = {"max_steps": 20, "eval_strategy": "steps", "eval_steps": 2}
     trainer_of(tokenizer, tmp_path, [Slow(), callback], args=args).train()
-    steps, seconds = callback._trained
+    steps, seconds = callback.pace.trained
     assert steps == 20
     assert seconds < 0.2 * 9
 
