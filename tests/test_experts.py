@@ -76,6 +76,27 @@ def test_portions_give_what_one_computation_gives(family, monkeypatch):
     assert same(portions, whole, 1e-6)
 
 
+@pytest.mark.parametrize("family", STACKED)
+def test_what_is_computed_at_a_time_changes_no_bit_and_no_call(family, monkeypatch):
+    computed = []
+    original = experts.project
+
+    def watched(hidden, weights, counts, first, columns):
+        computed.append(len([each for each in counts if each]))
+        return original(hidden, weights, counts, first, columns)
+
+    _, whole = read(tiny(family))
+    monkeypatch.setattr(experts, "CACHED", 1)
+    model = tiny(family)
+    plan = discover(model, lambda: run(model, ids(1, 4)))
+    monkeypatch.setattr(experts, "project", watched)
+    _, runs = read(model, plan=plan)
+    assert max(computed) == 1
+    assert len(computed) > len([part for part in plan.parts if part.experts])
+    for one, other in zip(runs, whole, strict=True):
+        assert all(torch.equal(one[site], other[site]) for site in SITES)
+
+
 def test_the_gate_alone_needs_half_of_the_projections(monkeypatch):
     asked = []
     original = experts.project

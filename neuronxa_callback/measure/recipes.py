@@ -56,7 +56,7 @@ def _tried(
     weights = weights_of(module, transposed)
     experts = weights.down.shape[0]
     rows = rows_of(module, args, kwargs, experts)
-    projected = project(rows.hidden, weights, rows.counts, 0, None)
+    projected = project(rows.read(slice(None)), weights, rows.counts, 0, None)
     with Trace(module) as trace:
         source = trace.node(projected)
         source.op, source.path = "linear", PROJECTED
