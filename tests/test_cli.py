@@ -238,7 +238,7 @@ def test_page_refuses_a_place_that_cannot_be_written(neuronxa, tmp_path):
     assert (code, err) == (2, words)
     code, _, err = neuronxa("page", tmp_path, "-o", tmp_path)
     assert code == 2
-    assert "is a directory" in err
+    assert "Invalid value for '--out'" in err
 
 
 def test_page_tells_runs_apart_by_their_folders(neuronxa, run, tmp_path):

@@ -5,7 +5,7 @@ import shutil
 import huggingface_hub
 import pytest
 import shell
-from conftest import llama
+from conftest import llama, tokenizer_of
 from runs import trainer_of
 from shell import CONFIG, LANGUAGES
 
@@ -85,6 +85,15 @@ def test_a_file_of_reports_answers_no_other_question(
     assert err.startswith("neuronxa: reports of one curve must agree in ")
     assert err.endswith(f", but {words}; name another file than {record}\n")
     assert record.read_bytes() == before
+
+
+def test_a_file_of_reports_holds_those_of_one_tokenizer(neuronxa, run, lines, tmp_path):
+    record = tmp_path / "mixed.jsonl"
+    record.write_bytes(b"".join(lines))
+    tokenizer_of(["another text"]).save_pretrained(tmp_path / "other")
+    code, out, err = neuronxa("sweep", run, "-o", record, "--tokenizer", tmp_path / "other")
+    assert (code, out) == (2, "")
+    assert err.startswith("neuronxa: reports of one curve must agree in model, but tokenizer is ")
 
 
 def test_a_run_that_was_trained_again_is_measured_again(neuronxa, tokenizer, tmp_path):

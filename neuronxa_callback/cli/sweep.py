@@ -165,7 +165,7 @@ class Sweep:
         if self.recorded is not None and same:
             history.refuse_mixing(self.recorded.report.fingerprint, now, ("definition",))
         for report in self.done.values():
-            self._refuse_other_loading(report)
+            self._refuse_other_loading(report, probe.tokenizer_digest)
 
     def _definition(self, probe: Probe) -> dict[str, Any]:
         first = self.found[0]
@@ -183,13 +183,14 @@ class Sweep:
             with self._elsewhere():
                 history.refuse_mixing(_telling(known.fingerprint), now, parts)
 
-    def _refuse_other_loading(self, report: AlignmentReport) -> None:
+    def _refuse_other_loading(self, report: AlignmentReport, tokenizer: str) -> None:
         model, asked = report.fingerprint["model"], self._loading()
         noted = {**asked, **_noted(report)}
         found = {**noted, "dtype": model["weights"], "attention": model["attention"]}
-        before = {key: found[key] for key in asked}
+        before = {key: found[key] for key in asked} | {"tokenizer": model["tokenizer"]}
         # As asked before, or by the name of what that came to.
         now = {key: before[key] if asked[key] == noted[key] else asked[key] for key in asked}
+        now["tokenizer"] = tokenizer
         with self._elsewhere():
             history.refuse_mixing({"model": before}, {"model": now}, ("model",))
 
