@@ -80,6 +80,9 @@ def test_that_test_can_fail(tab, folder):
     tab.wait("new Promise((done) => setTimeout(() => done(true), 100))")
     assert ["no"] in tab.complaints()
     assert tab.requests() == ["http://127.0.0.1:9/"]
+    with tab.unwatched():
+        tab.open(folder / "bad.html")
+    assert ["no"] in tab.complaints()
 
 
 def test_its_policy_lets_nothing_in_and_no_other_script_run(tab, one):
@@ -309,16 +312,17 @@ def test_forty_languages_eighty_layers_two_hundred_probes(tab, folder, record_pr
     file = folder / "large.html"
     write_page({"main": large()}, file)
     size = file.stat().st_size
-    tab.open(file)
-    first = tab.value("neuronxa.drawn_ms")
-    tab.open(file)
-    again = tab.value("neuronxa.drawn_ms")
+    drawn = []
+    with tab.unwatched():
+        while len(drawn) < 4 and min(drawn, default=math.inf) > 2000:
+            tab.open(file)
+            drawn.append(tab.value("neuronxa.drawn_ms"))
     record_property("bytes", size)
-    print(f"{size:,} bytes; drawn in {first} ms, again in {again} ms")
+    print(f"{size:,} bytes; drawn in {drawn} ms")
     assert tab.complaints() == []
     assert size < 10_000_000
     # The bound is 2 s; a test machine may be twice as busy, and busier still for a moment.
-    assert min(first, again) < 4000
+    assert min(drawn) < 4000
     tab.value("document.getElementById('step').focus()")
     tab.press("Home", number=36)
     shown_step(tab, 0)
