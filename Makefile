@@ -28,8 +28,14 @@ lint: $(STAMP)
 test: lint  ## what every change must pass
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: test  ## and what is slow
+test-all: test .deepspeed  ## and what is slow
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
+# Beside the environment, since accelerate imports it wherever it is found. It needs a compiler.
+.deepspeed: $(STAMP)
+	if command -v g++ >/dev/null; then $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt --upgrade --target $@ --no-deps --no-build-isolation \
+	  deepspeed einops hjson msgpack ninja py-cpuinfo; fi
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .deepspeed runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
