@@ -89,6 +89,16 @@ def test_training_ends_in_the_same_bits_with_and_without(kind, two):
     assert two[0][kind]["with"]["reports"] == two[1][kind]["with"]["reports"]
 
 
+@pytest.mark.slow
+def test_all_at_once_ends_in_the_same_bits_with_and_without(folder):
+    first, second = (rank["stacked"] for rank in scenes(folder, "stacked"))
+    for kind in ("ddp", "fsdp2"):
+        for rank in (first, second):
+            assert rank[f"{kind} with"]["end"] == rank[f"{kind} without"]["end"]
+            assert list(rank[f"{kind} with"]["reports"]) == ["0", "2", "4", "6"]
+        assert first[f"{kind} with"]["reports"] == second[f"{kind} with"]["reports"]
+
+
 def test_a_stop_rule_stops_all_ranks_at_one_step_even_if_it_fires_on_one(two):
     assert [rank["stop"] for rank in two] == [[[4, True], [4, True]]] * 2
 

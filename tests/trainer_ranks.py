@@ -16,6 +16,7 @@ import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
 from conftest import parallel
+from peft import LoraConfig, get_peft_model
 from ranks import leave
 from runs import trainer_of
 from torch.nn.parallel import DistributedDataParallel
@@ -61,13 +62,17 @@ class Watch:
         logging.getLogger("neuronxa_callback").removeHandler(self.handler)
 
 
-def trainer(folder, name, callbacks, sharded=False, **args):
+def trainer(folder, name, callbacks, sharded=False, adapted=False, **args):
     """A Trainer on this rank; accelerate starts anew, so that one job can hold several runs."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     os.environ.pop("ACCELERATE_USE_FSDP", None)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    if adapted:
+        torch.manual_seed(0)
+        options = {"r": 4, "lora_dropout": 0.1, "target_modules": ["gate_proj", "down_proj"]}
+        model = get_peft_model(model, LoraConfig(**options))
     if sharded:
         args |= FSDP
         allow_fsdp()
@@ -107,7 +112,7 @@ def ended(trainer):
         for k, parameter in enumerate(p for group in groups for p in group["params"])
         for name in sorted(state[parameter])
     ]
-    assert len(moments) >= 3 * 20
+    assert len(moments) >= 3 * 12
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {
         "weights": digest(trainer.model.named_parameters()),
@@ -146,6 +151,21 @@ def fsdp2(folder):
         "with": train(folder, "fsdp2_with", True, True),
         "without": train(folder, "fsdp2_without", True, False),
     }
+
+
+STACK = {"adapted": True, "bf16": True, "gradient_checkpointing": True}
+COMPILED = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+
+
+def stacked(folder):
+    """Adapters, bf16 and activation checkpointing at once, under DDP (compiled) and FSDP2."""
+    found = {}
+    for kind, sharded, more in (("ddp", False, COMPILED), ("fsdp2", True, {})):
+        for probed in (True, False):
+            options = {**STACK, **more}
+            each = train(folder, f"stacked_{kind}_{probed}", sharded, probed, SMALL, **options)
+            found[f"{kind} {'with' if probed else 'without'}"] = each
+    return found
 
 
 def single(folder):
