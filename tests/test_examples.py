@@ -122,6 +122,8 @@ def test_quickstart_shows_alignment_emerging_in_time(tmp_path):
     assert last.score("nasca", best) > 0.40
     early, middle, late = last.thirds("nasca")
     assert max(middle, late) > early
+    layer, _ = last.peak("nasca", best)
+    assert layer > 0, "the best language's curve must not peak early"
     assert reports[-1].run["loss"] < 1
     assert seconds < 2 * 180
 
