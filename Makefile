@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
-quickstart: $(STAMP)  ## train a small model for two minutes and watch alignment emerge
+quickstart: $(STAMP)  ## train a small model for about a minute and watch alignment emerge
 	$(BIN)/python examples/quickstart.py
 
 lint: $(STAMP)

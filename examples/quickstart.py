@@ -1,4 +1,4 @@
-"""Watch alignment emerge beside the loss: two minutes on two cores, nothing downloaded.
+"""Watch alignment emerge beside the loss: about a minute on two cores, nothing downloaded.
 
 A small decoder learns from scratch to translate German, French, Spanish and Turkish sentences of a
 toy grammar into English. While it learns, the callback asks at every tenth step whether a sentence

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuronxa_callback.measure.quiet import undisturbed
+from neuronxa_callback.errors import ProbeError
+from neuronxa_callback.measure.quiet import LARGE, undisturbed
 
 
 class Growing(nn.Module):
@@ -53,6 +54,38 @@ def test_everything_is_put_back(fails):
     assert random.getstate() == kept[0]
     assert np.random.get_state()[1].tolist() == kept[1]
     assert torch.equal(torch.get_rng_state(), kept[2])
+
+
+def test_a_buffer_that_was_empty_is_empty_afterwards():
+    model = nn.Linear(2, 2)
+    model.register_buffer("seen", None)
+    with undisturbed(model):
+        model.seen = torch.ones(2)
+    assert model.seen is None
+    assert list(model.state_dict()) == ["weight", "bias"]
+
+
+def test_large_buffers_are_not_copied_and_writing_to_one_is_an_error():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Dropout())
+    model[0].register_buffer("qweight", torch.zeros(LARGE + 1, dtype=torch.int8))
+    model[1].register_buffer("small", torch.zeros(LARGE, dtype=torch.int8))
+
+    def write(*buffers):
+        with undisturbed(model):
+            for buffer in buffers:
+                buffer += 1
+
+    write(model[1].small)
+    assert not model[1].small.any()
+    with pytest.raises(ProbeError) as caught:
+        write(model[0].qweight, model[1].small)
+    assert str(caught.value) == (
+        "a forward pass in eval mode must leave large tensors as they are, but Linear.qweight was"
+        " written to, and there is no copy of it; probe saved checkpoints with `neuronxa sweep`"
+        " instead"
+    )
+    assert not model[1].small.any()
+    assert model[2].training
 
 
 class Scaled(nn.Module):

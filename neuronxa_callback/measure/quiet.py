@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuronxa_callback.errors import ProbeError
+
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
@@ -48,9 +50,16 @@ def _modules_kept(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        spoilt: list[str] = []
         for module, flag, each in zip(modules, flags, kept, strict=True):
             module.training = flag
-            each.restore()
+            spoilt += each.restore()
+        if spoilt:
+            raise ProbeError(
+                "a forward pass in eval mode must leave large tensors as they are, but"
+                f" {spoilt[0]} was written to, and there is no copy of it; probe saved checkpoints"
+                " with `neuronxa sweep` instead"
+            )
 
 
 class _Kept:
@@ -67,13 +76,14 @@ class _Kept:
         loose = {name: each for name, each in module.__dict__.items() if _is_own(each)}
         self.buffers, self.loose = _Copies(module._buffers), _Copies(loose)
 
-    def restore(self) -> None:
+    def restore(self) -> list[str]:
+        """What could not be put back, by name."""
         now = self.module.__dict__
-        self.buffers.restore(self.module._buffers)
-        self.loose.restore(now)
+        spoilt = self.buffers.restore(self.module._buffers) + self.loose.restore(now)
         for name, each in self.plain.items():
             if now.get(name) is not each:
                 now[name] = each
+        return [f"{type(self.module).__name__}.{name}" for name in spoilt]
 
 
 _PLAIN = (bool, int, float, str)
@@ -84,23 +94,34 @@ def _is_own(value: Any) -> bool:
     return isinstance(value, Tensor) and not (value.requires_grad or value._is_view())
 
 
+LARGE = 2**20
+"""Elements above which a tensor is watched and not copied: quantised weights can be buffers."""
+
+
 class _Copies:
     """Tensors by name, and what they held."""
 
     def __init__(self, tensors: Mapping[str, Tensor | None]) -> None:
+        self.empty = [name for name, each in tensors.items() if each is None]
         self.saved = {
-            name: (each, _version(each), each.clone())
+            name: (each, _version(each), each.clone() if each.numel() <= LARGE else None)
             for name, each in tensors.items()
             if each is not None
         }
 
-    def restore(self, now: MutableMapping[str, Any]) -> None:
-        """Puts each tensor back in its place, with what it held."""
+    def restore(self, now: MutableMapping[str, Any]) -> list[str]:
+        """Puts each tensor back in its place, with what it held; those that had no copy."""
+        spoilt = []
         for name, (tensor, version, copy) in self.saved.items():
-            if _version(tensor) != version:
-                tensor.copy_(copy)
             if now.get(name) is not tensor:
                 now[name] = tensor
+            if _version(tensor) != version and copy is not None:
+                tensor.copy_(copy)
+            elif _version(tensor) != version:
+                spoilt.append(name)
+        for name in self.empty:
+            now[name] = None
+        return spoilt
 
 
 def _version(tensor: Tensor) -> int:
