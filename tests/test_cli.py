@@ -334,7 +334,7 @@ def test_taps_lists_where_the_neurons_are(neuronxa, saved):
     code, out, _ = neuronxa("taps", saved)
     assert code == 0
     assert "model.layers.0.mlp.down_proj" in out
-    assert "3 layers, 264 neurons" in out
+    assert "3 layers, 264 neurons: vectors of 100 pivot sentences take 0.1 MB" in out
     _, out, _ = neuronxa("taps", saved, "--json")
     parts = json.loads(out)
     assert [part["layer"] for part in parts] == [0, 1, 2]

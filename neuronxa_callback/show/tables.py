@@ -68,7 +68,12 @@ def differences(
 def neurons(plan: "TapPlan") -> Table:
     """One row per run of blocks whose neurons are alike."""
     total = sum(part.width for part in plan.parts)
-    caption = f"{len(plan.layers)} layers, {total:,} neurons"
+    held = 100 * total * 4 / 1e6
+    size = f"{held:.1f} MB" if held < 1000 else f"{held / 1000:.1f} GB"
+    caption = (
+        f"{len(plan.layers)} layers, {total:,} neurons: vectors of 100 pivot sentences take {size}"
+        " for each metric"
+    )
     made = _table("Feed-forward neurons", "layer", caption=caption)
     for name in ("path", "kind", "width", "experts", "how it is read"):
         right, wraps = name in ("width", "experts"), name == "how it is read"
