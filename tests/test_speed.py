@@ -86,4 +86,7 @@ def test_the_import_is_light(bench):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_languages(bench):
     memory = bench("memory")
-    assert memory.alone(200) < 1.2 * memory.alone(4)
+    few = memory.alone(4)
+    # The pivot's vectors alone, in MiB: less means that nothing was measured.
+    assert few > 37
+    assert memory.alone(200) < 1.2 * few
