@@ -109,12 +109,13 @@ class NeuronXACallback(TrainerCallback):
         self._training = True
         resumed = state.global_step > 0
         self._remember(_kept(state).get(STATE) if resumed else None)
+        if resumed and not self._proved:
+            self._prove(state.global_step, **kwargs)
+        # Not before: a resume that is refused leaves the record as it is.
         if state.is_world_process_zero:
             self._open(args, state, resumed)
         if not resumed:
             self._due(args, state, control, **kwargs)
-        elif not self._proved:
-            self._prove(state.global_step, **kwargs)
         if self._stopped is not None and self.stop:
             control.should_training_stop = True
             if state.is_world_process_zero:
@@ -149,9 +150,9 @@ class NeuronXACallback(TrainerCallback):
         for HF's early stopping.
         """
         metrics = kwargs.pop("metrics", None)
-        self.pace.resume()
         if self._training:
             self._due(args, state, control, **kwargs)
+            self.pace.resume()
             report = self._report if self._tried == state.global_step else None
             if self._filled == state.global_step:
                 return

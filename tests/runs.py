@@ -3,11 +3,17 @@
 import os
 from pathlib import Path
 
-from conftest import llama, sentences
+from conftest import llama, sentences, tokenizer_of
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 SHELL = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 TEXTS = sentences(40, seed=9)
+
+
+def tokenizer_for(corpus):
+    """One that knows the sentences of a corpus and the text that is trained on."""
+    pairs = [pair for each in corpus.pairs.values() for pair in each]
+    return tokenizer_of([text for pair in pairs for text in pair] + TEXTS)
 
 
 def trainer_of(tokenizer, folder, callbacks=(), model=None, args=None, **options):

@@ -3,8 +3,8 @@
 import sys
 
 import pytest
-from conftest import llama, tokenizer_of
-from runs import TEXTS, trainer_of
+from conftest import llama
+from runs import tokenizer_for, trainer_of
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from neuronxa_callback.cli import main
@@ -29,8 +29,15 @@ def neuronxa(monkeypatch, capsys):
 
 
 def tokenizer():
-    corpus = ParallelCorpus.builtin(languages=LANGUAGES)
-    return tokenizer_of([s for pairs in corpus.pairs.values() for p in pairs for s in p] + TEXTS)
+    return tokenizer_for(ParallelCorpus.builtin(languages=LANGUAGES))
+
+
+def is_one_sentence_on_the_hub(said):
+    """Whether a command ended with nothing but why the hub gave it no model."""
+    code, out, err = said
+    words = "neuronxa: a model must be a folder or a name on the hub that can be loaded, "
+    start = err.startswith(f"{words}got 'no-such/model': ")
+    return (code, out, start, "huggingface.co" in err, err.count("\n")) == (2, "", True, True, 1)
 
 
 def saved(tokenizer, tmp_path_factory):

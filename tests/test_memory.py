@@ -2,21 +2,20 @@
 
 import pytest
 import torch
-from conftest import llama, parallel, tokenizer_of
-from runs import TEXTS, trainer_of
+from conftest import llama, parallel
+from runs import tokenizer_for, trainer_of
 
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig
 from neuronxa_callback.measure.compare import HELD_ON_DEVICE, shelf_of
 from neuronxa_callback.measure.memory import give_back, ran_out
 
 CORPUS = parallel(10)
-ALL = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair] + TEXTS
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenizer_of(ALL)
+    return tokenizer_for(CORPUS)
 
 
 def error_of(act):

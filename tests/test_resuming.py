@@ -1,24 +1,24 @@
 """A run that goes on from a checkpoint: one curve, one decision, and nothing mixed."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from conftest import parallel, tokenizer_of
-from runs import TEXTS, trainer_of
-from transformers import TrainerCallback, TrainerState
+from conftest import parallel
+from runs import tokenizer_for, trainer_of
+from transformers import TrainerCallback
 
 from neuronxa_callback import NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import FingerprintError
 from neuronxa_callback.follow.history import read as records
 
 CORPUS = parallel(12)
-ALL = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair] + TEXTS
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenizer_of(ALL)
+    return tokenizer_for(CORPUS)
 
 
 class KilledError(RuntimeError):
@@ -74,14 +74,16 @@ def test_resuming_from_a_checkpoint_without_the_callback(tokenizer, tmp_path):
 def test_a_resume_that_measures_something_else_is_refused_at_its_start(
     changed, tokenizer, tmp_path
 ):
-    args = {"save_strategy": "steps", "save_steps": 4, "max_steps": 4}
-    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG)], args=args).train()
-    args["max_steps"] = 6
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=2)], args=args).train()
+    before = records(tmp_path)
     other = NeuronXACallback(replace(CONFIG, **changed))
     again = trainer_of(tokenizer, tmp_path, [other], args=args)
     with pytest.raises(FingerprintError, match="reports of one curve must agree in definition"):
-        again.train(resume_from_checkpoint=True)
-    assert again.state.global_step == 4
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert again.state.global_step == 2
+    assert records(tmp_path) == before
+    assert [report.step for report in before] == [0, 2, 4]
 
 
 @pytest.mark.parametrize("restore", [False, True])
@@ -110,11 +112,20 @@ def test_a_stopped_run_stays_stopped_and_decides_the_same_without_its_record(
     assert late.state.global_step <= stopped + 1
 
 
-def test_an_interval_chosen_just_before_a_checkpoint_is_kept_over_a_resume(tokenizer, tmp_path):
-    args = {"max_steps": 20, "save_strategy": "steps", "save_steps": 20}
-    trainer_of(
-        tokenizer, tmp_path, [NeuronXACallback(CONFIG, max_overhead=1e-4)], args=args
-    ).train()
-    state = TrainerState.load_from_json(str(tmp_path / "checkpoint-20" / "trainer_state.json"))
-    chosen = state.stateful_callbacks["neuronxa_state"]["interval"]
-    assert chosen > 20
+def test_an_interval_chosen_just_before_a_checkpoint_is_kept_over_a_resume(
+    tokenizer, tmp_path, capsys
+):
+    args = {"max_steps": 24, "save_strategy": "steps", "save_steps": 20}
+
+    def run():
+        return trainer_of(
+            tokenizer, tmp_path, [NeuronXACallback(CONFIG, max_overhead=1e-4)], args=args
+        )
+
+    run().train()
+    # No probe lies between the choice and the checkpoint.
+    assert [report.step for report in records(tmp_path)] == [0, 24]
+    chosen = re.search(r"probes every (\d+) steps", capsys.readouterr().out)[1]
+    again = run()
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-20"))
+    assert again.state.stateful_callbacks["neuronxa_state"]["interval"] == int(chosen) > 24

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import llama, parallel, tokenizer_of
-from runs import TEXTS, trainer_of
+from conftest import llama, parallel
+from runs import TEXTS, tokenizer_for, trainer_of
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig, StopRule
@@ -18,13 +18,12 @@ from neuronxa_callback.errors import ConfigError, CorpusError
 from neuronxa_callback.show.sinks import MemorySink
 
 CORPUS = parallel(10)
-ALL = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair] + TEXTS
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenizer_of(ALL)
+    return tokenizer_for(CORPUS)
 
 
 def records(folder):

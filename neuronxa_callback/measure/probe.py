@@ -98,7 +98,7 @@ class Probe:
             drift = one.drift(step)
         with one.agreed():
             report = one.report(step)
-        give_back(one.forward.device)
+        give_back(one.home)
         seconds = round(time.perf_counter() - began, 3)
         about = {
             "seconds": seconds,
@@ -151,6 +151,7 @@ class _Run:
         """Whether a collective forward has begun and not come back."""
         self.reads = _reads(self.config)
         self.forward = Forward(model, self.config.stack, hidden="hidden" in self.reads)
+        self.home = world.device(self.forward.device)
         self.verdicts: dict[str, dict[str, verdicts.Verdicts]] = {}
         self.shares: dict[str, Tensor] = {}
         self.activity: dict[str, Tensor] = {}
@@ -182,8 +183,7 @@ class _Run:
         sites = tuple(site for site in self.reads if site != "hidden")
         with ExitStack() as stack:
             with self.agreed():
-                home = self.world.device(self.forward.device)
-                compare = Comparison(self._layouts(), self.reads, self.world, home)
+                compare = Comparison(self._layouts(), self.reads, self.world, self.home)
                 rounds = self._rounds(compare)
                 attached = self.plan.attach(self.model, sites, compare, lambda: rounds.shape)
                 reader = stack.enter_context(attached)
@@ -271,7 +271,7 @@ class _Run:
         if failure is not None and ran_out(failure):
             own = f"{_MEMORY}{own}"
             drop()
-            give_back(self.forward.device, failure)
+            give_back(self.home, failure)
         said = self.world.agree(own, before=_MEMORY)
         if said is None:
             return
