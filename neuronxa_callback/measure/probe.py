@@ -4,18 +4,16 @@ Read it from top to bottom: tokenise once; find the neurons; run this rank's mic
 judge each language as soon as it is complete (``rounds``); put the report together.
 """
 
-import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ProbeError, ProbeMemoryError
-from neuronxa_callback.measure import diagnostics, fingerprint, statistics, taps, verdicts
+from neuronxa_callback.measure import diagnostics, fingerprint, statistics, taps
 from neuronxa_callback.measure.batching import (
     Group,
     Tokenised,
@@ -29,11 +27,12 @@ from neuronxa_callback.measure.dealing import deal
 from neuronxa_callback.measure.distributed import World, inside, sharded, sharded_again, world_of
 from neuronxa_callback.measure.drift import Drift
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence
+from neuronxa_callback.measure.findings import Findings, curve_of
 from neuronxa_callback.measure.forward import Forward
 from neuronxa_callback.measure.memory import give_back, ran_out
-from neuronxa_callback.measure.metrics import COMPANIONS, Read, reads_of
+from neuronxa_callback.measure.metrics import Read, reads_of
 from neuronxa_callback.measure.quiet import undisturbed
-from neuronxa_callback.measure.report import MEAN, AlignmentReport, MetricScores
+from neuronxa_callback.measure.report import AlignmentReport
 from neuronxa_callback.measure.rounds import Rounds
 
 Progress = Callable[[int, int], None]
@@ -152,9 +151,7 @@ class _Run:
         self.reads = _reads(self.config)
         self.forward = Forward(model, self.config.stack, hidden="hidden" in self.reads)
         self.home = world.device(self.forward.device)
-        self.verdicts: dict[str, dict[str, verdicts.Verdicts]] = {}
-        self.shares: dict[str, Tensor] = {}
-        self.activity: dict[str, Tensor] = {}
+        self.findings = Findings(self.config, probe.corpus)
 
     def prepare(self) -> None:
         """Sentences, microbatches, and who runs them."""
@@ -199,7 +196,7 @@ class _Run:
             self.groups,
             self.dummy,
             self.probe.encoder.pad,
-            self._judge,
+            self.findings.judge,
             self.collective,
             self._teller(),
         )
@@ -217,10 +214,16 @@ class _Run:
     def report(self, step: int) -> AlignmentReport:
         """The report of what was measured, equal on all ranks."""
         corpus = self.probe.corpus
-        metrics = {name: self._scores(name) for name in self.config.metrics}
-        found = self._diagnostics()
+        hidden = tuple(range(len(self.hidden)))
+        metrics = {
+            name: self.findings.scores(
+                name, hidden if name.startswith("mexa") else self.plan.layers
+            )
+            for name in self.config.metrics
+        }
+        found = {**self._of_sentences(), **self.findings.diagnostics()}
         curves = {
-            name: {lang: _curve(each, self.config.n_pairs) for lang, each in scores.hits.items()}
+            name: {lang: curve_of(each, self.config.n_pairs) for lang, each in scores.hits.items()}
             for name, scores in metrics.items()
         }
         said = diagnostics.warnings(found, self.tokenised.same_tokens(), self.tokenised.dropped)
@@ -307,71 +310,15 @@ class _Run:
 
         return tell
 
-    def _judge(
-        self,
-        language: str,
-        similarity: Mapping[str, Tensor],
-        shares: Tensor | None,
-        activity: Tensor | None,
-    ) -> None:
-        margins = "margins" in self.config.diagnostics
-        for name, each in similarity.items():
-            wanted = margins and name not in COMPANIONS
-            self.verdicts.setdefault(name, {})[language] = verdicts.judge(each, wanted)
-        if shares is not None:
-            self.shares[language] = shares.mean(dim=1)
-        if activity is not None:
-            self.activity[language] = activity.mean(dim=1)
-
-    def _scores(self, name: str) -> MetricScores:
-        languages = self.probe.corpus.languages
-        by_language = {language: self.verdicts[name][language] for language in languages}
-        hits = {language: _known(each) for language, each in by_language.items()}
-        shared = self.probe.corpus.shared_pivot
-        intervals = {
-            language: _pair(statistics.mean_interval(each)) for language, each in hits.items()
-        }
-        intervals[MEAN] = _pair(statistics.macro_interval(hits, shared))
-        return MetricScores(
-            layers=tuple(range(len(self.hidden))) if name.startswith("mexa") else self.plan.layers,
-            hits={lang: verdicts.masks(each.hits, each.nan) for lang, each in by_language.items()},
-            forward=_counted(by_language, "forward"),
-            backward=_counted(by_language, "backward"),
-            mutual=_counted(by_language, "mutual"),
-            intervals=intervals,
-        )
-
-    def _diagnostics(self) -> dict[str, Any]:
+    def _of_sentences(self) -> dict[str, Any]:
+        """Diagnostics of the sentences alone."""
         wanted, found = self.config.diagnostics, dict[str, Any]()
-        languages = self.probe.corpus.languages
         if "surface" in wanted:
             found["surface"] = self.probe.surface(self.tokenised)
         if "tokens" in wanted:
             sides = [side for group in self.groups for side in (group.pivot, *group.targets)]
             real = sum(len(each.ids) for side in sides for each in side.sentences)
             found["tokens"] = diagnostics.tokens(self.tokenised, self.work, real)
-        if "margins" in wanted:
-            named = {name: self.verdicts[name] for name in self.config.metrics}
-            ordered = {
-                name: {lang: each[lang] for lang in languages} for name, each in named.items()
-            }
-            found["margins"] = diagnostics.margins(ordered)
-        if self.shares:
-            found["sinks"] = {
-                "largest_token": {lang: diagnostics.curve(self.shares[lang]) for lang in languages},
-                **{name: self._companion(name) for name in COMPANIONS if name in self.verdicts},
-            }
-        if self.activity:
-            found["activity"] = {lang: diagnostics.curve(self.activity[lang]) for lang in languages}
-        return found
-
-    def _companion(self, name: str) -> dict[str, list[float | None]]:
-        found = {}
-        for language in self.probe.corpus.languages:
-            each = self.verdicts[name][language]
-            masks = verdicts.masks(each.hits, each.nan)
-            scores = _curve(masks, self.config.n_pairs)
-            found[language] = [diagnostics.plain(score) for score in scores]
         return found
 
 
@@ -385,27 +332,3 @@ def _reads(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
     for read in reads_of(config.metrics, config.diagnostics):
         found[sites[read.source]] = (*found.get(sites[read.source], ()), read)
     return found
-
-
-def _known(each: verdicts.Verdicts) -> "np.ndarray[Any, Any]":
-    """Verdicts [layers, pairs] as numbers, NaN in layers that hold NaN."""
-    hits: np.ndarray[Any, Any] = each.hits.cpu().numpy().astype(float)
-    hits[each.nan.cpu().numpy()] = math.nan
-    return hits
-
-
-def _counted(by_language: Mapping[str, verdicts.Verdicts], side: str) -> dict[str, Any]:
-    return {
-        language: verdicts.counts(getattr(each, side), each.nan)
-        for language, each in by_language.items()
-    }
-
-
-def _curve(masks: tuple[int | None, ...], n: int) -> list[float]:
-    return [math.nan if mask is None else mask.bit_count() / n for mask in masks]
-
-
-def _pair(interval: tuple[float, float]) -> tuple[float, float]:
-    # One and the same NaN, so that equal reports compare equal.
-    low, high = (math.nan if math.isnan(each) else float(each) for each in interval)
-    return low, high
