@@ -52,9 +52,9 @@ def groups_of(languages, kind):
 
 
 def balance(groups, ranks, batch_tokens):
-    """Microbatches per rank, the busiest rank's tokens over the mean, and the share of waiting."""
+    """Microbatches per rank, busiest rank's tokens over the mean, share of waiting, pivots held."""
     work = microbatches(groups, batch_tokens)
-    total, longest = [0] * ranks, 0
+    total, longest, held = [0] * ranks, 0, 0
     for stage in deal(work, groups, ranks):
         here = [0] * ranks
         for now in stage.rounds:
@@ -62,8 +62,10 @@ def balance(groups, ranks, batch_tokens):
                 here[rank] += 0 if each is None else each.tokens
         total = [a + b for a, b in zip(total, here, strict=True)]
         longest += max(here)
+        hands = [rank for group in stage.groups for rank in stage.hands(group)]
+        held = max(held, *map(hands.count, hands))
     mean = sum(total) / ranks
-    return len(work) / ranks, max(total) / mean, 1 - mean / longest
+    return len(work) / ranks, max(total) / mean, 1 - mean / longest, held
 
 
 def table(kind, batch_tokens):
@@ -75,8 +77,8 @@ def table(kind, batch_tokens):
         groups = groups_of(languages, kind)
         cells = []
         for ranks in RANKS:
-            each, ratio, waiting = balance(groups, ranks, batch_tokens)
-            cell = f"{ratio:.3f}, {100 * waiting:.0f} %"
+            each, ratio, waiting, held = balance(groups, ranks, batch_tokens)
+            cell = f"{ratio:.3f}, {100 * waiting:.0f} %, {held}"
             if each >= ENOUGH:
                 worst = max(worst, ratio)
             else:
@@ -99,9 +101,10 @@ def main():
         f" {platform.python_version()}; {len(ParallelCorpus.builtin().languages)} built-in"
         " languages, 100 pairs.",
         "",
-        "Per number of languages and of ranks: the busiest rank's tokens over the mean, and the"
-        " share of time that the mean rank waits where time goes with tokens. In brackets: fewer"
-        f" than {ENOUGH} microbatches per rank; elsewhere the ratio must be at most {MOST:.2f}.",
+        "Per number of languages and of ranks: the busiest rank's tokens over the mean, the share"
+        " of time that the mean rank waits where time goes with tokens, and the most pivots that"
+        f" a rank holds at once. In brackets: fewer than {ENOUGH} microbatches per rank; elsewhere"
+        f" the ratio must be at most {MOST:.2f}.",
     ]
     for batch_tokens in options.batch_tokens:
         for kind in KINDS:

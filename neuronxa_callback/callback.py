@@ -26,6 +26,7 @@ from neuronxa_callback.follow.pace import Pace
 from neuronxa_callback.follow.stopping import StopRule
 from neuronxa_callback.measure.config import ProbeConfig
 from neuronxa_callback.measure.distributed import decided, world_of
+from neuronxa_callback.measure.forward import device_of
 from neuronxa_callback.measure.probe import Probe
 from neuronxa_callback.measure.report import AlignmentReport
 from neuronxa_callback.show import terminal
@@ -296,7 +297,7 @@ class NeuronXACallback(TrainerCallback):
             return
         reasons = [rule.reason(self.history) for rule in self.stop]
         first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = decided(world_of(model), first)
+        chosen = decided(world_of(model), first, device_of(model))
         if chosen >= 0:
             self._stopped = reasons[chosen] or "the first rank stops"
             control.should_training_stop = True
@@ -354,7 +355,7 @@ class NeuronXACallback(TrainerCallback):
             return
         least = self.pace.least(step_seconds)
         if least is not None:
-            self.pace.interval = decided(world_of(model), least)
+            self.pace.interval = decided(world_of(model), least, device_of(model))
             self._keep(state)
         if state.is_world_process_zero:
             terminal.say(f"NeuronXA: {self.pace.share(step_seconds)}")

@@ -7,6 +7,8 @@ import gc
 import json
 import os
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -16,6 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 
+PATIENCE = 3.0
+"""Seconds that ranks wait for each other in ``long_probe``."""
 LANGUAGES = ("deu_Latn", "fra_Latn", "spa_Latn")
 
 
@@ -89,6 +93,24 @@ def fault_on_one_rank(folder):
     Comparison.dense = whole
     after = probe.run(model)
     write(folder, json.dumps([words, plain(after), probe.batch_tokens]))
+
+
+def long_probe(folder):
+    """Twice as long as ranks may wait for each other, which is then seen to be in force."""
+    corpus = corpus_of_seven()
+    probe = Probe(ProbeConfig(corpus=corpus, batch_tokens=512), tokenizer_of(texts_of(corpus)))
+    model = spread()
+    slowed = model.register_forward_pre_hook(lambda *_: time.sleep(PATIENCE / 6))
+    report = probe.run(model)
+    slowed.remove()
+    if dist.get_rank() == 1:
+        time.sleep(PATIENCE + 2)
+    try:
+        dist.all_reduce(torch.ones(1))
+        words = "nobody is waited for too long"
+    except RuntimeError as error:
+        words = str(error)
+    write(folder, json.dumps([report.run["seconds"] / PATIENCE, report.score("nasca"), words]))
 
 
 def memory_on_one_rank(folder):
@@ -188,7 +210,8 @@ def leave():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    patience = timedelta(seconds=PATIENCE) if sys.argv[1] == "long_probe" else None
+    dist.init_process_group("gloo", timeout=patience)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     globals()[sys.argv[1]](sys.argv[2])
     leave()

@@ -81,8 +81,10 @@ def test_most_pivots_of_one_language_never_travel():
 def test_the_busiest_rank_has_at_most_a_tenth_more_than_the_mean(ranks, languages, shared):
     groups = groups_of(languages, seed=languages, shared=shared)
     work = microbatches(groups, 4096)
-    load = [0] * ranks
-    for stage in deal(work, groups, ranks):
+    load, stages = [0] * ranks, deal(work, groups, ranks)
+    for stage in stages:
+        hands = [rank for g in stage.groups for rank in stage.hands(g)]
+        assert max(map(hands.count, hands)) <= 4
         for now in stage.rounds:
             for rank, m in enumerate(now):
                 load[rank] += 0 if m is None else m.tokens

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from launch import launch
 
-SCRIPT = Path(__file__).parent / "ranks.py"
+HERE = Path(__file__).parent
+SCRIPT = HERE / "ranks.py"
 
 
 def torchrun(scene, ranks, folder):
@@ -43,6 +44,25 @@ def test_a_fault_of_ours_on_one_rank_is_one_error_on_all_and_then_over(tmp_path)
     assert second[0] == "ValueError: a hook broke"
     assert first[1:] == second[1:]
     assert first[2] == 512
+
+
+@pytest.mark.slow
+def test_a_probe_may_take_longer_than_ranks_wait_for_each_other(tmp_path):
+    first, second = map(json.loads, torchrun("long_probe", 2, tmp_path))
+    assert min(first[0], second[0]) > 2
+    assert first[1] == second[1]
+    assert "Timed out" in first[2]
+
+
+@pytest.mark.slow
+def test_a_job_may_end_right_after_ranks_have_spoken(tmp_path):
+    """Of jobs that ended so, a quarter to a half aborted when exchanges were let go of at once."""
+    jobs = [
+        launch(HERE / "ending.py", ranks=ranks, folder=tmp_path / f"{ranks}.{k}")
+        for ranks in (2, 3)
+        for k in range(5)
+    ]
+    assert [job.code for job in jobs] == [0] * len(jobs), jobs[-1].said[-4000:]
 
 
 def test_memory_that_runs_out_on_one_rank_halves_the_tokens_on_all(tmp_path):

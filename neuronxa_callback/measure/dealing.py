@@ -13,6 +13,9 @@ from neuronxa_callback.measure.batching import Group, Microbatch
 UNEVEN = 1.05
 """How much more than the mean the busiest rank may have before work changes hands once more."""
 
+MOST_PIVOTS = 4
+"""How many pivots a rank may hold at once, where each language has its own."""
+
 Lists = list[list[Microbatch]]
 """What each rank runs in one stage."""
 
@@ -69,7 +72,7 @@ def deal(work: Sequence[Microbatch], groups: Sequence[Group], ranks: int) -> tup
         else:
             held: list[dict[int, None]] = [{} for _ in load]
             first = _near(pivots, load, held)
-            second = _evened(_near(targets, load, held), load)
+            second = _evened(_near(targets, load, held), load, held)
         needed = tuple(tuple(r for r in range(ranks) if _has(second[r], g)) for g in wave)
         stages += _stages(wave, first, second, needed)
         order = order[len(wave) :]
@@ -118,43 +121,52 @@ def _near(work: Sequence[Microbatch], load: list[int], held: list[dict[int, None
     """Longest first to whoever has least, or nearly so and something of its group already."""
     lists: Lists = [[] for _ in load]
     for m in _longest_first(work):
-        costs = [tokens + m.tokens * (m.group not in held[r]) for r, tokens in enumerate(load)]
-        rank = costs.index(min(costs))
+        able = [r for r in range(len(load)) if _holds(held[r], m)] or range(len(load))
+        rank = min(able, key=lambda r: (load[r] + m.tokens * (m.group not in held[r]), r))
         lists[rank].append(m)
         load[rank] += m.tokens
         held[rank][m.group] = None
     return lists
 
 
-def _evened(lists: Lists, load: list[int]) -> Lists:
+def _holds(pivots: dict[int, None], m: Microbatch) -> bool:
+    """Whether a rank that has these pivots may run ``m``."""
+    return m.group in pivots or len(pivots) < MOST_PIVOTS
+
+
+def _evened(lists: Lists, load: list[int], held: list[dict[int, None]]) -> Lists:
     """Microbatches that the busiest rank gives away, or swaps for shorter ones, while it helps."""
     for _ in range(8 * len(load)):
         busiest = load.index(max(load))
         if load[busiest] * len(load) <= UNEVEN * sum(load):
             break
-        found = _best_swap(lists, load, busiest)
+        found = _best_swap(lists, load, held, busiest)
         if found is None:
             break
         mine, other, its = found
         gain = mine.tokens - (0 if its is None else its.tokens)
         lists[busiest].remove(mine)
         lists[other].append(mine)
+        held[other][mine.group] = None
         if its is not None:
             lists[other].remove(its)
             lists[busiest].append(its)
+            held[busiest][its.group] = None
         load[busiest] -= gain
         load[other] += gain
     return lists
 
 
 def _best_swap(
-    lists: Lists, load: Sequence[int], busiest: int
+    lists: Lists, load: Sequence[int], held: list[dict[int, None]], busiest: int
 ) -> tuple[Microbatch, int, Microbatch | None] | None:
     """The swap after which the busier of the two has least; None if none is better than now."""
     best, least = None, load[busiest]
     for mine in lists[busiest]:
         for other, theirs in enumerate(lists):
-            for its in (None, *theirs) if other != busiest else ():
+            if other == busiest or not _holds(held[other], mine):
+                continue
+            for its in (None, *(m for m in theirs if _holds(held[busiest], m))):
                 gain = mine.tokens - (0 if its is None else its.tokens)
                 busier = max(load[busiest] - gain, load[other] + gain)
                 if busier < least:

@@ -74,12 +74,12 @@ class World:
         flag.fill_(0 if here else 1)
         return bool(_together(dist.all_reduce, flag) == 0)
 
-    def agree(self, said: str | None, before: str = "") -> str | None:
+    def agree(self, said: str | None, flag: Tensor, before: str = "") -> str | None:
         """Collective over all ranks: the words of the first rank that has something to say.
 
-        Words that start with ``before`` go before all others.
+        Words that start with ``before`` go before all others; ``flag`` is room as for ``well``.
         """
-        if not self.everyone:
+        if self.well(said is None, flag) or not self.everyone:
             return said
         heard: list[str | None] = [None] * dist.get_world_size()
         _together(dist.all_gather_object, heard, said)
@@ -174,9 +174,12 @@ def sharded_again(model: nn.Module) -> Iterator[None]:
                 module.reshard()
 
 
-def decided(world: World, number: int) -> int:
+def decided(world: World, number: int, device: torch.device) -> int:
     """Collective: the number of the first rank, so that all ranks do the same."""
-    return int(world.agree(str(number)) or number)
+    if not world.everyone:
+        return number
+    first = torch.tensor([number], device=world.device(device))
+    return int(_together(dist.broadcast, first, src=0))
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -190,10 +193,23 @@ def _summed(tensor: Tensor, group: Any) -> Tensor:
     return tensor
 
 
+_last: list[Any] = []
+"""The latest exchange, kept until the next one."""
+
+
 def _together(collective: Callable[..., Any], target: Any, *arguments: Any, **options: Any) -> Any:
-    """A collective into ``target``. One that fails leaves ranks out of step: the job has to end."""
+    """A collective into ``target``. One that fails leaves ranks out of step: the job has to end.
+
+    A thread of gloo's may be the last to hold an exchange that is over. If Python shuts down while
+    that thread lets go of it, the process aborts; so the latest one is held here too.
+    """
     try:
-        collective(target, *arguments, **options)
+        if collective is not dist.all_gather_object and dist.get_backend() == "gloo":
+            work = collective(target, *arguments, async_op=True, **options)
+            work.wait()
+            _last[:] = [work]
+        else:
+            collective(target, *arguments, **options)
     except RuntimeError as error:
         raise BrokenForwardError(
             "an exchange between ranks failed in a probe (was one of them killed?), so the job"

@@ -23,7 +23,7 @@ class Forward:
         self.known = _parameters(base)
         self.config = getattr(base, "config", None)
         self.two_stacks = bool(getattr(self.config, "is_encoder_decoder", False))
-        self.device = _device(model)
+        self.device = device_of(model)
 
     def __call__(self, batch: Batch) -> Sequence[Tensor]:
         """Runs [batch, tokens]; the hidden states as transformers returns them, if wanted."""
@@ -89,7 +89,7 @@ def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(type(model).forward).parameters
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """Where the token ids must lie: with the embedding."""
     get = getattr(base_of(model), "get_input_embeddings", None)
     try:

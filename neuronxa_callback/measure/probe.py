@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ProbeError, ProbeMemoryError
@@ -151,6 +152,7 @@ class _Run:
         self.reads = _reads(self.config)
         self.forward = Forward(model, self.config.stack, hidden="hidden" in self.reads)
         self.home = world.device(self.forward.device)
+        self.flag = torch.zeros(1, device=self.home)
         self.findings = Findings(self.config, probe.corpus)
 
     def prepare(self) -> None:
@@ -275,7 +277,7 @@ class _Run:
             own = f"{_MEMORY}{own}"
             drop()
             give_back(self.home, failure)
-        said = self.world.agree(own, before=_MEMORY)
+        said = self.world.agree(own, self.flag, before=_MEMORY)
         if said is None:
             return
         if said.startswith(_MEMORY):
