@@ -42,7 +42,8 @@ def main():
             found, _ = forward.measure(model, tokenizer, corpus, [KIND], options.rounds)
             bare, probe = (statistics.median(found[each]) for each in ("bare", KIND))
             row = f"| {name} | {next(iter(change.values()))} | {bare:.3f} | {probe:.3f} |"
-            lines.append(f"{row} {probe - bare:.3f} |")
+            pairs = zip(found[KIND], found["bare"], strict=True)
+            lines.append(f"{row} {statistics.median(a - b for a, b in pairs):.3f} |")
     subjects.keep("\n".join(lines), options.out)
 
 

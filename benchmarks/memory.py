@@ -1,4 +1,4 @@
-"""How much memory a probe adds, with 4 languages and with 200.
+"""How much memory a probe adds: with 4 languages and with 200, and to the neurons of an 8B Llama.
 
     python benchmarks/memory.py [--out F]
 
@@ -16,13 +16,17 @@ from pathlib import Path
 
 import forward
 import subjects
+import torch
 
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 8192, "num_hidden_layers": 4}
+AS_8B = {"hidden_size": 32, "intermediate_size": 14336, "num_hidden_layers": 32}
+"""The neurons of an 8B Llama between narrow hidden states, to fit a small machine."""
 SIZES = (4, 12, 40, 100, 200)
+KINDS = ("nasca", "nasca, navca", "default, with diagnostics")
 BATCH_TOKENS = 256
-ENVIRONMENT = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
+ENVIRONMENT = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def of(languages):
@@ -57,9 +61,26 @@ def added(languages):
     return peak() - before
 
 
-def alone(languages):
-    """That of a process of its own."""
-    words = [sys.executable, __file__, "--one", str(languages)]
+def added_to_8b(metrics, diagnostics):
+    """MiB that the first probe adds in bf16, with real sentences and the default microbatches."""
+    corpus = ParallelCorpus.builtin("dev", subjects.TWELVE[:3])
+    tokenizer, model = (
+        subjects.tokenizer_of(corpus),
+        subjects.llama("tiny", torch.bfloat16, **AS_8B),
+    )
+    options = {} if diagnostics is None else {"diagnostics": diagnostics}
+    config = ProbeConfig(corpus=corpus, metrics=metrics, **options)
+    probe = Probe(config, tokenizer)
+    forward.bare(model, probe)()
+    gc.collect()
+    before = peak()
+    probe.run(model)
+    return peak() - before
+
+
+def alone(what):
+    """The figure of a number of languages, or of a kind of 8B probe, in a process of its own."""
+    words = [sys.executable, __file__, "--one", str(what)]
     said = subprocess.run(words, capture_output=True, text=True, check=True, env=ENVIRONMENT)
     return float(said.stdout.split()[-1])
 
@@ -67,10 +88,11 @@ def alone(languages):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out")
-    parser.add_argument("--one", type=int, help="print the figure of this many languages")
+    parser.add_argument("--one", help="print the figure of this many languages, or of an 8B probe")
     options = parser.parse_args()
     if options.one:
-        print(added(options.one))
+        kind = forward.KINDS.get(options.one)
+        print(added(int(options.one)) if kind is None else added_to_8b(*kind))
         return
     found = {size: alone(size) for size in SIZES}
     vectors = 3 * 100 * SHAPE["intermediate_size"] * SHAPE["num_hidden_layers"] * 4 / 2**20
@@ -83,6 +105,11 @@ def main():
             "| languages | MiB over the bare forward | of that with 4 |",
             "|---|---|---|",
             *rows,
+            "\nThe 32 x 14,336 neurons of an 8B Llama in bfloat16 (hidden size 32), 100 pairs, 3"
+            " languages, batch_tokens 4096:\n",
+            "| what | MiB over the bare forward |",
+            "|---|---|",
+            *(f"| {kind} | {alone(kind):.0f} |" for kind in KINDS),
         ]
     )
     subjects.keep(text, options.out)

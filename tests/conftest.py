@@ -12,12 +12,18 @@ import random
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuronxa_callback import ParallelCorpus
 
 torch.set_num_threads(1)
+# How long an example takes says how busy the machine is; the same ones are drawn in every run.
+settings.register_profile(
+    "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
 
 NOUNS = [
     "river",

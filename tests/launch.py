@@ -46,27 +46,29 @@ def launch(script, *arguments, ranks, folder, seconds=150, python=sys.executable
         try:
             job.wait(seconds)
         except subprocess.TimeoutExpired:
-            _kill(job)
+            kill(job)
             said.seek(0)
             pytest.fail(f"no end after {seconds} s; the last lines:\n{_tails(said.read(), ranks)}")
         finally:
-            _kill(job)
+            kill(job)
         said.seek(0)
         return Done(job.returncode, said.read(), time.monotonic() - began)
 
 
-def _kill(job):
+def kill(job):
     """The job and its ranks, each of which is a session of its own."""
     try:
         root = psutil.Process(job.pid)
     except psutil.NoSuchProcess:
         return
-    for process in (*root.children(recursive=True), root):
+    children = root.children(recursive=True)
+    for process in (*children, root):
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
     job.wait()
+    psutil.wait_procs(children, timeout=10)
 
 
 def _tails(said, ranks, count=12):

@@ -100,11 +100,13 @@ def long_probe(folder):
     corpus = corpus_of_seven()
     probe = Probe(ProbeConfig(corpus=corpus, batch_tokens=512), tokenizer_of(texts_of(corpus)))
     model = spread()
+    dist.barrier()
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=PATIENCE))
     slowed = model.register_forward_pre_hook(lambda *_: time.sleep(PATIENCE / 6))
     report = probe.run(model)
     slowed.remove()
     if dist.get_rank() == 1:
-        time.sleep(PATIENCE + 2)
+        time.sleep(PATIENCE + 8)
     try:
         dist.all_reduce(torch.ones(1))
         words = "nobody is waited for too long"
@@ -210,8 +212,7 @@ def leave():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    patience = timedelta(seconds=PATIENCE) if sys.argv[1] == "long_probe" else None
-    dist.init_process_group("gloo", timeout=patience)
+    dist.init_process_group("gloo")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     globals()[sys.argv[1]](sys.argv[2])
     leave()

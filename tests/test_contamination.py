@@ -152,7 +152,11 @@ def test_it_is_found_wherever_pieces_are_cut(tmp_path_factory, before, after, ch
 def test_gigabytes_take_a_minute_or_two(tmp_path):
     """At least 15 MB per second of one core; 40 to 160 were measured."""
     path = tmp_path / "a.txt"
-    path.write_bytes((NOISE * 1000).encode() * (40_000_000 // (len(NOISE) * 1000)))
-    start = time.process_time()
-    assert contamination(CORPUS, [path]) == ()
-    assert path.stat().st_size / (time.process_time() - start) > 15e6
+    path.write_bytes((NOISE * 1000).encode() * (13_000_000 // (len(NOISE) * 1000)))
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        assert contamination(CORPUS, [path]) == ()
+        taken.append(time.process_time() - start)
+    # The least: whatever else runs on the machine only adds.
+    assert path.stat().st_size / min(taken) > 15e6

@@ -11,6 +11,7 @@ from launch import launch
 
 BESIDE = Path(__file__).parents[1] / ".deepspeed"
 """Where ``make test-all`` puts it: seen by the ranks of these tests alone."""
+SHARED = Path("/dev/shm")
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,6 +22,10 @@ pytestmark = [
     pytest.mark.skipif(
         shutil.which("g++") is None,
         reason="deepspeed builds its collectives with g++, which is not here",
+    ),
+    pytest.mark.skipif(
+        shutil.disk_usage(SHARED).free < 2**28 if SHARED.is_dir() else True,
+        reason=f"deepspeed's ranks need 256 MB of {SHARED}",
     ),
 ]
 

@@ -27,6 +27,7 @@ def run(name, *arguments, cwd, threads=1):
         **{key: value for key, value in os.environ.items() if not key.startswith("WANDB")},
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": str(ROOT),
         "PYTHONIOENCODING": "utf-8",
         "COLUMNS": "100",

@@ -18,10 +18,17 @@ def test_a_job_that_hangs_is_killed_with_its_ranks_and_their_last_lines_are_show
     (tmp_path / "stuck.py").write_text(STUCK)
     began = time.monotonic()
     with pytest.raises(pytest.fail.Exception) as error:
-        launch(tmp_path / "stuck.py", tmp_path, ranks=2, folder=tmp_path / "job", seconds=12)
-    assert time.monotonic() - began < 40
-    assert "no end after 12 s" in str(error.value)
+        launch(tmp_path / "stuck.py", tmp_path, ranks=2, folder=tmp_path / "job", seconds=30)
+    assert time.monotonic() - began < 75
+    assert "no end after 30 s" in str(error.value)
     for rank in (0, 1):
         assert f"rank {rank} waits" in str(error.value)
         process = int((tmp_path / str(rank)).read_text())
-        assert not psutil.pid_exists(process) or psutil.Process(process).status() == "zombie"
+        assert gone(process)
+
+
+def gone(process):
+    try:
+        return psutil.Process(process).status() == "zombie"
+    except psutil.NoSuchProcess:
+        return True

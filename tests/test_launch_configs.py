@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
+from launch import kill
 
 from neuronxa_callback.follow.history import read
 
@@ -83,12 +85,19 @@ def started(*command, **more):
     )  # fmt: skip
 
 
-def ended(job, seconds=150):
+def ended(*jobs, seconds=150):
     try:
-        said, _ = job.communicate(timeout=seconds)
+        said = [job.communicate(timeout=seconds)[0] for job in jobs]
     finally:
-        job.terminate()
-    assert job.returncode == 0, said[-3000:]
+        for job in jobs:
+            kill(job)
+    assert [job.returncode for job in jobs] == [0] * len(jobs), "\n".join(said)[-3000:]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return str(found.getsockname()[1])
 
 
 def ranks_of(folder):
@@ -99,6 +108,7 @@ def ranks_of(folder):
 def test_accelerate_starts_two_ranks(tmp_path):
     launch = (sys.executable, "-m", "accelerate.commands.launch", "--config_file")
     options = ("configs/launch/ddp.yaml", "--num_processes", "2", "--mixed_precision", "no")
+    options += ("--main_process_port", free_port())
     ended(started(*launch, *options, *LOOP, tmp_path))
     assert ranks_of(tmp_path) == [2, 2]
 
@@ -111,10 +121,9 @@ def test_torchrun_starts_two_ranks_on_one_node(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_starts_one_rank_on_each_of_two_nodes(tmp_path):
-    more = {"NODES": "2", "HEAD": "localhost", "RANKS": "1", "PORT": "29517"}
+    more = {"NODES": "2", "HEAD": "localhost", "RANKS": "1", "PORT": free_port()}
     jobs = [started("configs/launch/torchrun.sh", *LOOP, tmp_path, **more) for _ in range(2)]
-    for job in jobs:
-        ended(job)
+    ended(*jobs)
     assert ranks_of(tmp_path) == [2, 2]
 
 
@@ -131,5 +140,5 @@ def test_the_slurm_script_starts_the_ranks_of_its_node(tmp_path):
     tools = os.pathsep.join((str(tmp_path), environment()["PATH"]))
     slurm = {"SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "localhost", "RANKS": "2"}
     script = ("configs/launch/slurm.sbatch", *LOOP, tmp_path / "out")
-    ended(started(*script, PATH=tools, PORT="29518", ACCELERATE_MIXED_PRECISION="no", **slurm))
+    ended(started(*script, PATH=tools, PORT=free_port(), ACCELERATE_MIXED_PRECISION="no", **slurm))
     assert ranks_of(tmp_path / "out") == [2, 2]

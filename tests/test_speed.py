@@ -80,10 +80,12 @@ def test_a_probe_is_faster_than_a_sentence_at_a_time(bench):
 def test_the_import_is_light(bench):
     imports = bench("imports")
     found = imports.measure(5)
-    assert imports.added(found, "and NeuronXACallback") < 0.6
+    # The least of each: whatever else runs on the machine only adds.
+    assert min(found["and NeuronXACallback"]) - min(found["Trainer"]) < 0.6
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_memory_does_not_grow_with_the_number_of_languages(bench):
     memory = bench("memory")
     few = memory.alone(4)

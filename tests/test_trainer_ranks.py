@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, *names, ranks=2, seconds=200):
+def start(folder, *names, ranks=2, seconds=500):
     job = folder / f"job-{'-'.join(names)}-{ranks}"
     return launch(SCRIPT, folder, *names, ranks=ranks, folder=job, seconds=seconds)
 
@@ -164,7 +164,7 @@ ENDS = "so the job ends as it would in training"
 def test_sigterm_to_one_rank_in_mid_probe_ends_the_job_with_a_clear_line(scene, folder):
     done = start(folder, scene, seconds=90)
     assert done.code == 1
-    assert "SIGTERM to myself" in done.lines(1)
+    assert any("SIGTERM to myself" in line for line in done.lines(1))
     assert "Signal 15 (SIGTERM) received by PID" in done.said
     said = "\n".join(done.lines(0))
     # Rank 0 is told by torchrun, or by the exchange that fails: both end it.

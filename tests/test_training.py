@@ -3,8 +3,8 @@
 import json
 import math
 import random
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import ConfigError, CorpusError
+from neuronxa_callback.follow import pace
 from neuronxa_callback.show.sinks import MemorySink
 
 CORPUS = parallel(10)
@@ -355,17 +356,23 @@ def test_no_tokenizer_is_said_before_training(tokenizer, tmp_path):
         trainer.train()
 
 
-def test_the_time_of_evaluations_and_probes_is_not_that_of_steps(tokenizer, tmp_path):
+def test_the_time_of_evaluations_and_probes_is_not_that_of_steps(tokenizer, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
     class Slow(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            now[0] += 0.01
+
         def on_evaluate(self, args, state, control, **kwargs):
-            time.sleep(0.2)
+            now[0] += 1
 
     callback = NeuronXACallback(CONFIG, max_overhead=0.5)
     args = {"max_steps": 20, "eval_strategy": "steps", "eval_steps": 2}
     trainer_of(tokenizer, tmp_path, [Slow(), callback], args=args).train()
     steps, seconds = callback.pace.trained
     assert steps == 20
-    assert seconds < 0.2 * 9
+    assert seconds == pytest.approx(20 * 0.01)
 
 
 def test_weights_that_an_optimizer_swaps_are_never_mixed_in_one_curve(tokenizer, tmp_path):
