@@ -8,11 +8,11 @@ last column is a whole probe (pooling, scoring, report) over the bare forward of
 
 import argparse
 
-import forward
-import subjects
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+import forward
+import subjects
 from neuronxa_callback.measure.taps import discover
 
 BATCH, TOKENS = 64, 32

@@ -9,9 +9,9 @@ does everything else too: hooks, pooling, scoring, intervals, report.
 import argparse
 import statistics
 
-import subjects
 import torch
 
+import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.measure.batching import collate, microbatches
 

@@ -14,10 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import forward
-import subjects
 import torch
 
+import forward
+import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 8192, "num_hidden_layers": 4}

@@ -11,9 +11,9 @@ import argparse
 import statistics
 
 import numpy as np
-import subjects
 import torch
 
+import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.measure import alignment, verdicts
 

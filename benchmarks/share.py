@@ -11,10 +11,10 @@ import argparse
 import tempfile
 import time
 
-import subjects
 import torch
 from transformers import Trainer, TrainingArguments
 
+import subjects
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from neuronxa_callback.follow.history import read
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import toy_languages as toy
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -24,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import toy_languages as toy
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.show.sinks import JsonlSink
 

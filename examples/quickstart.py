@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import toy_languages as toy
 import wandb
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, tensor
@@ -34,6 +33,7 @@ from transformers import (
     set_seed,
 )
 
+import toy_languages as toy
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from neuronxa_callback.follow.history import read
 from neuronxa_callback.show.charts import picture

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from ffn_oracle import Oracle
 
+from ffn_oracle import Oracle
 from neuronxa_callback.measure.batching import Batch, collate
 
 

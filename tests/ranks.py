@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from conftest import llama, parallel, tokenizer_of
 from torch.distributed.device_mesh import init_device_mesh
 
+from conftest import llama, parallel, tokenizer_of
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 
 PATIENCE = 3.0

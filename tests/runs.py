@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from conftest import llama, sentences, tokenizer_of
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+from conftest import llama, sentences, tokenizer_of
 
 SHELL = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 TEXTS = sentences(40, seed=9)

@@ -3,11 +3,11 @@
 import sys
 
 import pytest
-from conftest import llama
-from runs import tokenizer_for, trainer_of
 
+from conftest import llama
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from neuronxa_callback.cli import main
+from runs import tokenizer_for, trainer_of
 
 LANGUAGES = ("deu_Latn", "fra_Latn")
 CONFIG = ProbeConfig(languages=LANGUAGES, n_pairs=10, batch_tokens=512)

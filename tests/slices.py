@@ -13,14 +13,14 @@ import torch.distributed as dist
 from accelerate import ParallelismConfig
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, TorchDynamoPlugin
-from conftest import tokenizer_of
-from ranks import corpus_of_seven, leave, plain, spread, texts_of
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.distributed import DistributedConfig
 
+from conftest import tokenizer_of
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.measure.distributed import world_of
+from ranks import corpus_of_seven, leave, plain, spread, texts_of
 
 METRICS = ("nasca", "navca", "mexa")
 

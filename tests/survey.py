@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor, nn
+
 import zoo
 from families import ids, run
 from ffn_oracle import Oracle, close, routed
-from remote import REMOTE
-from torch import Tensor, nn
-
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.taps import Neurons, TapPlan, discover
+from remote import REMOTE
 
 BATCH, TOKENS = 2, 8
 SITES = ("gate", "product")

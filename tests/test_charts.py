@@ -5,9 +5,9 @@ import math
 
 import pytest
 from matplotlib.figure import Figure
-from reports import TWO, make_report
 
 from neuronxa_callback.show import charts
+from reports import TWO, make_report
 
 
 def drawn(report, metric="nasca"):

@@ -5,18 +5,18 @@ import shutil
 import subprocess
 import sys
 
-import browser
 import pytest
-import shell
 import transformers
-from conftest import llama
-from reports import make_report
-from runs import SHELL
 from safetensors.torch import load_file, save_file
-from shell import LANGUAGES, OPTIONS, is_one_sentence_on_the_hub
 
+import browser
+import shell
+from conftest import llama
 from neuronxa_callback import AlignmentReport, ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.cli import commands
+from reports import make_report
+from runs import SHELL
+from shell import LANGUAGES, OPTIONS, is_one_sentence_on_the_hub
 
 COMMANDS = ("score", "sweep", "compare", "page", "check", "taps", "languages")
 

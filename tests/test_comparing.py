@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+
 import shell
 from reports import make_report
 from shell import LANGUAGES

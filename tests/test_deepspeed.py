@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from launch import launch
 
 BESIDE = Path(__file__).parents[1] / ".deepspeed"

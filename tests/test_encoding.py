@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import parallel
-from families import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from conftest import parallel
+from families import tiny
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.measure.batching import Sentence, collate
 from neuronxa_callback.measure.encoding import Encoder, longest_sentence

@@ -4,16 +4,16 @@ import copy
 
 import pytest
 import torch
-from families import ids, run, tiny
-from ffn_oracle import close
-from survey import BATCH, SITES, TOKENS, read
-from test_taps import TestAdapters, same
 from torch import nn
 
+from families import ids, run, tiny
+from ffn_oracle import close
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure import experts
 from neuronxa_callback.measure.routed import Tokens
 from neuronxa_callback.measure.taps import discover
+from survey import BATCH, SITES, TOKENS, read
+from test_taps import TestAdapters, same
 
 STACKED = ("mixtral", "qwen3_moe", "qwen2_moe", "gpt_oss", "deepseek_v3", "olmoe", "glm4_moe")
 

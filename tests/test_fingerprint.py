@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import llama, parallel
 
+from conftest import llama, parallel
 from neuronxa_callback import FingerprintError, Probe, ProbeConfig
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.follow.history import History

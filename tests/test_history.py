@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from reports import make_report
 
 from neuronxa_callback.errors import ConfigError, FingerprintError
 from neuronxa_callback.follow.history import History, compare, read
 from neuronxa_callback.follow.points import Point, change
 from neuronxa_callback.measure import statistics
+from reports import make_report
 
 NAN = math.nan
 

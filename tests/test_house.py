@@ -1,6 +1,7 @@
 """The house: what may import what, and what an import costs."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,15 @@ except Exception as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Error" in done.stdout or "Violation" in done.stdout
+
+
+def test_the_order_of_imports_does_not_depend_on_what_runs_have_left(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("neuronxa_callback", "examples", "benchmarks", "tests"):
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (tmp_path / "runs").mkdir()
+    ruff = (sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "I", ".")
+    done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -4,6 +4,7 @@ import time
 
 import psutil
 import pytest
+
 from launch import launch
 
 STUCK = """

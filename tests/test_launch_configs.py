@@ -13,8 +13,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
-from launch import kill
 
+from launch import kill
 from neuronxa_callback.follow.history import read
 
 ROOT = Path(__file__).parents[1]

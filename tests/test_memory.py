@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import llama, parallel
-from runs import tokenizer_for, trainer_of
 
+from conftest import llama, parallel
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig
 from neuronxa_callback.measure.compare import HELD_ON_DEVICE, shelf_of
 from neuronxa_callback.measure.memory import give_back, ran_out
+from runs import tokenizer_for, trainer_of
 
 CORPUS = parallel(10)
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)

@@ -4,16 +4,16 @@ import copy
 from dataclasses import replace
 
 import pytest
+
 import test_taps
 import zoo
 from families import tiny
-from survey import examine, read
-from test_survey import ENTRIES, tokens_of
-from test_taps import same
-
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.reading import DenseTap
 from neuronxa_callback.measure.routed import ExpertsTap, GroupTap
+from survey import examine, read
+from test_survey import ENTRIES, tokens_of
+from test_taps import same
 
 
 def changed(plan, change, last_only=False):

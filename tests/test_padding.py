@@ -1,11 +1,11 @@
 """Left, right and no padding agree: weights come from the mask, wherever the padding stands."""
 
-import oracle
 import pytest
 import torch
+
+import oracle
 from conftest import parallel
 from families import tiny
-
 from neuronxa_callback.measure import alignment
 from neuronxa_callback.measure.batching import Sentence
 from neuronxa_callback.measure.metrics import ALIGNMENT, Pooling, reads_of

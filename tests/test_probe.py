@@ -4,12 +4,12 @@ import math
 import random
 
 import numpy as np
-import oracle
 import pytest
 import torch
+
+import oracle
 from conftest import SPELLING, llama, parallel, sentences, tokenizer_of, translated
 from families import tiny
-
 from neuronxa_callback import AlignmentReport, ParallelCorpus, Probe, ProbeConfig, TapError
 from neuronxa_callback.errors import ConfigError, CorpusError
 from neuronxa_callback.measure.metrics import ALIGNMENT

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from launch import launch
 
 HERE = Path(__file__).parent

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import shell
 from accelerate.commands.launch import launch_command_parser
-from conftest import llama, tokenizer_of
-from runs import trainer_of
 
+import shell
+from conftest import llama, tokenizer_of
 from neuronxa_callback import NeuronXACallback, ParallelCorpus
+from runs import trainer_of
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

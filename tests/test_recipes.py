@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from conftest import llama, tokenizer_of
+from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from reports import make_report
 from runs import SHELL, TEXTS, trainer_of
-
-from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 
 TEXT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)

@@ -4,13 +4,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from conftest import parallel
-from runs import tokenizer_for, trainer_of
 from transformers import TrainerCallback
 
+from conftest import parallel
 from neuronxa_callback import NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import FingerprintError
 from neuronxa_callback.follow.history import read as records
+from runs import tokenizer_for, trainer_of
 
 CORPUS = parallel(12)
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)

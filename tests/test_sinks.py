@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import parallel, tokenizer_of
-from reports import make_report
-from runs import TEXTS, trainer_of
 
+from conftest import parallel, tokenizer_of
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig
 from neuronxa_callback.follow.history import read
 from neuronxa_callback.show import sinks
+from reports import make_report
+from runs import TEXTS, trainer_of
 
 LANGUAGES = tuple(f"l{k}" for k in range(8))
 

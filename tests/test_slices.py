@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from accelerate import cpu_offload, disk_offload
 from accelerate.big_modeling import cpu_offload_with_hook
+
 from conftest import llama, parallel, tokenizer_of
 from launch import launch
-from ranks import corpus_of_seven, plain, spread, texts_of
-
 from neuronxa_callback import Probe, ProbeConfig
+from ranks import corpus_of_seven, plain, spread, texts_of
 
 SCRIPT = Path(__file__).parent / "slices.py"
 

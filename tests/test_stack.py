@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from conftest import llama, parallel, tokenizer_of
 from families import FAMILIES, tiny
-
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, TapError
 from neuronxa_callback.show.sinks import MemorySink
 
@@ -88,8 +88,9 @@ def test_a_probe_runs_on_every_family(family, tokenizer):
 @pytest.mark.parametrize("bits", [8, 4])
 def test_quantised_weights_are_read_as_they_compute(bits, tmp_path):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    from survey import read
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    from survey import read
 
     llama(hidden_size=64, intermediate_size=128).save_pretrained(tmp_path)
     how = BitsAndBytesConfig(

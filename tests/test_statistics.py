@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from reports import mask_of
 from scipy import stats
 
 from neuronxa_callback.measure import statistics
+from reports import mask_of
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "intervals.py"
 NAN = math.nan

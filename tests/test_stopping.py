@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import make_report
 
 from neuronxa_callback import StopRule
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.follow.history import History
+from reports import make_report
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "stopping.py"
 NAN = float("nan")

@@ -4,14 +4,14 @@ import warnings
 from pathlib import Path
 
 import pytest
-import remote
 import torch
+
+import remote
 import zoo
 from families import ids, stir
 from ffn_oracle import close
-from survey import BATCH, SITES, TOKENS, examine, read, table
-
 from neuronxa_callback.errors import TapError
+from survey import BATCH, SITES, TOKENS, examine, read, table
 
 DOCS = Path(__file__).parent.parent / "docs" / "architectures.md"
 

@@ -4,13 +4,13 @@ import shutil
 
 import huggingface_hub
 import pytest
+
 import shell
 from conftest import llama, tokenizer_of
-from runs import trainer_of
-from shell import CONFIG, LANGUAGES, is_one_sentence_on_the_hub
-
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.follow.history import read
+from runs import trainer_of
+from shell import CONFIG, LANGUAGES, is_one_sentence_on_the_hub
 
 neuronxa = pytest.fixture(shell.neuronxa)
 tokenizer = pytest.fixture(scope="module")(shell.tokenizer)

@@ -8,15 +8,15 @@ import weakref
 
 import pytest
 import torch
-from families import ids, run, tiny
-from ffn_oracle import close
-from survey import BATCH, SITES, TOKENS, Collect, read
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
+from families import ids, run, tiny
+from ffn_oracle import close
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.measure.dataflow import Call, Node
 from neuronxa_callback.measure.taps import discover
+from survey import BATCH, SITES, TOKENS, Collect, read
 
 
 def same(one, other, tolerance=2e-5):

@@ -2,12 +2,12 @@
 
 import math
 
-from reports import make_report
 from rich.console import Console
 
 from neuronxa_callback.follow.history import History, compare
 from neuronxa_callback.measure.taps import Neurons, TapPlan
 from neuronxa_callback.show import tables, terminal
+from reports import make_report
 
 
 def history_of(*scores):

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import llama, parallel, tokenizer_of
-from launch import launch
-from runs import TEXTS, trainer_of
-from trainer_ranks import BUILTIN, ONE, PLACES, Watch, plain
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import llama, parallel, tokenizer_of
+from launch import launch
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, Probe
+from runs import TEXTS, trainer_of
+from trainer_ranks import BUILTIN, ONE, PLACES, Watch, plain
 
 SCRIPT = Path(__file__).parent / "trainer_ranks.py"
 

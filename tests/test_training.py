@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import llama, parallel
-from runs import TEXTS, tokenizer_for, trainer_of
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from conftest import llama, parallel
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import ConfigError, CorpusError
 from neuronxa_callback.follow import pace
 from neuronxa_callback.show.sinks import MemorySink
+from runs import TEXTS, tokenizer_for, trainer_of
 
 CORPUS = parallel(10)
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)

@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+
 import wandb_file
 from conftest import parallel, tokenizer_of
-from reports import make_report
-from runs import TEXTS, trainer_of
-
 from neuronxa_callback import NeuronXACallback, ProbeConfig
 from neuronxa_callback.follow.history import read
 from neuronxa_callback.show import sinks
+from reports import make_report
+from runs import TEXTS, trainer_of
 
 RECIPES = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
 LANGUAGES = tuple(f"l{k}" for k in range(8))

@@ -15,16 +15,16 @@ import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
-from conftest import parallel
 from peft import LoraConfig, get_peft_model
-from ranks import leave
-from runs import trainer_of
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
+from conftest import parallel
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, StopRule
 from neuronxa_callback.measure.compare import Comparison
 from neuronxa_callback.measure.distributed import local
+from ranks import leave
+from runs import trainer_of
 
 SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
 BUILTIN = ProbeConfig(languages=SEVEN, metrics=("nasca", "navca", "mexa"), batch_tokens=2048)

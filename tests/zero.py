@@ -10,11 +10,11 @@ from pathlib import Path
 import deepspeed
 import torch
 import torch.distributed as dist
-from conftest import tokenizer_of
-from ranks import corpus_of_seven, leave, plain, spread, texts_of
 
+from conftest import tokenizer_of
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.measure.distributed import sharded
+from ranks import corpus_of_seven, leave, plain, spread, texts_of
 
 SETTINGS = {
     "train_micro_batch_size_per_gpu": 2,

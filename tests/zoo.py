@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 import transformers
-from families import stir
 from transformers.models.auto import modeling_auto
+
+from families import stir
 
 VOCAB, HIDDEN, WIDTH, LAYERS, HEADS = 64, 32, 88, 2, 4
 
