@@ -204,7 +204,8 @@ def _together(collective: Callable[..., Any], target: Any, *arguments: Any, **op
     that thread lets go of it, the process aborts; so the latest one is held here too.
     """
     try:
-        if collective is not dist.all_gather_object and dist.get_backend() == "gloo":
+        gloo = dist.get_backend(options.get("group")) == "gloo"
+        if gloo and collective is not dist.all_gather_object:
             work = collective(target, *arguments, async_op=True, **options)
             work.wait()
             _last[:] = [work]
