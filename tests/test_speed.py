@@ -81,7 +81,7 @@ def test_the_import_is_light(bench):
     imports = bench("imports")
     found = imports.measure(5)
     # The least of each: whatever else runs on the machine only adds.
-    assert min(found["and NeuronXACallback"]) - min(found["Trainer"]) < 0.6
+    assert min(found["and NeuronXACallback"]) < 0.6
 
 
 @pytest.mark.slow
