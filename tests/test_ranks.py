@@ -57,7 +57,7 @@ def test_a_probe_may_take_longer_than_ranks_wait_for_each_other(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_may_end_right_after_ranks_have_spoken(tmp_path):
-    """Of jobs that ended so, a quarter to a half aborted when exchanges were let go of at once."""
+    """Of jobs that ended so, three to six in ten aborted when exchanges were let go of at once."""
     jobs = [
         launch(HERE / "ending.py", ranks=ranks, folder=tmp_path / f"{ranks}.{k}")
         for ranks in (2, 3)
