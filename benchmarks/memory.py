@@ -64,10 +64,8 @@ def added(languages):
 def added_to_8b(metrics, diagnostics):
     """MiB that the first probe adds in bf16, with real sentences and the default microbatches."""
     corpus = ParallelCorpus.builtin("dev", subjects.TWELVE[:3])
-    tokenizer, model = (
-        subjects.tokenizer_of(corpus),
-        subjects.llama("tiny", torch.bfloat16, **AS_8B),
-    )
+    tokenizer = subjects.tokenizer_of(corpus)
+    model = subjects.llama("tiny", torch.bfloat16, **AS_8B)
     options = {} if diagnostics is None else {"diagnostics": diagnostics}
     config = ProbeConfig(corpus=corpus, metrics=metrics, **options)
     probe = Probe(config, tokenizer)

@@ -1,4 +1,4 @@
-"""What ranks tell each other: exact sums, and one error for all. Alone, everything is a no-op.
+"""Who the ranks are, and what they tell each other: exact sums, one error for all. Alone: no-ops.
 
 Which ranks share the work (data parallel) and which hold slices of the same neurons (tensor
 parallel) is read from a device mesh, or from the model.
