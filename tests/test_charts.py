@@ -64,3 +64,14 @@ def test_the_picture_of_one_step_has_one_scale_and_every_language(languages):
     assert figure.axes[0].get_ylim() == (0, 1)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
     assert charts.pixels(figure).shape[2] == 4
+
+
+def test_the_loss_stands_below_the_alignment_of_its_own_step():
+    runs = [{"loss": 3.0, "loss_step": 10}, {"loss": 2.0, "loss_step": 20}]
+    reports = [
+        make_report(step, run=run) for step, run in zip((0, 20, 40), ({}, *runs), strict=True)
+    ]
+    above, below, _ = charts.picture(reports).axes
+    assert above.get_xlim() == below.get_xlim()
+    (line,) = below.get_lines()
+    assert list(map(tuple, line.get_xydata())) == [(10, 3.0), (20, 2.0)]

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.show.page_data import loss_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +34,9 @@ def picture(
     metric = metric or next(iter(reports[-1].metrics))
     figure = _figure(11, 5)
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 2), height_ratios=(3, 1))
-    emergence(figure.add_subplot(grid[0, 0]), reports, metric)
-    loss_over_steps(figure.add_subplot(grid[1, 0]), reports, losses)
+    above = figure.add_subplot(grid[0, 0])
+    emergence(above, reports, metric)
+    loss_over_steps(figure.add_subplot(grid[1, 0], sharex=above), reports, losses)
     curve_by_layer(figure.add_subplot(grid[:, 1]), reports[-1], metric)
     return figure
 
@@ -60,9 +62,9 @@ def emergence(axes: "Axes", reports: Sequence[AlignmentReport], metric: str) -> 
 def loss_over_steps(
     axes: "Axes", reports: Sequence[AlignmentReport], losses: Losses | None
 ) -> None:
-    """The training loss on the same x-axis."""
+    """The training loss, each at the step at which it was logged."""
     if losses is None:
-        known = {report.step: report.run.get("loss") for report in reports}
+        known = {loss_step(report): report.run.get("loss") for report in reports}
         losses = {step: loss for step, loss in known.items() if loss is not None}
     axes.plot(list(losses), list(losses.values()), color=GREY, linewidth=1.5)
     axes.set_ylabel("loss")

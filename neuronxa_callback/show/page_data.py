@@ -91,7 +91,7 @@ def _run(packer: Packer, name: str, reports: Sequence[AlignmentReport]) -> dict[
         "layer_intervals": without_nan(first.layer_intervals),
         "steps": [report.step for report in reports],
         "losses": [_loss(report) for report in reports],
-        "loss_steps": [_loss_step(report) for report in reports],
+        "loss_steps": [loss_step(report) for report in reports],
         "metrics": {
             metric: {
                 "layers": [str(layer) for layer in first.layers(metric)],
@@ -177,7 +177,7 @@ def _loss(report: AlignmentReport) -> float | None:
     return float(loss) if known and loss is not None else None
 
 
-def _loss_step(report: AlignmentReport) -> int:
+def loss_step(report: AlignmentReport) -> int:
     """The step at which the loss was logged, which may be one before the report's."""
     step = report.run.get("loss_step")
     return step if isinstance(step, int) else report.step
