@@ -9,7 +9,8 @@ from launch import launch
 
 STUCK = """
 import os, sys, time
-print("rank", os.environ["RANK"], "waits", os.getpid(), flush=True)
+# In one piece: the launcher may read between two.
+os.write(1, f"rank {os.environ['RANK']} waits {os.getpid()}\\n".encode())
 open(sys.argv[1] + "/" + os.environ["RANK"], "w").write(str(os.getpid()))
 time.sleep(600)
 """
