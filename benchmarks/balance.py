@@ -16,8 +16,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from neuronxa_callback import ParallelCorpus
-from neuronxa_callback.measure.batching import Group, Sentence, Side, microbatches
-from neuronxa_callback.measure.dealing import deal
+from neuronxa_callback.probe.batching import Group, Sentence, Side, microbatches
+from neuronxa_callback.probe.sharding import shard_microbatches
 
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 LANGUAGES = (8, 12, 20, 40, 80, 120, 200)
@@ -55,7 +55,7 @@ def balance(groups, ranks, batch_tokens):
     """Microbatches per rank, busiest rank's tokens over the mean, share of waiting, pivots held."""
     work = microbatches(groups, batch_tokens)
     total, longest, held = [0] * ranks, 0, 0
-    for stage in deal(work, groups, ranks):
+    for stage in shard_microbatches(work, groups, ranks):
         here = [0] * ranks
         for now in stage.rounds:
             for rank, each in enumerate(now):

@@ -13,7 +13,7 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import forward
 import subjects
-from neuronxa_callback.measure.taps import discover
+from neuronxa_callback.taps.plan import discover
 
 BATCH, TOKENS = 64, 32
 

@@ -13,7 +13,7 @@ import torch
 
 import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
-from neuronxa_callback.measure.batching import collate, microbatches
+from neuronxa_callback.probe.batching import collate, microbatches
 
 KINDS = {
     "nasca": (("nasca",), ()),

@@ -22,7 +22,7 @@ import numpy as np
 import scipy
 from scipy import special
 
-from neuronxa_callback.measure import statistics
+from neuronxa_callback.metrics import statistics
 
 PAIRS, LAYERS, LANGUAGES = 100, 12, 20
 TRUTHS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)

@@ -15,7 +15,8 @@ import torch
 
 import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
-from neuronxa_callback.measure import alignment, verdicts
+from neuronxa_callback.metrics import alignment
+from neuronxa_callback.metrics import scoring as verdicts
 
 
 def vectors_one_by_one(model, encoder, texts):
@@ -59,7 +60,7 @@ def products(pivot, target):
 def score_at_once(dots, pivot_squares, target_squares):
     """The same scores with this package's functions, all layers at once."""
     similarity = alignment.cosines(dots, pivot_squares, target_squares)
-    return verdicts.judge(similarity, margins=False).hits.sum(dim=1).tolist()
+    return verdicts.score_similarity(similarity, margins=False).hits.sum(dim=1).tolist()
 
 
 def whole(model, probe, corpus):

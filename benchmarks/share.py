@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 
 import subjects
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
-from neuronxa_callback.follow.history import read
+from neuronxa_callback.history.history import read
 
 SHAPE = {"vocab_size": 8000, "hidden_size": 128, "intermediate_size": 352}
 

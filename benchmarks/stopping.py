@@ -23,8 +23,8 @@ import scipy
 from scipy import special
 
 from neuronxa_callback import StopRule
-from neuronxa_callback.follow.history import History
-from neuronxa_callback.follow.points import Point
+from neuronxa_callback.history.history import History
+from neuronxa_callback.history.points import Point
 
 PAIRS, LAYERS, LANGUAGES, PROBES = 100, 12, 20, 50
 NOISE = {

@@ -35,7 +35,7 @@ from transformers import (
 
 import toy_languages as toy
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
-from neuronxa_callback.follow.history import read
+from neuronxa_callback.history.history import read
 from neuronxa_callback.show.charts import picture
 
 PROBE_EVERY = 10

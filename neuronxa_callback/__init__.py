@@ -10,20 +10,20 @@ from neuronxa_callback._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from neuronxa_callback.callback import NeuronXACallback
-    from neuronxa_callback.corpus.pairs import ParallelCorpus
+    from neuronxa_callback.config import ProbeConfig
+    from neuronxa_callback.corpus.parallel import ParallelCorpus
     from neuronxa_callback.errors import CorpusError, FingerprintError, NeuronXAError, TapError
-    from neuronxa_callback.follow.stopping import StopRule
-    from neuronxa_callback.measure.config import ProbeConfig
-    from neuronxa_callback.measure.probe import Probe
-    from neuronxa_callback.measure.report import AlignmentReport
+    from neuronxa_callback.history.stopping import StopRule
+    from neuronxa_callback.probe.probe import Probe
+    from neuronxa_callback.report import AlignmentReport
 
 _HOMES = {
     "NeuronXACallback": "callback",
-    "Probe": "measure.probe",
-    "ProbeConfig": "measure.config",
-    "ParallelCorpus": "corpus.pairs",
-    "StopRule": "follow.stopping",
-    "AlignmentReport": "measure.report",
+    "Probe": "probe.probe",
+    "ProbeConfig": "config",
+    "ParallelCorpus": "corpus.parallel",
+    "StopRule": "history.stopping",
+    "AlignmentReport": "report",
     "NeuronXAError": "errors",
     "TapError": "errors",
     "CorpusError": "errors",

@@ -13,7 +13,8 @@ from typing import Any, cast
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neuronxa_callback.corpus.pairs import ParallelCorpus
+from neuronxa_callback.config import ProbeConfig
+from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import (
     BrokenForwardError,
     ConfigError,
@@ -21,14 +22,13 @@ from neuronxa_callback.errors import (
     ProbeMemoryError,
     unknown,
 )
-from neuronxa_callback.follow.history import FOLDER, RECORD, History
-from neuronxa_callback.follow.pace import Pace
-from neuronxa_callback.follow.stopping import StopRule
-from neuronxa_callback.measure.config import ProbeConfig
-from neuronxa_callback.measure.distributed import decided, world_of
-from neuronxa_callback.measure.forward import device_of
-from neuronxa_callback.measure.probe import Probe
-from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.history.history import FOLDER, RECORD, History
+from neuronxa_callback.history.schedule import ProbeSchedule
+from neuronxa_callback.history.stopping import StopRule
+from neuronxa_callback.probe.distributed import broadcast_from_rank0, world_of
+from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import terminal
 from neuronxa_callback.show.sinks import JsonlSink, Sink, sinks_for
 
@@ -82,7 +82,7 @@ class NeuronXACallback(TrainerCallback):
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
         self.config = _config(config)
         self.tokenizer, self.on_error = tokenizer, on_error
-        self.pace = Pace(every, max_overhead)
+        self.pace = ProbeSchedule(every, max_overhead)
         self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
         self.history = History()
         self._given_sinks = None if sinks is None else tuple(sinks)
@@ -297,7 +297,7 @@ class NeuronXACallback(TrainerCallback):
             return
         reasons = [rule.reason(self.history) for rule in self.stop]
         first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = decided(world_of(model), first, device_of(model))
+        chosen = broadcast_from_rank0(world_of(model), first, device_of(model))
         if chosen >= 0:
             self._stopped = reasons[chosen] or "the first rank stops"
             control.should_training_stop = True
@@ -355,7 +355,7 @@ class NeuronXACallback(TrainerCallback):
             return
         least = self.pace.least(step_seconds)
         if least is not None:
-            self.pace.interval = decided(world_of(model), least, device_of(model))
+            self.pace.interval = broadcast_from_rank0(world_of(model), least, device_of(model))
             self._keep(state)
         if state.is_world_process_zero:
             terminal.say(f"NeuronXA: {self.pace.share(step_seconds)}")

@@ -29,7 +29,7 @@ def test_only_distributed_talks_to_other_ranks():
         for path in SOURCES
         if any(name.split(".")[:2] == ["torch", "distributed"] for name in imported(path))
     ]
-    assert talking == ["measure/distributed.py"]
+    assert talking == ["probe/distributed.py"]
 
 
 def loaded(statement, names):
@@ -51,7 +51,7 @@ def test_that_test_can_fail():
 
 
 def test_pairs_and_reports_are_standard_library_only():
-    modules = ("corpus.pairs", "measure.report")
+    modules = ("corpus.parallel", "report")
     for module in modules:
         assert loaded(f"import neuronxa_callback.{module}", HEAVY) == []
 
@@ -77,8 +77,8 @@ def test_shape_annotations_hold_when_they_are_run():
 import builtins, jaxtyping
 for name in ("Bool", "Float", "Int"):
     setattr(builtins, name, getattr(jaxtyping, name))
-with jaxtyping.install_import_hook("neuronxa_callback.measure.alignment", "beartype.beartype"):
-    from neuronxa_callback.measure import alignment
+with jaxtyping.install_import_hook("neuronxa_callback.metrics.alignment", "beartype.beartype"):
+    from neuronxa_callback.metrics import alignment
 import torch
 states = torch.randn(2, 5, 3)
 counts = torch.ones(2, 5, dtype=torch.bool)

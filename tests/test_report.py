@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuronxa_callback import AlignmentReport
-from neuronxa_callback.corpus import pairs
-from neuronxa_callback.measure.report import RESERVED, MetricScores
+from neuronxa_callback.corpus import parallel
+from neuronxa_callback.report import RESERVED, MetricScores
 
 NAN = math.nan
 
@@ -150,7 +150,7 @@ def test_scalars_have_the_fixed_keys():
 
 
 def test_words_of_keys_are_reserved_as_languages():
-    assert pairs.RESERVED == RESERVED
+    assert parallel.RESERVED == RESERVED
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from transformers import TrainerCallback
 
-from conftest import parallel
 from neuronxa_callback import NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import FingerprintError
-from neuronxa_callback.follow.history import read as records
-from runs import tokenizer_for, trainer_of
+from neuronxa_callback.history.history import read as records
+from tests.helpers.runs import tokenizer_for, trainer_of
+from tests.helpers.tiny import parallel
 
 CORPUS = parallel(12)
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from conftest import llama, parallel
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig, StopRule
 from neuronxa_callback.errors import ConfigError, CorpusError
-from neuronxa_callback.follow import pace
+from neuronxa_callback.history import schedule
 from neuronxa_callback.show.sinks import MemorySink
-from runs import TEXTS, tokenizer_for, trainer_of
+from tests.helpers.runs import TEXTS, tokenizer_for, trainer_of
+from tests.helpers.tiny import llama, parallel
 
 CORPUS = parallel(10)
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
@@ -358,7 +358,7 @@ def test_no_tokenizer_is_said_before_training(tokenizer, tmp_path):
 
 def test_the_time_of_evaluations_and_probes_is_not_that_of_steps(tokenizer, tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     class Slow(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):

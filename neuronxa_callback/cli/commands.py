@@ -75,18 +75,21 @@ def score(
     """Measure one model: a table, JSON or CSV."""
     from dataclasses import replace
 
-    from neuronxa_callback.cli import inputs, models, output
-    from neuronxa_callback.measure.config import ProbeConfig
-    from neuronxa_callback.measure.distributed import joined
-    from neuronxa_callback.measure.probe import Probe
+    from neuronxa_callback.cli import load_model, output
+    from neuronxa_callback.cli import options as inputs
+    from neuronxa_callback.config import ProbeConfig
+    from neuronxa_callback.probe.distributed import process_group
+    from neuronxa_callback.probe.probe import Probe
 
-    how = models.How(dtype, device, device_map, revision, attn, tokenizer, trust_remote_code)
+    how = load_model.LoadOptions(
+        dtype, device, device_map, revision, attn, tokenizer, trust_remote_code
+    )
     wanted = ProbeConfig(**inputs.options_of(corpus, config, languages, n_pairs, metrics))
-    with joined() as (rank, on):
-        models.refuse_absent(model, how)
+    with process_group() as (rank, on):
+        load_model.refuse_absent(model, how)
         how = how if device or device_map or not on else replace(how, device=on)
-        probe = Probe(wanted, models.tokenizer_of(model, how))
-        loaded = models.load(model, how)
+        probe = Probe(wanted, load_model.tokenizer_of(model, how))
+        loaded = load_model.load(model, how)
         with output.progress(not (as_json or as_csv) and rank == 0, "sentences") as tell:
             report = probe.run(loaded, inputs.step_of(model), tell)
     if rank == 0:
@@ -124,12 +127,15 @@ def sweep(
     and attention are taken from there, each of them unless an option says otherwise. A dtype that
     is asked for is the one to compute in: there is no autocast then.
     """
-    from neuronxa_callback.cli import inputs, models, output
+    from neuronxa_callback.cli import load_model, output
+    from neuronxa_callback.cli import options as inputs
     from neuronxa_callback.cli.sweep import Sweep, checkpoints, record_of
     from neuronxa_callback.show import tables, terminal
 
     found = checkpoints(run, inputs.listed(revisions) or ())
-    how = models.How(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
+    how = load_model.LoadOptions(
+        dtype, device, device_map, None, attn, tokenizer, trust_remote_code
+    )
     asked = inputs.options_of(corpus, config, languages, n_pairs, metrics)
     record = out or record_of(run)
     one = Sweep(run, found, asked, how, record)
@@ -168,10 +174,10 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Paired differences of two reports on the same sentences, with significance (Holm)."""
-    from neuronxa_callback.cli import inputs
-    from neuronxa_callback.cli.comparing import Compared
+    from neuronxa_callback.cli import options as inputs
+    from neuronxa_callback.cli.compare import ReportDiff
 
-    found = Compared(inputs.report_of(before, metric), inputs.report_of(after, metric), metric)
+    found = ReportDiff(inputs.report_of(before, metric), inputs.report_of(after, metric), metric)
     if as_json:
         typer.echo(found.to_json())
     else:
@@ -194,11 +200,11 @@ def page(
     ),
 ) -> None:
     """One HTML file with everything to look at, without a network."""
-    from neuronxa_callback.cli import inputs
-    from neuronxa_callback.follow import history
-    from neuronxa_callback.show.page import write_page
+    from neuronxa_callback.cli import options as inputs
+    from neuronxa_callback.history import history
+    from neuronxa_callback.show.page.page import write_page
 
-    inputs.refuse_homeless(out)
+    inputs.require_parent(out)
     faults: list[str] = []
     shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
     for words in faults:
@@ -235,8 +241,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """What is wrong with sentences, by file and line; whether training data holds them."""
-    from neuronxa_callback.cli import inputs, models, output
-    from neuronxa_callback.cli.checking import Checked
+    from neuronxa_callback.cli import load_model, output
+    from neuronxa_callback.cli import options as inputs
+    from neuronxa_callback.cli.check import CheckResult
 
     options: dict[str, Any] = {
         "languages": inputs.listed(languages),
@@ -246,8 +253,8 @@ def check(
     if more and not against:
         raise ConfigError(f"one corpus is checked at a time, got {corpus!r} and {str(more[0])!r}")
     files = [*(against or ()), *(more or ())]
-    tokens = models.tokenizer_of(tokenizer, models.How()) if tokenizer else None
-    found = Checked(corpus, reader, tokens, max_length, options)
+    tokens = load_model.tokenizer_of(tokenizer, load_model.LoadOptions()) if tokenizer else None
+    found = CheckResult(corpus, reader, tokens, max_length, options)
     with output.progress(not as_json and bool(files), "training text", unit="bytes") as tell:
         hits = found.search(files, tell) if files else ()
     if as_json:
@@ -284,11 +291,12 @@ def taps(
     """Where the feed-forward neurons of a model are, and how each is read."""
     from dataclasses import asdict
 
-    from neuronxa_callback.cli import models, neurons
+    from neuronxa_callback.cli import load_model
+    from neuronxa_callback.cli import taps as neurons
     from neuronxa_callback.show import tables, terminal
 
-    how = models.How(revision=revision, trust=trust_remote_code)
-    made = neurons.hollow(model, how) if empty else models.load(model, how)
+    how = load_model.LoadOptions(revision=revision, trust=trust_remote_code)
+    made = neurons.build_on_meta(model, how) if empty else load_model.load(model, how)
     plan = neurons.found(made, neuron_modules, stack)
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in plan.parts]))
@@ -308,7 +316,7 @@ def languages(
 ) -> None:
     """The built-in languages; or the code that a name stands for."""
     from neuronxa_callback.corpus import languages as codes
-    from neuronxa_callback.corpus.pairs import SPLITS, ParallelCorpus
+    from neuronxa_callback.corpus.parallel import SPLITS, ParallelCorpus
     from neuronxa_callback.show import tables, terminal
 
     halves = {split: ParallelCorpus.builtin(split) for split in SPLITS}

@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuronxa_callback.measure import probe
-from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.probe import probe
+from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import terminal
 from neuronxa_callback.show.sinks import long_table
 

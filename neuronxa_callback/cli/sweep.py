@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from neuronxa_callback.cli import inputs, models, neurons
-from neuronxa_callback.cli.recorded import Recorded
+from neuronxa_callback.cli import load_model, options, taps
+from neuronxa_callback.cli.run_record import RunRecord
+from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAError
-from neuronxa_callback.follow import history
-from neuronxa_callback.measure import fingerprint
-from neuronxa_callback.measure.config import ProbeConfig
-from neuronxa_callback.measure.probe import Probe, Progress
-from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.history import history
+from neuronxa_callback.probe import fingerprint
+from neuronxa_callback.probe.probe import Probe, Progress
+from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.sinks import JsonlSink
 
 NUMBER = re.compile(r"(\d+)\D*$")
@@ -39,7 +39,7 @@ class Checkpoint:
         """What tells its weights from others of the same step: names, sizes, times of files."""
         if self.revision is not None:
             return f"{self.place}@{self.revision}"
-        files = sorted(file for each in models.WEIGHTS for file in Path(self.place).glob(each))
+        files = sorted(file for each in load_model.WEIGHTS for file in Path(self.place).glob(each))
         seen = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files]
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
@@ -105,15 +105,15 @@ class Sweep:
         run: str,
         found: Sequence[Checkpoint],
         asked: Mapping[str, Any],
-        how: models.How,
+        how: load_model.LoadOptions,
         record: Path,
     ) -> None:
         self.run, self.found, self.asked, self.record = run, list(found), asked, record
-        self.recorded = Recorded.of(run)
+        self.recorded = RunRecord.of(run)
         self.how = self.recorded.how(how) if self.recorded else how
         self.config = self.recorded.config(asked) if self.recorded else ProbeConfig(**asked)
         # A dtype that was asked for is the one to compute in.
-        own = how.dtype != models.How().dtype
+        own = how.dtype != load_model.LoadOptions().dtype
         self.autocast = self.recorded.autocast if self.recorded and not own else None
         self.done = self._done()
 
@@ -142,15 +142,15 @@ class Sweep:
         weights = {each.step: each.weights for each in self.found}
         return {
             report.step: report
-            for report in inputs.reports_of(self.record)
+            for report in options.reports_of(self.record)
             if weights.get(report.step) in (None, _noted(report).get("weights"))
         }
 
     def _probe(self) -> Probe:
         first = self.found[0]
         how = self._how(first)
-        models.refuse_absent(first.place, how)
-        made = Probe(self.config, models.tokenizer_of(first.place, how, self.run))
+        load_model.refuse_absent(first.place, how)
+        made = Probe(self.config, load_model.tokenizer_of(first.place, how, self.run))
         if self.recorded is not None and "batch_tokens" not in self.asked:
             made.batch_tokens = self.recorded.batch_tokens
         return made
@@ -163,7 +163,7 @@ class Sweep:
         now = {"definition": self._definition(probe)}
         self._refuse_mixing(now, ("definition",))
         if self.recorded is not None and same:
-            history.refuse_mixing(self.recorded.report.fingerprint, now, ("definition",))
+            history.check_same_fingerprint(self.recorded.report.fingerprint, now, ("definition",))
         for report in self.done.values():
             self._refuse_other_loading(report, probe.tokenizer_digest)
 
@@ -172,16 +172,16 @@ class Sweep:
         how = self._how(first)
         try:
             # Enough to know which sentences are too long.
-            model = neurons.hollow(models.base_of_adapters(first.place) or first.place, how)
+            model = taps.build_on_meta(load_model.base_of_adapters(first.place) or first.place, how)
         except NeuronXAError:
-            model = models.load(first.place, how)
+            model = load_model.load(first.place, how)
         sentences, _ = probe.tokenised(model)
         return fingerprint.definition(self.config, probe.corpus, sentences)
 
     def _refuse_mixing(self, now: Mapping[str, Any], parts: Sequence[str]) -> None:
         for known in self.done.values():
             with self._elsewhere():
-                history.refuse_mixing(_telling(known.fingerprint), now, parts)
+                history.check_same_fingerprint(_telling(known.fingerprint), now, parts)
 
     def _refuse_other_loading(self, report: AlignmentReport, tokenizer: str) -> None:
         model, asked = report.fingerprint["model"], self._loading()
@@ -192,7 +192,7 @@ class Sweep:
         now = {key: before[key] if asked[key] == noted[key] else asked[key] for key in asked}
         now["tokenizer"] = tokenizer
         with self._elsewhere():
-            history.refuse_mixing({"model": before}, {"model": now}, ("model",))
+            history.check_same_fingerprint({"model": before}, {"model": now}, ("model",))
 
     @contextmanager
     def _elsewhere(self) -> Iterator[None]:
@@ -205,7 +205,7 @@ class Sweep:
         self, probe: Probe, each: Checkpoint, progress: Progress | None
     ) -> AlignmentReport:
         noted = {"weights": each.weights, **self._loading()}
-        model = models.load(each.place, self._how(each))
+        model = load_model.load(each.place, self._how(each))
         cast = None if self.autocast is None else torch.autocast(_device(model), self.autocast)
         with cast or nullcontext():
             report = probe.run(model, each.step, progress)
@@ -213,7 +213,7 @@ class Sweep:
         gc.collect()
         return replace(report, run={**report.run, NOTED: noted})
 
-    def _how(self, each: Checkpoint) -> models.How:
+    def _how(self, each: Checkpoint) -> load_model.LoadOptions:
         return replace(self.how, revision=each.revision or self.how.revision)
 
     def _loading(self) -> dict[str, str | None]:

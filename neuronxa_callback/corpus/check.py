@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neuronxa_callback.corpus import heuristics, scripts
 from neuronxa_callback.corpus import languages as codes_of
-from neuronxa_callback.corpus import scripts, sources, suspects
-from neuronxa_callback.corpus.lines import raw_lines
-from neuronxa_callback.corpus.pairs import ParallelCorpus
+from neuronxa_callback.corpus.parallel import ParallelCorpus
+from neuronxa_callback.corpus.readers import detect
+from neuronxa_callback.corpus.readers.lines import raw_lines
 from neuronxa_callback.corpus.text import clean, fault_of, same, shortened
 from neuronxa_callback.errors import CorpusError
 
@@ -90,15 +91,15 @@ def check_path(
     Returns:
         Findings, errors first; also where the corpus cannot be read at all.
     """
-    reader = reader or sources.guess(path)
+    reader = reader or detect.guess(path)
     found: list[Finding] = []
-    for language, file in sources.text_files(path, reader, **options):
+    for language, file in detect.text_files(path, reader, **options):
         found += _of_file(language, file)
     try:
-        corpus = sources.read(path, reader, **options)
+        corpus = detect.read(path, reader, **options)
     except CorpusError as cause:
         return _sorted([*found, Finding(ERROR, "", str(path), str(cause))])
-    if reader not in sources.BY_LINE:
+    if reader not in detect.BY_LINE:
         found += map(_of_dropped, corpus.dropped)
     return _sorted([*found, *check(corpus, tokenizer, max_length)])
 
@@ -143,7 +144,7 @@ def _of_file(language: str, file: Path) -> Iterator[Finding]:
             words = f"is not UTF-8: byte 0x{raw[cause.start]:02x} at position {cause.start}"
             yield Finding(ERROR, language, where, words)
             continue
-        odd = suspects.odd_characters(line)
+        odd = heuristics.odd_characters(line)
         if odd:
             yield Finding(ERROR, language, where, odd)
         fault = fault_of(line)
@@ -173,16 +174,16 @@ def _of_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Findi
         return corpus.where(language, i, pivot=side == 0)
 
     for i, text in enumerate(texts):
-        odd = suspects.odd_characters(text)
+        odd = heuristics.odd_characters(text)
         if odd:
             yield Finding(ERROR, name, at(i), odd)
     wanted = scripts.expected(codes_of.script(name), texts)
-    for i, words, wrong in suspects.wrong_script(texts, wanted):
+    for i, words, wrong in heuristics.wrong_script(texts, wanted):
         words = f"{words}, expected {codes_of.script_name(name) or wanted[0].title()}"
         yield Finding(ERROR if wrong else ADVICE, name, at(i), words)
-    for i, words in suspects.mixed_words(texts):
+    for i, words in heuristics.mixed_words(texts):
         yield Finding(ADVICE, name, at(i), words)
-    for i, j, cosine in suspects.near_duplicates(texts):
+    for i, j, cosine in heuristics.near_duplicates(texts):
         words = f"is nearly {at(i)} (character cosine {cosine:.2f}): {shortened(texts[j])!r}"
         yield Finding(ADVICE, name, at(j), words)
 
@@ -190,12 +191,12 @@ def _of_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Findi
 def _of_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
     """What the two columns show together."""
     pivots, texts = map(list, zip(*corpus.pairs[language], strict=True))
-    for i, whole in suspects.copies(pivots, texts):
+    for i, whole in heuristics.copies(pivots, texts):
         words = "is not translated" if whole else "is hardly translated"
         level = ERROR if whole else ADVICE
         words = f"{words}: {shortened(texts[i])!r}"
         yield Finding(level, language, corpus.where(language, i), words)
-    for i, words in suspects.odd_lengths(pivots, texts):
+    for i, words in heuristics.odd_lengths(pivots, texts):
         yield Finding(ADVICE, language, corpus.where(language, i), words)
     yield from _of_leaks(corpus, language)
 
@@ -204,8 +205,8 @@ def _of_leaks(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
     """How many pairs have what can be read without the language: digits, and likely names."""
     pairs = corpus.pairs[language]
     nouns = [codes_of.capital_nouns(name) for name in (corpus.pivot, language)]
-    digits, common = suspects.telling(pairs, suspects.numbers)
-    names, same_names = suspects.telling(pairs, suspects.names, nouns)
+    digits, common = heuristics.telling(pairs, heuristics.numbers)
+    names, same_names = heuristics.telling(pairs, heuristics.names, nouns)
     for rows, what in (
         (digits, f"digits ({common} a number in common)"),
         (names, f"capitalised words inside, often names ({same_names} one in common)"),

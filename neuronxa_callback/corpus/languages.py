@@ -137,7 +137,10 @@ def likely_script(language: str) -> str | None:
 def _tag(text: str) -> Tag | None:
     """What a code or a name says, or None where it is neither."""
     text = text.strip()
-    named = next((spoken for spoken in ("en", "und") if _named(text, spoken)), None)
+    named = next(
+        (spoken for spoken in ("en", "und") if _named(text, spoken)),
+        None,
+    )
     if CODE.fullmatch(text):
         found = _tag_of_code(text)
         if _exists(found.language) or not named:

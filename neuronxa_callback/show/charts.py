@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from neuronxa_callback.measure.report import AlignmentReport
-from neuronxa_callback.show.page_data import loss_step
+from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.show.page.data import loss_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

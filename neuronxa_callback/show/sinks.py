@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from neuronxa_callback.corpus import languages as codes
-from neuronxa_callback.follow.history import read
-from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.history.history import read
+from neuronxa_callback.report import AlignmentReport
 
 
 class Sink(Protocol):

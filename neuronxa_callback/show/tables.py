@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronxa_callback.corpus import languages as codes
-from neuronxa_callback.measure.report import AlignmentReport
-from neuronxa_callback.measure.statistics import Change
+from neuronxa_callback.metrics.statistics import Change
+from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.terminal import bar, number
 
 if TYPE_CHECKING:
-    from neuronxa_callback.measure.taps import Neurons, TapPlan
+    from neuronxa_callback.taps.plan import FFNPart, TapPlan
 
 
 def over_steps(reports: Sequence[AlignmentReport]) -> Table:
@@ -111,12 +111,12 @@ def _table(title: str, first: str, right: Sequence[int] = (), caption: str | Non
     return made
 
 
-def _row(part: "Neurons") -> tuple[Text | str, ...]:
+def _row(part: "FFNPart") -> tuple[Text | str, ...]:
     experts = str(part.experts) if part.experts else ""
     return str(part.layer), Text(part.path), part.kind, f"{part.width:,}", experts, Text(part.how)
 
 
-def _likeness(part: "Neurons") -> str:
+def _likeness(part: "FFNPart") -> str:
     """Equal for neighbours that differ in nothing but numbers in their paths."""
     words = "|".join((part.path, part.kind, part.how, str(part.width), str(part.experts)))
     return re.sub(r"\.\d+", ".#", words)

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from neuronxa_callback.follow.history import SINCE, History
-from neuronxa_callback.follow.points import Point
-from neuronxa_callback.measure.report import AlignmentReport
+from neuronxa_callback.history.history import SINCE, History
+from neuronxa_callback.history.points import Point
+from neuronxa_callback.report import AlignmentReport
 
 BAR = "▏▎▍▌▋▊▉█"
 CELLS = 12

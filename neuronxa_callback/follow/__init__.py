@@ -1,1 +1,0 @@
-"""A run's reports over time: history and stop rules."""

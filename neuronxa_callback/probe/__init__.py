@@ -1,0 +1,1 @@
+"""One probe: from a model and a corpus to one report."""

@@ -1,0 +1,124 @@
+"""Sentences to token ids, with whatever tokenizer a training script has."""
+
+import hashlib
+import json
+from typing import Any
+
+from torch import nn
+
+from neuronxa_callback.config import ProbeConfig
+from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.probe.batching import Sentence
+from neuronxa_callback.probe.forward import base_of, text_config
+
+
+class Encoder:
+    """Encodes sentences as the configuration says; the tokenizer's settings stay as they are.
+
+    Args:
+        tokenizer: A tokenizer of transformers, or a processor that holds one.
+        config: For its template and special tokens.
+
+    Raises:
+        ConfigError: If there is no tokenizer to call.
+    """
+
+    def __init__(self, tokenizer: Any, config: ProbeConfig) -> None:
+        inner = getattr(tokenizer, "tokenizer", tokenizer)
+        if not callable(inner) or not hasattr(inner, "get_vocab"):
+            raise ConfigError(
+                "a probe needs the model's tokenizer, got"
+                f" {type(tokenizer).__name__}; pass tokenizer=, or processing_class= to the Trainer"
+            )
+        self.tokenizer, self.config = inner, config
+        self.special_ids = _special_ids(inner)
+
+    @property
+    def pad(self) -> int:
+        """Id of padding; it is masked, so any id that exists will do."""
+        for name in ("pad_token_id", "eos_token_id"):
+            value = getattr(self.tokenizer, name, None)
+            if isinstance(value, int):
+                return value
+        return 0
+
+    def __call__(self, text: str) -> Sentence:
+        """Token ids of one sentence."""
+        special = self.config.special_tokens
+        if self.config.template == "chat":
+            turns = [{"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            special = False
+        elif self.config.template is not None:
+            text = self.config.template.replace("{sentence}", text)
+        kept = _settings(self.tokenizer)
+        try:
+            # One by one: the parallel code of fast tokenizers warns in data loader workers.
+            ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        finally:
+            _restore(self.tokenizer, kept)
+        return Sentence(tuple(ids), tuple(each in self.special_ids for each in ids))
+
+    def digest(self) -> str:
+        """What identifies the tokenizer: sha256 of its vocabulary and rules, 16 digits."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            rules = json.loads(backend.to_str())
+            for setting in ("truncation", "padding"):
+                rules.pop(setting, None)
+        else:
+            rules = self.tokenizer.get_vocab()
+        text = json.dumps(rules, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _special_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids that mark a sentence, such as BOS. An unknown word is a word, so its id is none.
+
+    Only where the unknown token has the id of a mark does that id remain one: byte-level tokenizers
+    such as GPT-2's know every word, and name their end mark as the unknown one.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    marks = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep")]
+    known = getattr(tokenizer, "all_special_ids", ())
+    return tuple(each for each in known if each != unknown or each in marks)
+
+
+def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
+    """Most tokens that model and tokenizer take; a very large number where they say nothing."""
+    config = text_config(model)
+    names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
+    positions = [getattr(config, name, None) for name in names]
+    lost = _offset(base_of(model))
+    limits = [each - lost for each in positions if isinstance(each, int) and each > 0]
+    most = getattr(tokenizer, "model_max_length", None)
+    if isinstance(most, int) and most > 0:
+        limits.append(most)
+    return min(limits, default=1 << 30)
+
+
+def _offset(model: nn.Module) -> int:
+    """Positions that RoBERTa-like models lose, which count from the padding index on."""
+    for name, module in model.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            return int(module.padding_idx) + 1
+    return 0
+
+
+def _settings(tokenizer: Any) -> tuple[Any, Any] | None:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return None if backend is None else (backend.truncation, backend.padding)
+
+
+def _restore(tokenizer: Any, kept: tuple[Any, Any] | None) -> None:
+    # A call switches off truncation and padding that training had switched on.
+    if kept is None:
+        return
+    backend, (truncation, padding) = tokenizer.backend_tokenizer, kept
+    if backend.truncation != truncation:
+        backend.enable_truncation(**truncation) if truncation else backend.no_truncation()
+    if backend.padding != padding:
+        backend.enable_padding(**padding) if padding else backend.no_padding()

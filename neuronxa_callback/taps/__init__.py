@@ -1,0 +1,1 @@
+"""Finds the feed-forward neurons of a model and reads them with hooks."""

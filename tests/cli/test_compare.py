@@ -1,0 +1,122 @@
+"""``neuronxa compare``: what changed between two reports, and whether that is a drop."""
+
+import json
+import math
+
+import pytest
+
+from tests.helpers import shell
+from tests.helpers.reports import make_report
+from tests.helpers.shell import LANGUAGES
+
+neuronxa = pytest.fixture(shell.neuronxa)
+tokenizer = pytest.fixture(scope="module")(shell.tokenizer)
+saved = pytest.fixture(scope="module")(shell.saved)
+run = pytest.fixture(scope="module")(shell.run)
+
+
+def test_compare_says_what_changed_and_by_how_much(neuronxa, run):
+    code, out, _ = neuronxa("compare", f"{run}@first", run)
+    assert code == 0
+    assert "nasca at step 6 against step 0" in out
+    code, out, _ = neuronxa("compare", f"{run}@2", f"{run}@best", "--metric", "navca", "--json")
+    found = json.loads(out)
+    assert found["metric"] == "navca"
+    assert list(found["languages"]) == list(LANGUAGES)
+    assert {"difference", "low", "high", "p", "significant"} == set(found["languages"]["deu_Latn"])
+
+
+def test_compare_can_fail_on_a_drop(neuronxa, tmp_path):
+    for name, score in (("high", 0.8), ("low", 0.4)):
+        report = make_report(scores={"deu_Latn": score})
+        (tmp_path / f"{name}.json").write_text(report.to_json())
+    high, low = tmp_path / "high.json", tmp_path / "low.json"
+    assert neuronxa("compare", high, low)[0] == 0
+    assert neuronxa("compare", high, low, "--fail-on-drop")[0] == 1
+    assert neuronxa("compare", low, high, "--fail-on-drop")[0] == 0
+
+
+def test_reports_of_other_measurements_are_not_compared(neuronxa, run, saved, tmp_path):
+    _, out, _ = neuronxa("score", saved, "--languages", "de", "--n-pairs", 10, "--json")
+    (tmp_path / "one.json").write_text(out)
+    code, _, err = neuronxa("compare", tmp_path / "one.json", run)
+    assert code == 2
+    assert err.startswith("neuronxa: reports of one curve must agree in definition, but ")
+
+
+def test_compare_names_what_is_not_there(neuronxa, run, tmp_path):
+    code, _, err = neuronxa("compare", f"{run}@3", run)
+    assert code == 2
+    assert "must have a report at '3', it has: 0, 2, 4, 6" in err
+    code, _, err = neuronxa("compare", tmp_path / "none", run)
+    assert code == 2
+    assert err.startswith("neuronxa: a run must be a JSONL file of reports or a folder that holds")
+    code, _, err = neuronxa("compare", run, run, "--metric", "nascar")
+    assert code == 2
+    assert "did you mean 'nasca'" in err
+
+
+def written(folder, name, *reports):
+    path = folder / name
+    path.write_text("".join(f"{each.to_json()}\n" for each in reports), encoding="utf-8")
+    return path
+
+
+def test_a_score_that_became_nan_is_a_drop_and_null(neuronxa, tmp_path):
+    fine = make_report(0, {"deu_Latn": 0.5, "swh_Latn": 0.3})
+    lost = make_report(5, {"deu_Latn": math.nan, "swh_Latn": 0.3})
+    one, other = written(tmp_path, "one.json", fine), written(tmp_path, "other.json", lost)
+    code, out, err = neuronxa("compare", one, other, "--fail-on-drop")
+    assert code == 1
+    assert err == "neuronxa: deu_Latn: the new score is NaN, which counts as a drop\n"
+    assert "+nan" not in out
+    code, out, _ = neuronxa("compare", one, other, "--fail-on-drop", "--json")
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert code == 1
+    assert found["dropped"] == ["deu_Latn"]
+    assert found["languages"]["deu_Latn"]["p"] is None
+    assert found["languages"]["swh_Latn"]["difference"] == 0
+    code, out, err = neuronxa("compare", other, one, "--fail-on-drop")
+    assert (code, err) == (0, "")
+
+
+def test_the_best_is_that_of_the_metric_and_never_nan(neuronxa, tmp_path):
+    rows = {
+        name: make_report(scores={"deu_Latn": name / 10}).metrics["nasca"] for name in (2, 5, 8)
+    }
+    first = {0: math.nan, 1: 0.5, 2: 0.8}
+    reports = [make_report(step, {"deu_Latn": score}) for step, score in first.items()]
+    for report, score in zip(reports, (2, 8, 5), strict=True):
+        report.metrics["navca"] = rows[score]
+    record = written(tmp_path, "reports.jsonl", *reports)
+    for metric, best in (("nasca", 2), ("navca", 1)):
+        code, out, _ = neuronxa("compare", record, f"{record}@best", "--metric", metric)
+        assert code == 0
+        assert f"{metric} at step {best} against step 2" in out
+    lost = written(tmp_path, "lost.jsonl", reports[0])
+    code, _, err = neuronxa("compare", f"{lost}@best", lost)
+    assert code == 2
+    assert err == (
+        f"neuronxa: the best of {lost} needs a report whose nasca is known, all are NaN\n"
+    )
+
+
+def test_compare_says_in_what_the_models_differ(neuronxa, tmp_path):
+    one = written(tmp_path, "one.json", make_report(model={"states": "float32"}))
+    other = written(tmp_path, "other.json", make_report(model={"states": "bfloat16"}))
+    _, out, _ = neuronxa("compare", one, other)
+    assert out.endswith("the models differ in states: float32 before, bfloat16 after\n")
+    _, out, _ = neuronxa("compare", one, other, "--json")
+    assert json.loads(out)["model"] == {"states": ["float32", "bfloat16"]}
+    _, out, _ = neuronxa("compare", one, one)
+    assert "differ" not in out.replace("difference", "")
+
+
+def test_compare_names_a_line_that_is_no_report_and_reads_the_rest(neuronxa, tmp_path):
+    record = written(tmp_path, "reports.jsonl", *map(make_report, (0, 5, 10)))
+    lines = record.read_text().splitlines()
+    record.write_text("\n".join((lines[0], lines[1][:99], lines[2])))
+    code, out, err = neuronxa("compare", f"{record}@first", f"{record}@last")
+    assert code == 0
+    assert "nasca at step 10 against step 0" in out
+    assert f"neuronxa: {record}:2 is left out: not an alignment report: " in err

@@ -1,0 +1,89 @@
+"""Real ranks over gloo: the same report everywhere, one error for all, and never a hang."""
+
+import json
+
+import pytest
+
+from tests.helpers.launch import WORKERS, launch
+
+SCRIPT = WORKERS / "ranks.py"
+
+
+def torchrun(scene, ranks, folder):
+    """What every rank of a scene wrote, as text; fails if it takes longer than it may."""
+    done = launch(SCRIPT, scene, folder, ranks=ranks, folder=folder)
+    assert done.code == 0, done.said[-4000:]
+    return [(folder / f"{rank}.json").read_text() for rank in range(ranks)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    (text,) = torchrun("shared_pivot", 1, tmp_path_factory.mktemp("alone"))
+    return text
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow), 4])
+def test_any_number_of_ranks_gives_the_same_report_byte_for_byte(alone, ranks, tmp_path):
+    assert torchrun("shared_pivot", ranks, tmp_path) == [alone] * ranks
+
+
+@pytest.mark.slow
+def test_pivots_of_their_own_give_the_same_report_on_any_number_of_ranks(tmp_path):
+    found = [torchrun("own_pivots", ranks, tmp_path / str(ranks)) for ranks in (1, 2, 4)]
+    assert {text for texts in found for text in texts} == {found[0][0]}
+
+
+def test_sharded_weights_give_the_same_report_byte_for_byte(alone, tmp_path):
+    assert torchrun("fsdp2", 2, tmp_path) == [alone] * 2
+
+
+def test_a_fault_of_ours_on_one_rank_is_one_error_on_all_and_then_over(tmp_path):
+    first, second = map(json.loads, torchrun("fault_on_one_rank", 2, tmp_path))
+    assert first[0] == "ProbeError: a probe failed on another rank: ValueError: a hook broke"
+    assert second[0] == "ValueError: a hook broke"
+    assert first[1:] == second[1:]
+    assert first[2] == 512
+
+
+@pytest.mark.slow
+def test_a_probe_may_take_longer_than_ranks_wait_for_each_other(tmp_path):
+    first, second = map(json.loads, torchrun("long_probe", 2, tmp_path))
+    assert min(first[0], second[0]) > 2
+    assert first[1] == second[1]
+    assert "Timed out" in first[2]
+
+
+@pytest.mark.slow
+def test_a_job_may_end_right_after_ranks_have_spoken(tmp_path):
+    """Of jobs that ended so, three to six in ten aborted when exchanges were let go of at once."""
+    jobs = [
+        launch(WORKERS / "ending.py", ranks=ranks, folder=tmp_path / f"{ranks}.{k}")
+        for ranks in (2, 3)
+        for k in range(5)
+    ]
+    assert [job.code for job in jobs] == [0] * len(jobs), jobs[-1].said[-4000:]
+
+
+def test_memory_that_runs_out_on_one_rank_halves_the_tokens_on_all(tmp_path):
+    found = [json.loads(text) for text in torchrun("memory_on_one_rank", 2, tmp_path)]
+    words = (
+        "ProbeMemoryError: memory ran out in a probe; the next one runs 256 tokens at a time"
+        " (OutOfMemoryError: no room)"
+    )
+    assert found == [[words, 256, 256]] * 2
+
+
+def test_a_forward_that_fails_on_one_rank_is_survived_where_weights_are_whole(tmp_path):
+    first, second = map(json.loads, torchrun("forward_fails_on_one_rank", 2, tmp_path))
+    assert second[0] == "RuntimeError: a kernel broke"
+    assert first[0] == "ProbeError: a probe failed on another rank: RuntimeError: a kernel broke"
+    assert first[1] == second[1]
+
+
+def test_slices_of_the_neurons_give_the_same_scores(alone, tmp_path):
+    whole = json.loads(alone)
+    for text in torchrun("tensor_parallel", 2, tmp_path):
+        found = json.loads(text)
+        assert found["metrics"] == whole["metrics"]
+        for key in ("activity", "sinks"):
+            assert str(found["diagnostics"][key])[:40] == str(whole["diagnostics"][key])[:40]

@@ -1,0 +1,118 @@
+"""Models that are spread over ranks, or over devices, by others: the same report, or a refusal."""
+
+import json
+
+import pytest
+from accelerate import cpu_offload, disk_offload
+from accelerate.big_modeling import cpu_offload_with_hook
+
+from neuronxa_callback import Probe, ProbeConfig
+from tests.helpers.launch import WORKERS, launch
+from tests.helpers.tiny import llama, parallel, tokenizer_of
+from tests.workers.ranks import corpus_of_seven, plain, spread, texts_of
+
+SCRIPT = WORKERS / "slices.py"
+
+
+def scenes(folder, ranks, *names):
+    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder)
+    assert done.code == 0, done.said[-4000:]
+    return [json.loads((folder / f"{rank}-{ranks}.json").read_text()) for rank in range(ranks)]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The report of the model in one piece."""
+    corpus = corpus_of_seven()
+    config = ProbeConfig(corpus=corpus, metrics=("nasca", "navca", "mexa"), batch_tokens=512)
+    return plain(Probe(config, tokenizer_of(texts_of(corpus))).run(spread()))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    names = ("dense", "shards", "tokens_too", "routed", "expert_parallel", "pipeline")
+    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, "dimensions", "long_sentences")
+
+
+def close(text, whole):
+    """Equal verdicts; all else to 1e-5."""
+    found, wanted = json.loads(text), json.loads(whole)
+    assert found["metrics"] == wanted["metrics"]
+    assert numbers(found["diagnostics"]) == pytest.approx(numbers(wanted["diagnostics"]), abs=1e-5)
+
+
+def numbers(tree):
+    if isinstance(tree, dict):
+        return [x for key in sorted(tree) for x in numbers(tree[key])]
+    if isinstance(tree, list):
+        return [x for each in tree for x in numbers(each)]
+    return [float(tree)] if isinstance(tree, int | float) else []
+
+
+@pytest.mark.parametrize("scene", ["dense", "tokens_too"])
+def test_slices_of_neurons_as_transformers_cuts_them_give_the_same_report(scene, two, whole):
+    assert len(numbers(json.loads(whole)["diagnostics"])) > 100
+    for rank in two:
+        close(rank[scene], whole)
+
+
+def test_shards_as_transformers_cuts_them_give_the_same_report(two, whole):
+    assert [rank["shards"] for rank in two] == [whole] * 2
+
+
+@pytest.mark.slow
+def test_slices_and_shards_at_once_give_the_same_report(tmp_path, whole):
+    for rank in scenes(tmp_path, 4, "dense_and_shards"):
+        close(rank["dense_and_shards"], whole)
+
+
+def test_slices_of_experts_are_refused_by_name(two):
+    words = "TapError: the states of the experts at model.layers.0.mlp.experts"
+    assert all(rank["routed"].startswith(words) for rank in two)
+
+
+INSTEAD = "spreads them over ranks; score saved checkpoints with `neuronxa sweep` instead"
+
+
+def test_what_a_probe_needs_whole_is_refused_by_name(two):
+    needs = "ConfigError: a probe needs"
+    sentences = f"{needs} whole sentences on every rank, but"
+    for rank in two:
+        blocks = f"{needs} all blocks of the model on every rank, but pp_size=2 {INSTEAD}"
+        assert rank["pipeline"] == blocks
+        experts = f"{needs} all experts on every rank, but ep_size=2 {INSTEAD}"
+        assert rank["expert_parallel"] == experts
+        long = [f"{sentences} {name}=2 {INSTEAD}" for name in ("cp_size", "sp_size")]
+        assert rank["long_sentences"] == long
+
+
+def test_dimensions_of_a_mesh_that_a_probe_cannot_have_are_refused_by_name(two):
+    whole = {"pp": "all blocks of the model", "ep": "all experts"}
+    whole |= dict.fromkeys(("cp", "sp"), "whole sentences")
+    refused = {
+        name: f"ConfigError: a probe needs {what} on every rank, but mesh dimension {name!r}"
+        f" {INSTEAD}"
+        for name, what in whole.items()
+    }
+    for rank in two:
+        assert rank["dimensions"] == {**refused, "dp": 2, "tp": 1}
+
+
+def offloaded(model, how, folder):
+    if how == "cpu":
+        return cpu_offload(model, "cpu")
+    if how == "disk":
+        return disk_offload(model, str(folder), "cpu")
+    return cpu_offload_with_hook(model, "cpu")[0]
+
+
+@pytest.mark.parametrize("how", ["cpu", "disk", "hook"])
+def test_weights_that_come_and_go_give_the_same_report(how, tmp_path):
+    corpus = parallel(20)
+    probe = Probe(ProbeConfig(corpus=corpus, n_pairs=20), tokenizer_of(texts_of(corpus)))
+    wanted = plain(probe.run(llama()))
+    model = offloaded(llama(), how, tmp_path)
+    if how != "hook":
+        assert model.model.layers[0].mlp.up_proj.weight.device.type == "meta"
+    assert plain(probe.run(model)) == wanted
+    assert plain(probe.run(model)) == wanted

@@ -1,0 +1,79 @@
+"""The blocks of docs/recipes.md, run with the real packages where they are installed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
+from tests.helpers.reports import make_report
+from tests.helpers.runs import SHELL, TEXTS, trainer_of
+from tests.helpers.tiny import llama, tokenizer_of
+
+TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+
+
+def block(words):
+    (found,) = (each for each in BLOCKS if words in each)
+    return found
+
+
+def run(code, **names):
+    names["__name__"] = "a_recipe"
+    exec(compile(code, "recipes.md", "exec"), names)
+    return names
+
+
+def test_the_long_table(tmp_path):
+    record = tmp_path / "reports.jsonl"
+    reports = [make_report(step) for step in (0, 5)]
+    record.write_text("".join(f"{each.to_json()}\n" for each in reports), encoding="utf-8")
+    rows = run(block("rows ="), record=record)["rows"]
+    assert rows == [row for each in reports for row in each.rows()]
+
+
+def test_the_commands_for_a_run(tmp_path, monkeypatch):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    monkeypatch.chdir(tmp_path)
+    languages = ("deu_Latn",)
+    corpus = ParallelCorpus.builtin(languages=languages)
+    texts = [text for pair in corpus.pairs["deu_Latn"] for text in pair]
+    callback = NeuronXACallback(ProbeConfig(languages=languages, n_pairs=10), every=3)
+    saves = {"save_strategy": "steps", "save_steps": 3}
+    trainer_of(tokenizer_of(texts + TEXTS), tmp_path / "runs/out", [callback], args=saves).train()
+    lines = [line for line in TEXT.splitlines() if line.startswith("neuronxa ")]
+    assert len(lines) == 3
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "neuronxa_callback", *words],
+            capture_output=True, text=True, timeout=120, env=SHELL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alignment.html").exists()
+
+
+def test_axolotl_gets_the_callback_from_a_plugin(tmp_path, monkeypatch):
+    base = pytest.importorskip("axolotl.integrations.base", reason="axolotl is not installed")
+    (tmp_path / "neuronxa_plugin.py").write_text(block("axolotl"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    manager = base.PluginManager.get_instance()
+    manager.register(re.search(r"plugins:\n  - (\S+)", TEXT)[1])
+    tokenizer = tokenizer_of(TEXTS)
+    trainer = trainer_of(tokenizer, "unused", model=llama())
+    (callback,) = manager.add_callbacks_post_trainer({}, trainer)
+    assert isinstance(callback, NeuronXACallback)
+    assert callback.pace.every == 500
+    assert callback.tokenizer is tokenizer
+
+
+def test_llama_factory_takes_callbacks():
+    tuner = pytest.importorskip("llamafactory.train.tuner", reason="LLaMA-Factory is missing")
+    import inspect
+
+    assert "callbacks" in inspect.signature(tuner.run_exp).parameters
+    run(block("run_exp"))

@@ -1,0 +1,65 @@
+"""A corpus as files that the readers read again as the same corpus."""
+
+import csv
+import json
+from pathlib import Path
+
+from neuronxa_callback.corpus.parallel import ParallelCorpus
+from neuronxa_callback.errors import CorpusError
+
+
+def to_folder(corpus: ParallelCorpus, path: str | Path) -> None:
+    """One file ``<code>.txt`` per language; ``pairs.<code>-<pivot>.<code>`` where pivots differ.
+
+    Raises:
+        CorpusError: If a sentence holds a line break.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for language, pairs in corpus.parallel.items():
+        stem = "" if corpus.shared_pivot else f"pairs.{language}-{corpus.pivot}."
+        ending = ".txt" if corpus.shared_pivot else ""
+        for column, code in enumerate((corpus.pivot, language)):
+            _lines(folder / f"{stem}{code}{ending}", [pair[column] for pair in pairs])
+
+
+def to_tsv(corpus: ParallelCorpus, path: str | Path) -> None:
+    """A table with a column per language, quoted as csv is.
+
+    Raises:
+        CorpusError: If the languages do not share their pivot sentences.
+    """
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow([corpus.pivot, *corpus.languages])
+        table.writerows(_rows(corpus))
+
+
+def to_jsonl(corpus: ParallelCorpus, path: str | Path) -> None:
+    """One JSON object per line, language -> sentence.
+
+    Raises:
+        CorpusError: If the languages do not share their pivot sentences.
+    """
+    codes = [corpus.pivot, *corpus.languages]
+    records = (dict(zip(codes, row, strict=True)) for row in _rows(corpus))
+    _lines(Path(path), [json.dumps(record, ensure_ascii=False) for record in records])
+
+
+def _rows(corpus: ParallelCorpus) -> list[tuple[str, ...]]:
+    if not corpus.shared_pivot:
+        raise CorpusError(
+            f"one table needs one pivot side for all languages, {corpus.name} has several; use a"
+            " folder"
+        )
+    shortest = corpus.select(n_pairs=corpus.n_pairs)
+    columns = [[text for _, text in pairs] for pairs in shortest.pairs.values()]
+    pivots = [pivot for pivot, _ in next(iter(shortest.pairs.values()))]
+    return list(zip(pivots, *columns, strict=True))
+
+
+def _lines(path: Path, texts: list[str]) -> None:
+    for number, text in enumerate(texts, start=1):
+        if "\n" in text:
+            raise CorpusError(f"a sentence must be one line, {path}:{number} would be several")
+    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8", newline="\n")

@@ -1,0 +1,79 @@
+"""Starts ``torchrun`` under a watchdog: what hangs is killed with all its ranks, and shown."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKERS = ROOT / "tests" / "workers"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended, and what all its ranks said, each line marked ``[default<rank>]:``."""
+
+    code: int
+    said: str
+    seconds: float
+
+    def lines(self, rank):
+        mark = f"[default{rank}]:"
+        return [line.removeprefix(mark) for line in self.said.splitlines() if mark in line]
+
+
+def launch(script, *arguments, ranks, folder, seconds=150, python=sys.executable, more=None):
+    """A job of ``ranks`` processes; fails the test if it takes more than ``seconds``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Never PYTHONHASHSEED: it would hide an order that differs between ranks.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    } | (more or {})
+    command = [
+        *(python, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"),
+        *("--tee", "3", "--log-dir", str(folder / "logs"), str(script), *map(str, arguments)),
+    ]
+    began = time.monotonic()
+    with (folder / "said.txt").open("w+", encoding="utf-8") as said:
+        job = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            job.wait(seconds)
+        except subprocess.TimeoutExpired:
+            kill(job)
+            said.seek(0)
+            pytest.fail(f"no end after {seconds} s; the last lines:\n{_tails(said.read(), ranks)}")
+        finally:
+            kill(job)
+        said.seek(0)
+        return Done(job.returncode, said.read(), time.monotonic() - began)
+
+
+def kill(job):
+    """The job and its ranks, each of which is a session of its own."""
+    try:
+        root = psutil.Process(job.pid)
+    except psutil.NoSuchProcess:
+        return
+    children = root.children(recursive=True)
+    for process in (*children, root):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    job.wait()
+    psutil.wait_procs(children, timeout=10)
+
+
+def _tails(said, ranks, count=12):
+    done = Done(0, said, 0)
+    return "\n".join(
+        line for rank in range(ranks) for line in (f"-- rank {rank}", *done.lines(rank)[-count:])
+    )

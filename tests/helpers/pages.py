@@ -1,0 +1,101 @@
+"""Runs to show on a page: one that rises, one full of markup, and one as large as can be."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from neuronxa_callback import AlignmentReport
+from neuronxa_callback.metrics import statistics
+from neuronxa_callback.report import MEAN, MetricScores
+from tests.helpers.reports import make_report
+
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+NASTY = "a&amp;b <b>c</b> %{x} $t$ {{ title }} </script><script>document.title='owned'</script>"
+LANGUAGES = ("deu_Latn", "fra_Latn", "swh_Latn", "tha_Thai")
+STEPS = (0, 100, 200, 300)
+
+
+def rising(seed=0, gap=True):
+    """Four languages that rise one after another; one of them holds NaN at the second step."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for t, step in enumerate(STEPS):
+        hits = {}
+        for metric, ease in (("nasca", 0.9), ("navca", 0.6)):
+            level = [ease * min(1, max(0, (t + 1 - k) / 3)) for k in range(len(LANGUAGES))]
+            hits[metric] = {
+                name: (draw.random((6, 20)) < level[k]).astype(float)
+                for k, name in enumerate(LANGUAGES)
+            }
+        if gap and t == 1:
+            hits["nasca"]["tha_Thai"][2] = math.nan
+        warnings = ["tha_Thai: 1 of 6 layers of nasca hold NaN"] if gap and t == 1 else []
+        if t == 3:
+            warnings.append("2 pairs were dropped; the first: deu.txt:17")
+        found.append(
+            make_report(
+                step,
+                hits=hits,
+                warnings=warnings,
+                run={"seconds": 1.0, "loss": 4.0 - t},
+                diagnostics={
+                    "activity": {name: [0.5, None, 0.25] for name in LANGUAGES},
+                    "tokens": {"padding": 0.125},
+                },
+            )
+        )
+    return found
+
+
+def named(name, warnings=()):
+    """A report whose every word is somebody else's."""
+    return make_report(
+        scores={name: 0.5, "deu_Latn": 0.25},
+        layers=4,
+        n_pairs=20,
+        warnings=[f"{name}: {EVIL}", EVIL, *warnings],
+        definition={name: EVIL},
+        model={"class": name},
+        diagnostics={name: {name: [1.0, 2.0], "deu_Latn": [0.0, 1.0]}, "said": EVIL},
+    )
+
+
+def large(languages=40, layers=80, probes=200, n=100):
+    """As many noisy counts as a page must bear, with a warning per language and probe."""
+    draw, rng = random.Random(0), np.random.default_rng(0)
+    names = tuple(f"l{k:02d}_Latn" for k in range(languages))
+    found = []
+    for t in range(probes):
+        metrics = {}
+        for metric in ("nasca", "navca"):
+            top = 1 + n * (t + 5) // (probes + 5)
+            rows = rng.integers(0, top, size=(languages, layers))
+            counts = {name: tuple(map(int, row)) for name, row in zip(names, rows, strict=True)}
+            intervals = {
+                name: (row.mean() / n - 0.05 * rng.random(), row.mean() / n + 0.05 * rng.random())
+                for name, row in zip((*names, MEAN), (*rows, rows), strict=True)
+            }
+            hits = {name: tuple((1 << k) - 1 for k in row) for name, row in counts.items()}
+            layer = tuple(range(layers))
+            metrics[metric] = MetricScores(layer, hits, counts, counts, counts, intervals)
+        report = AlignmentReport(
+            step=500 * t,
+            pivot="eng_Latn",
+            languages=names,
+            n_pairs=n,
+            metrics=metrics,
+            layer_intervals=statistics.layer_intervals(n),
+            fingerprint={"definition": {"n_pairs": n}, "model": {}, "environment": {}},
+            diagnostics={"activity": {name: rng.random(layers).tolist() for name in names}},
+            warnings=tuple(f"{x}: one token makes {draw.randint(50, 99)}%" for x in names),
+            run={"loss": 3 + 5 * math.exp(-t / 30)},
+        )
+        found.append(report)
+    return found
+
+
+def gaps(numbers):
+    """Numbers as the page holds them, to be compared with: None for NaN."""
+    return [None if math.isnan(each) else pytest.approx(each) for each in numbers]

@@ -1,0 +1,104 @@
+"""Reports made from wanted scores or verdicts, without a model."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from neuronxa_callback import AlignmentReport
+from neuronxa_callback.metrics import statistics
+from neuronxa_callback.report import MEAN, MetricScores
+
+TWO = {"deu_Latn": 0.5, "swh_Latn": 0.3}
+
+
+def make_report(
+    step=0,
+    scores=TWO,
+    *,
+    hits=None,
+    n_pairs=100,
+    layers=8,
+    metrics=("nasca", "navca"),
+    shared=True,
+    definition=None,
+    model=None,
+    diagnostics=None,
+    warnings=(),
+    run=None,
+):
+    """A report with wanted scores, the same for every metric.
+
+    scores: language -> score, or one score per layer (then as many layers); NaN gives NaN layers.
+    hits: language -> verdicts [layers, pairs] instead of scores; or metric -> language -> those.
+    definition, model: entries that replace those of the fingerprint.
+    """
+    hits = (
+        {name: _verdicts(each, layers, n_pairs) for name, each in scores.items()}
+        if hits is None
+        else hits
+    )
+    if not isinstance(next(iter(hits.values())), Mapping):
+        hits = dict.fromkeys(metrics, hits)
+    hits = {
+        metric: {name: np.asarray(x, dtype=float) for name, x in known.items()}
+        for metric, known in hits.items()
+    }
+    languages = tuple(next(iter(hits.values())))
+    n = next(iter(hits.values()))[languages[0]].shape[1]
+    return AlignmentReport(
+        step=step,
+        pivot="eng_Latn",
+        languages=languages,
+        n_pairs=n,
+        metrics={metric: _scored(known, shared) for metric, known in hits.items()},
+        layer_intervals=statistics.layer_intervals(n),
+        fingerprint={
+            "definition": {
+                "corpus": "custom",
+                "pivot": "eng_Latn",
+                "shared_pivot": shared,
+                "languages": list(languages),
+                "n_pairs": n,
+                "metrics": dict.fromkeys(hits, 1),
+            }
+            | (definition or {}),
+            "model": {"class": "LlamaForCausalLM", "layers": layers, "tokenizer": "abc"}
+            | (model or {}),
+            "environment": {"torch": "2"},
+        },
+        diagnostics=diagnostics or {},
+        warnings=tuple(warnings),
+        run={"seconds": 1.5} if run is None else run,
+    )
+
+
+def _verdicts(score, layers, n):
+    """The first pairs are aligned: two reports differ in as few pairs as can be."""
+    curve = np.full(layers, score) if np.ndim(score) == 0 else np.asarray(score, dtype=float)
+    found = (np.arange(n) < np.round(curve * n)[:, None]).astype(float)
+    found[np.isnan(curve)] = math.nan
+    return found
+
+
+def _scored(hits, shared):
+    intervals = {name: statistics.mean_interval(each) for name, each in hits.items()}
+    intervals[MEAN] = statistics.macro_interval(hits, shared)
+    counts = {
+        name: tuple(None if math.isnan(k) else int(k) for k in each.sum(axis=1))
+        for name, each in hits.items()
+    }
+    n_layers = len(next(iter(hits.values())))
+    return MetricScores(
+        layers=tuple(range(n_layers)),
+        hits={name: tuple(mask_of(row) for row in each) for name, each in hits.items()},
+        forward=counts,
+        backward=counts,
+        mutual=counts,
+        intervals={name: tuple(map(float, each)) for name, each in intervals.items()},
+    )
+
+
+def mask_of(row):
+    """Verdicts of a layer as a whole number, bit i for pair i; None for NaN."""
+    return None if np.isnan(row).any() else sum(1 << i for i, hit in enumerate(row.tolist()) if hit)

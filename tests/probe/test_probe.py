@@ -1,0 +1,319 @@
+"""A probe of a model, against the method by the letter, and what it must leave alone."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from neuronxa_callback import AlignmentReport, ParallelCorpus, Probe, ProbeConfig, TapError
+from neuronxa_callback.errors import ConfigError, CorpusError
+from neuronxa_callback.metrics.registry import ALIGNMENT
+from tests.helpers import oracle
+from tests.helpers.families import tiny
+from tests.helpers.tiny import SPELLING, llama, parallel, sentences, tokenizer_of, translated
+
+EVERY = tuple(ALIGNMENT)
+
+
+def config_of(corpus, **options):
+    return ProbeConfig(corpus=corpus, **({"n_pairs": corpus.n_pairs} | options))
+
+
+def trained(seed=0, **overrides):
+    """A model with spread-out weights, so that sentences differ and scores are not all zero."""
+    model = llama(seed, **overrides)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def half_translated(n=14):
+    """Pairs that have half of their words in common, so that about half of them are aligned."""
+
+    def half(sentence, code):
+        words = [(word, translated(word, code)) for word in sentence.split()]
+        return " ".join(pair[k % 2] for k, pair in enumerate(words))
+
+    codes = ("deu_Latn", "fra_Latn")
+    return ParallelCorpus(
+        "eng_Latn",
+        {code: tuple((each, half(each, code)) for each in sentences(n)) for code in codes},
+    )
+
+
+PAPER = ("llama", "qwen2", "qwen3", "mistral", "glm4", "olmo2")
+
+
+@pytest.mark.parametrize(("family", "batch_tokens"), [("llama", 64), *((f, 4096) for f in PAPER)])
+def test_verdicts_equal_the_double_loop_for_every_metric(tokenizer, family, batch_tokens):
+    corpus, model = half_translated(), tiny(family, vocab_size=400)
+    probe = Probe(config_of(corpus, metrics=EVERY, batch_tokens=batch_tokens), tokenizer)
+    report = probe.run(model)
+    seen = dict.fromkeys(EVERY, 0)
+    for language in corpus.languages:
+        expected = oracle.hits(model, probe.encoder, corpus.pairs[language])
+        for metric in EVERY:
+            masks = tuple(oracle.mask(row) for row in expected[metric])
+            assert report.metrics[metric].hits[language] == masks
+            scores = [mask.bit_count() / 14 for mask in masks]
+            assert report.curve(metric, language) == tuple(scores)
+            assert report.score(metric, language) == pytest.approx(sum(scores) / len(scores))
+            seen[metric] += sum(mask.bit_count() for mask in masks)
+    assert min(seen.values()) > 10, "the oracle must have something to agree on"
+
+
+def test_pooled_vectors_equal_the_definition(tokenizer):
+    from neuronxa_callback.probe import executor
+
+    held = {}
+
+    class Keeping(executor.Executor):
+        def _share(self, stage):
+            held.update(self.pivots[0].vectors)
+
+    corpus, model = parallel(6, ("deu_Latn",)), trained().double()
+    probe = Probe(config_of(corpus, metrics=EVERY), tokenizer)
+    original = executor.Executor
+    import neuronxa_callback.probe.probe as module
+
+    module.Executor = Keeping
+    try:
+        probe.run(model)
+    finally:
+        module.Executor = original
+    texts = [pair[0] for pair in corpus.pairs["deu_Latn"]]
+    expected = oracle.vectors_of(model, probe.encoder, texts)
+    for metric in EVERY:
+        for layer, rows in enumerate(expected[metric]):
+            for text, ours, row in zip(texts, held[metric, layer], rows, strict=True):
+                length = len(probe.encoder(text).ids)
+                scale = 1 if metric == "mexa_last" else length * (length + 1) / 2
+                assert ours / scale == pytest.approx(torch.tensor(row).float(), abs=1e-6)
+
+
+def test_a_pivot_side_of_its_own_per_language(tokenizer):
+    shared = parallel(10, ("deu_Latn",), seed=3)
+    other = parallel(10, ("fra_Latn",), seed=4)
+    both = ParallelCorpus("eng_Latn", {**shared.pairs, **other.pairs})
+    model = trained()
+    report = Probe(config_of(both), tokenizer).run(model)
+    for one in (shared, other):
+        alone = Probe(config_of(one), tokenizer).run(model)
+        (language,) = one.languages
+        assert report.metrics["nasca"].hits[language] == alone.metrics["nasca"].hits[language]
+
+
+@pytest.mark.parametrize("site", ["gate", "product"])
+def test_sites_are_options(tokenizer, site):
+    corpus, model = parallel(12, ("deu_Latn",)), trained()
+    probe = Probe(config_of(corpus, nas_site=site, nav_site=site), tokenizer)
+    report = probe.run(model)
+    pairs = corpus.pairs["deu_Latn"]
+    place = 0 if site == "gate" else 1
+    for metric, kind in (("nasca", "nas"), ("navca", "nav")):
+        sides = [
+            [oracle.states_by_hand(model, probe.encoder(pair[k]).ids)[place] for pair in pairs]
+            for k in (0, 1)
+        ]
+        for layer in range(3):
+            vectors = [[oracle.vector(each[layer], kind) for each in side] for side in sides]
+            expected = oracle.mask(oracle.verdicts(*vectors))
+            assert report.metrics[metric].hits["deu_Latn"][layer] == expected
+    assert report.fingerprint["definition"]["nas_site"] == site
+
+
+def test_the_report_is_lossless_as_json_and_repeats(tokenizer, corpus, model):
+    probe = Probe(config_of(corpus, metrics=EVERY), tokenizer)
+    report = probe.run(model, step=7)
+    assert AlignmentReport.from_json(report.to_json()) == report
+    assert probe.run(model, step=7) == report
+    assert Probe(config_of(corpus, metrics=EVERY), tokenizer).run(model, step=7) == report
+
+
+def test_diagnostics_change_no_main_number_by_one_bit(tokenizer, corpus):
+    model = trained()
+    bare = Probe(config_of(corpus, diagnostics=()), tokenizer).run(model)
+    full = Probe(config_of(corpus), tokenizer).run(model)
+    more = Probe(config_of(corpus, metrics=EVERY), tokenizer).run(model)
+    assert bare.metrics == full.metrics
+    assert {name: more.metrics[name] for name in bare.metrics} == dict(bare.metrics)
+    assert bare.diagnostics == {}
+    assert set(full.diagnostics) == {"surface", "tokens", "margins", "sinks", "activity"}
+
+
+def test_nothing_of_the_model_or_the_tokenizer_is_changed(corpus, model):
+    tokenizer = tokenizer_of([text for p in corpus.pairs.values() for q in p for text in q])
+    tokenizer.padding_side = "left"
+    tokenizer("a b", truncation=True, max_length=3, padding="max_length")
+    settings = (tokenizer.backend_tokenizer.truncation, tokenizer.backend_tokenizer.padding)
+    model.train()
+    model.model.layers[1].eval()
+    flags = [module.training for module in model.modules()]
+    weights = {name: each.clone() for name, each in model.state_dict().items()}
+    buffers = {name: each.clone() for name, each in model.named_buffers()}
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    Probe(config_of(corpus), tokenizer).run(model)
+    assert [module.training for module in model.modules()] == flags
+    assert all(torch.equal(each, weights[name]) for name, each in model.state_dict().items())
+    assert all(torch.equal(each, buffers[name]) for name, each in model.named_buffers())
+    hooks = [m._forward_hooks or m._forward_pre_hooks for m in model.modules()]
+    assert not any(hooks)
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+    after = (tokenizer.backend_tokenizer.truncation, tokenizer.backend_tokenizer.padding)
+    assert after == settings
+    assert settings[0] is not None
+    assert tokenizer.padding_side == "left"
+
+
+def test_a_model_that_diverged_scores_nan_and_not_zero(tokenizer, corpus):
+    model = trained()
+    with torch.no_grad():
+        model.model.layers[1].mlp.gate_proj.weight[5] = math.nan
+    report = Probe(config_of(corpus, metrics=EVERY), tokenizer).run(model)
+    assert report.metrics["nasca"].hits["deu_Latn"][0] is not None
+    assert report.metrics["nasca"].hits["deu_Latn"][1:] == (None, None)
+    assert math.isnan(report.score("nasca"))
+    assert math.isnan(report.score("navca", "fra_Latn"))
+    assert math.isnan(report.interval("nasca")[0])
+    assert '"nasca": {"layers": [0, 1, 2], "hits": {"deu_Latn": ["' in report.to_json()
+    assert AlignmentReport.from_json(report.to_json()) == report
+    assert "deu_Latn: 2 of 3 layers of nasca hold NaN" in report.warnings
+
+
+def test_tokenizers_without_a_pad_token_and_with_left_padding_give_the_same(corpus):
+    texts = [text for pairs in corpus.pairs.values() for pair in pairs for text in pair]
+    model = trained()
+    usual = tokenizer_of(texts)
+    bare = tokenizer_of(texts, pad_token=None, bos_token=None, padding_side="left")
+    assert bare.pad_token is None
+    reports = [Probe(config_of(corpus), each).run(model) for each in (usual, bare)]
+    assert reports[0].metrics == reports[1].metrics
+
+
+def test_a_processor_is_asked_for_its_tokenizer(tokenizer, corpus, model):
+    class Processor:
+        def __init__(self, inner):
+            self.tokenizer = inner
+
+    assert Probe(config_of(corpus), Processor(tokenizer)).run(model).languages == corpus.languages
+
+
+@pytest.mark.parametrize("given", [None, object()])
+def test_no_tokenizer_is_one_clear_sentence(corpus, given):
+    with pytest.raises(ConfigError) as error:
+        Probe(config_of(corpus), given)
+    assert str(error.value) == (
+        f"a probe needs the model's tokenizer, got {type(given).__name__}; pass tokenizer=, or"
+        " processing_class= to the Trainer"
+    )
+
+
+def test_a_sentence_longer_than_the_model_is_named_with_what_to_do(tokenizer, corpus):
+    model = llama(max_position_embeddings=12)
+    with pytest.raises(CorpusError) as error:
+        Probe(config_of(corpus), tokenizer).run(model)
+    assert "every language needs 12 usable pairs, deu_Latn has " in str(error.value)
+    assert "allowed 1 to 12" in str(error.value)
+
+
+def test_a_model_without_readable_neurons_is_refused(tokenizer, corpus):
+    model = llama()
+    for layer in model.model.layers:
+        layer.mlp = torch.nn.Identity()
+    with pytest.raises(TapError):
+        Probe(config_of(corpus), tokenizer).run(model)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_sink_of_a_huge_first_token_is_named(corpus):
+    texts = [text for pairs in corpus.pairs.values() for pair in pairs for text in pair]
+    tokenizer = tokenizer_of(texts)
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    model = trained()
+    with torch.no_grad():
+        # <s> moves along a direction of its own, which only the first neuron of a layer hears.
+        model.model.embed_tokens.weight[:, 0] = 0
+        model.model.embed_tokens.weight[1] = 0
+        model.model.embed_tokens.weight[1, 0] = 100
+        for layer in model.model.layers:
+            layer.mlp.gate_proj.weight[:, 0] *= 300
+            layer.mlp.up_proj.weight[:, 0] *= 300
+            layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight[0] = 0
+    report = Probe(config_of(corpus), tokenizer).run(model)
+    assert any("one token makes" in warning for warning in report.warnings)
+    shares = report.diagnostics["sinks"]["largest_token"]["deu_Latn"]
+    assert max(shares) > 0.5
+
+
+def test_memory_of_the_pivot_does_not_grow_with_languages(tokenizer):
+    from neuronxa_callback.probe import similarity
+
+    made = []
+
+    class Counting(similarity.SimilarityAccumulator):
+        def pivot(self, sentences):
+            made.append(sentences)
+            return super().pivot(sentences)
+
+    import neuronxa_callback.probe.probe as module
+
+    original, module.SimilarityAccumulator = module.SimilarityAccumulator, Counting
+    try:
+        Probe(config_of(parallel(8, tuple(SPELLING))), tokenizer).run(llama())
+    finally:
+        module.SimilarityAccumulator = original
+    assert made == [8]
+
+
+def test_a_template_goes_around_the_sentence(tokenizer, corpus, model):
+    probe = Probe(config_of(corpus, template="Say: {sentence} End"), tokenizer)
+    decoded = tokenizer.decode(list(probe.encoder("Hello.").ids))
+    assert decoded == "Say: Hello. End"
+    assert probe.run(model).fingerprint["definition"]["template"] == "Say: {sentence} End"
+
+
+def test_pivot_drift_is_the_angle_between_the_pivots_vectors_now_and_at_first(tokenizer):
+    corpus, model = parallel(12), trained()
+    texts = [pivot for pivot, _ in corpus.pairs["deu_Latn"]][:8]
+    probe = Probe(config_of(corpus), tokenizer)
+    before = oracle.vectors_of(model, probe.encoder, texts)
+    assert "pivot_drift" not in probe.run(model, 3).run
+    with torch.no_grad():
+        for layer in model.model.layers[1:]:
+            layer.mlp.gate_proj.weight += 0.1 * torch.randn_like(layer.mlp.gate_proj.weight)
+    after = oracle.vectors_of(model, probe.encoder, texts)
+    found = probe.run(model, 9).run["pivot_drift"]
+    assert found["since"] == 3
+    assert found["nasca"][0] == pytest.approx(0, abs=1e-3)
+    for metric in ("nasca", "navca"):
+        for layer in range(3):
+            both = zip(before[metric][layer], after[metric][layer], strict=True)
+            wanted = 1 - sum(oracle.cosine(*pair) for pair in both) / len(texts)
+            assert found[metric][layer] == pytest.approx(wanted, abs=2e-3)
+    assert max(found["nasca"]) > 0.005, "there must be something to find"
+
+
+def test_pivot_drift_takes_no_part_in_equality(model, tokenizer):
+    probe = Probe(config_of(parallel()), tokenizer)
+    first, second = probe.run(model, 1), probe.run(model, 1)
+    assert first == second
+    assert "pivot_drift" in second.run
+
+
+def test_a_language_whose_lengths_tell_its_sentences_apart_is_named(model, tokenizer):
+    words = [" ".join(["word"] * k) for k in range(1, 31)]
+    texts = [" ".join(["mot"] * k) for k in range(1, 31)]
+    corpus = ParallelCorpus("eng_Latn", {"fra_Latn": tuple(zip(words, texts, strict=True))})
+    report = Probe(config_of(corpus), tokenizer).run(model)
+    assert "fra_Latn: the length-only baseline already scores 1.00" in report.warnings

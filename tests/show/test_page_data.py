@@ -1,0 +1,142 @@
+"""What is in the page's file: packed numbers, no markup but its own, and what it refuses."""
+
+import base64
+import json
+import math
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuronxa_callback import NeuronXAError
+from neuronxa_callback.errors import ConfigError, FingerprintError
+from neuronxa_callback.show.page.page import page
+from neuronxa_callback.show.page.page import page as module
+from tests.helpers.pages import EVIL, LANGUAGES, NASTY, gaps, named, rising
+from tests.helpers.reports import make_report
+
+
+def unpacked(text):
+    """The JSON and the bytes behind it."""
+    start = text.index('id="data">') + len('id="data">')
+    packed = json.loads(text[start : text.index("</script>", start)])["zlib"]
+    raw = zlib.decompress(base64.b64decode(packed))
+    (size,) = struct.unpack("<I", raw[:4])
+    return json.loads(raw[4 : 4 + size]), raw[4 + size :]
+
+
+def array(place, raw):
+    count = math.prod(place["shape"])
+    found = np.frombuffer(raw, dtype=f"<{place['type']}", count=count, offset=place["at"])
+    return found.reshape(place["shape"])
+
+
+def test_counts_are_packed_as_bytes_and_nan_is_none_of_them():
+    plain, raw = unpacked(page({"main": rising()}))
+    metric = plain["runs"][0]["metrics"]["nasca"]
+    counts = array(metric["counts"], raw)
+    assert counts.dtype == np.uint8
+    for t, report in enumerate(rising()):
+        for k, name in enumerate(LANGUAGES):
+            known = [math.nan if each == 255 else each / 20 for each in counts[t, k]]
+            assert gaps(known) == gaps(report.curve("nasca", name))
+
+
+def test_many_pairs_take_two_bytes():
+    plain, raw = unpacked(page({"main": [make_report(scores={"deu_Latn": 1.0}, n_pairs=255)]}))
+    counts = array(plain["runs"][0]["metrics"]["nasca"]["counts"], raw)
+    assert (counts.dtype, int(counts.max())) == (np.uint16, 255)
+
+
+def test_change_is_the_paired_one_since_the_first_report():
+    reports = rising(gap=False)
+    plain, raw = unpacked(page({"main": reports}))
+    found = array(plain["runs"][0]["metrics"]["nasca"]["numbers"], raw)
+    column = plain["columns"].index("change")
+    assert np.isnan(found[0, :, column]).all()
+    for t, report in enumerate(reports[1:], start=1):
+        wanted = [
+            report.score("nasca", name) - reports[0].score("nasca", name)
+            for name in (*LANGUAGES, None)
+        ]
+        assert found[t, :, column] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_loss_stands_at_the_step_it_was_logged_at():
+    """An old record does not say which that was: there the loss stands at the report's step."""
+    runs = [{"loss": None, "loss_step": None}, {"loss": 4.5, "loss_step": 90}, {"loss": 4.0}]
+    reports = [make_report(100 * t, run=run) for t, run in enumerate(runs)]
+    run = unpacked(page({"main": reports}))[0]["runs"][0]
+    assert run["losses"] == [None, 4.5, 4.0]
+    assert run["loss_steps"] == [0, 90, 200]
+
+
+def test_no_word_of_a_report_stands_in_the_file_as_markup():
+    text = page({EVIL: [named(NASTY)]}, title=EVIL, notes=[NASTY])
+    assert EVIL not in text
+    assert NASTY not in text
+    assert text.count("<title>&lt;img") == 1
+    own = text.count("<script>")
+    assert own == page({"main": [make_report()]}).count("<script>")
+
+
+def test_the_scripts_never_parse_markup():
+    names = (*module.FIRST, *module.OTHERS)
+    assert len(names) == 5
+    for name in names:
+        script = (Path(module.__file__).parent / name).read_text(encoding="utf-8")
+        for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert way not in script
+
+
+def noted(one, other):
+    """What a page says of two runs, each of one report with an own definition."""
+    runs = {"a": [make_report(definition=one)], "b": [make_report(definition=other)]}
+    return unpacked(page(runs))[0]["notes"]
+
+
+def test_runs_on_the_same_sentences_are_comparable_whatever_their_corpus_is_called():
+    one, other = ({"corpus": name, "digest": "5e"} for name in ("a.tsv", "copy.tsv"))
+    assert noted(one, other) == []
+    assert noted(one, other | {"pivot": "fra_Latn"}) == [
+        "a and b do not measure the same thing (pivot differ): their scores are not comparable"
+    ]
+
+
+@pytest.mark.parametrize("digests", [("5e", "6f"), (None, None)])
+def test_runs_on_other_sentences_are_not(digests):
+    one, other = (
+        {"corpus": name, "digest": each} for name, each in zip("ab", digests, strict=True)
+    )
+    assert len(noted(one, other)) == 1
+    assert "corpus" in noted(one, other)[0]
+
+
+def test_nothing_to_show_is_refused():
+    with pytest.raises(ConfigError) as error:
+        page({})
+    assert str(error.value) == "a page needs at least one run, got none"
+    with pytest.raises(ConfigError) as error:
+        page({"main": [make_report()], "other": []})
+    assert str(error.value) == "every run on a page needs at least one report, 'other' has none"
+
+
+def test_one_run_of_two_definitions_is_refused():
+    with pytest.raises(FingerprintError) as error:
+        page({"main": [make_report(0), make_report(1, definition={"corpus": "other"})]})
+    assert str(error.value) == (
+        "reports of one curve must agree in definition, but corpus is 'custom' in one"
+        " and 'other' in the other"
+    )
+
+
+def test_without_plotly_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(NeuronXAError) as error:
+        page({"main": [make_report()]})
+    assert str(error.value) == (
+        "the page needs plotly, which is missing here: pip install 'neuronxa_callback[page]'"
+    )

@@ -1,0 +1,96 @@
+"""What people read at the terminal: a line per probe, tables."""
+
+import math
+
+from rich.console import Console
+
+from neuronxa_callback.history.history import History, compare
+from neuronxa_callback.show import tables, terminal
+from neuronxa_callback.taps.plan import FFNPart, TapPlan
+from tests.helpers.reports import make_report
+
+
+def history_of(*scores):
+    history = History()
+    reports = [make_report(step=10 * k, scores={"deu_Latn": s}) for k, s in enumerate(scores)]
+    for report in reports:
+        history.append(report)
+    return history, reports[-1]
+
+
+def text_of(table):
+    console = Console(width=160)
+    with console.capture() as caught:
+        console.print(table)
+    return caught.get()
+
+
+def test_a_line_says_mean_interval_ends_and_seconds():
+    report = make_report(step=7, scores={"a": 0.5, "b": 0.25}, run={"seconds": 1.26})
+    said = terminal.line(report)
+    assert said.startswith("NeuronXA step 7: nasca 0.375 [")
+    assert " · best a 0.500, worst b 0.250 · navca 0.375 · 1.3 s" in said
+    assert "since" not in said
+
+
+def test_a_line_says_what_is_significant_since_the_last_the_first_and_the_best():
+    history, report = history_of(0.1, 0.8, 0.3, 0.31)
+    assert terminal.changes(history, "nasca") == (
+        "significant: +0.210 since the first, -0.490 since the best; "
+        "not significant: +0.010 since the last"
+    )
+    assert f"({terminal.changes(history, 'nasca')})" in terminal.line(report, history)
+
+
+def test_a_probe_that_is_both_last_and_best_is_said_once():
+    assert (
+        terminal.changes(history_of(0.1, 0.8)[0], "nasca") == "significant: +0.700 since the last"
+    )
+    assert terminal.changes(history_of(0.1)[0], "nasca") == ""
+
+
+def test_a_change_from_or_to_nan_is_unknown():
+    assert terminal.changes(history_of(0.1, math.nan)[0], "nasca") == "change unknown"
+
+
+def test_the_table_of_a_report_has_every_language_and_the_mean():
+    said = text_of(terminal.table(make_report(step=4, scores={"a": 0.2, "b": 0.7})))
+    rows = [line.split() for line in said.splitlines()]
+    order = [row[0] for row in rows if row and row[0] in ("a", "b", "mean")]
+    assert order == ["b", "a", "mean"]
+    assert "chance is 0.005" in said
+
+
+def test_a_table_over_steps_shows_nan_as_nan():
+    reports = [make_report(step=k, scores={"a": s}) for k, s in ((0, 0.1), (5, math.nan))]
+    rows = [line.split() for line in text_of(tables.over_steps(reports)).splitlines()]
+    found = {row[0]: row[1] for row in rows if row and row[0] in ("0", "5")}
+    assert found == {"0": "0.100", "5": "nan"}
+
+
+def test_differences_are_sorted_and_marked():
+    before = make_report(step=1, scores={"a": 0.5, "b": 0.5})
+    after = make_report(step=2, scores={"a": 0.52, "b": 0.1})
+    said = text_of(tables.differences(before, after, "nasca", compare(before, after, "nasca")))
+    rows = [line.split() for line in said.splitlines() if line.strip()[:2] in ("a ", "b ")]
+    assert [row[:4] for row in rows] == [
+        ["b", "0.500", "0.100", "-0.400"],
+        ["a", "0.500", "0.520", "+0.020"],
+    ]
+    assert rows[0][-1] == "significant"
+    assert rows[1][-1] != "significant"
+
+
+def test_neurons_that_are_alike_are_said_once():
+    parts = [FFNPart(k, f"h.{k}.mlp", "gated", 8, f"input of h.{k}.mlp") for k in range(12)]
+    parts.append(FFNPart(12, "h.12.moe", "routed", 32, "experts", experts=4))
+    said = text_of(tables.neurons(TapPlan(tuple(parts))))
+    assert "10 more like these" in said
+    assert "h.11.mlp" in said
+    assert "h.5.mlp" not in said
+    assert "13 layers, 128 neurons" in said
+
+
+def test_square_brackets_are_no_markup():
+    said = text_of(terminal.table(make_report(scores={"[red]a": 0.2})))
+    assert "[red]a" in said

@@ -1,0 +1,381 @@
+"""What ``torchrun`` starts in test_trainer_ranks.py: a real Trainer; each rank writes what it saw.
+
+Usage: trainer_ranks.py FOLDER SCENE [SCENE ...]; FOLDER holds a saved model and its tokenizer.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import DistributedType
+from peft import LoraConfig, get_peft_model
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
+
+from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, StopRule
+from neuronxa_callback.probe.distributed import local
+from neuronxa_callback.probe.similarity import SimilarityAccumulator
+from tests.helpers.runs import trainer_of
+from tests.helpers.tiny import parallel
+from tests.workers.ranks import leave
+
+SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
+BUILTIN = ProbeConfig(languages=SEVEN, metrics=("nasca", "navca", "mexa"), batch_tokens=2048)
+SMALL = ProbeConfig(corpus=parallel(20), n_pairs=20, batch_tokens=128)
+ONE = ProbeConfig(corpus=parallel(20, ("deu_Latn",)), n_pairs=20, batch_tokens=128)
+FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
+
+
+def plain(report):
+    found = report.to_dict()
+    found.pop("run")
+    return json.dumps(found, sort_keys=True)
+
+
+class Watch:
+    """All reports of the probes of this rank, by step, and what was warned."""
+
+    def __init__(self):
+        self.reports, self.warned, self.whole = {}, [], Probe.run
+
+    def __enter__(self):
+        def run(probe, model, step=0, progress=None):
+            report = self.whole(probe, model, step, progress)
+            self.reports[step] = plain(report)
+            return report
+
+        Probe.run = run
+        self.handler = logging.Handler()
+        self.handler.emit = lambda record: self.warned.append(record.getMessage())
+        logging.getLogger("neuronxa_callback").addHandler(self.handler)
+        return self
+
+    def __exit__(self, *error):
+        Probe.run = self.whole
+        logging.getLogger("neuronxa_callback").removeHandler(self.handler)
+
+
+def trainer(folder, name, callbacks, sharded=False, adapted=False, **args):
+    """A Trainer on this rank; accelerate starts anew, so that one job can hold several runs."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    os.environ.pop("ACCELERATE_USE_FSDP", None)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    if adapted:
+        torch.manual_seed(0)
+        options = {"r": 4, "lora_dropout": 0.1, "target_modules": ["gate_proj", "down_proj"]}
+        model = get_peft_model(model, LoraConfig(**options))
+    if sharded:
+        args |= FSDP
+        allow_fsdp()
+    return trainer_of(tokenizer, folder / name, callbacks, model=model, args=args)
+
+
+def allow_fsdp():
+    """Accelerate switches FSDP on for accelerators only: call the CPUs one."""
+    whole = Trainer.create_accelerator_and_postprocess
+
+    def create(self):
+        Trainer.create_accelerator_and_postprocess = whole
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        whole(self)
+        assert self.is_fsdp_enabled
+
+    Trainer.create_accelerator_and_postprocess = create
+
+
+def digest(tensors):
+    found = hashlib.sha256()
+    for name, tensor in tensors:
+        whole = local(torch.as_tensor(tensor).detach()).contiguous()
+        found.update(f"{name} {whole.dtype} {tuple(whole.shape)}".encode())
+        found.update(
+            whole.view(torch.uint8).numpy().tobytes() if whole.ndim else repr(whole).encode()
+        )
+    return found.hexdigest()
+
+
+def ended(trainer):
+    """What training is made of on this rank: weights, optimizer, random numbers, losses."""
+    state = trainer.optimizer.state
+    groups = trainer.optimizer.param_groups
+    moments = [
+        (f"{k} {name}", state[parameter][name])
+        for k, parameter in enumerate(p for group in groups for p in group["params"])
+        for name in sorted(state[parameter])
+    ]
+    assert len(moments) >= 3 * 12
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {
+        "weights": digest(trainer.model.named_parameters()),
+        "optimizer": digest(moments),
+        "random": digest([("torch", torch.get_rng_state())]),
+        "losses": losses,
+        "kind": type(trainer.model_wrapped).__name__,
+    }
+
+
+def train(folder, name, sharded, probed, config=BUILTIN, **args):
+    callbacks = [NeuronXACallback(config, every=2)] if probed else []
+    with Watch() as watch:
+        run = trainer(folder, name, callbacks, sharded, **args)
+        run.train()
+    return {"end": ended(run), "reports": watch.reports}
+
+
+def begin(folder):
+    """The reports of a run of one step."""
+    return train(folder, "begin", False, True, max_steps=1)["reports"]
+
+
+def ddp(folder):
+    """Training with probes and without, under DDP; the first leaves a checkpoint of step 4."""
+    saving = {"save_strategy": "steps", "save_steps": 4}
+    return {
+        "with": train(folder, "ddp_with", False, True, **saving),
+        "without": train(folder, "ddp_without", False, False),
+    }
+
+
+def fsdp2(folder):
+    """The same with weights in shards."""
+    return {
+        "with": train(folder, "fsdp2_with", True, True),
+        "without": train(folder, "fsdp2_without", True, False),
+    }
+
+
+STACK = {"adapted": True, "bf16": True, "gradient_checkpointing": True}
+COMPILED = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+
+
+def stacked(folder):
+    """Adapters, bf16 and activation checkpointing at once, under DDP (compiled) and FSDP2."""
+    found = {}
+    for kind, sharded, more in (("ddp", False, COMPILED), ("fsdp2", True, {})):
+        for probed in (True, False):
+            options = {**STACK, **more}
+            each = train(folder, f"stacked_{kind}_{probed}", sharded, probed, SMALL, **options)
+            found[f"{kind} {'with' if probed else 'without'}"] = each
+    return found
+
+
+def single(folder):
+    """One language alone: no rank may lack its pivot."""
+    model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    return plain(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
+
+
+def resume(folder):
+    """Goes on from the checkpoint that another number of ranks has left."""
+    with Watch() as watch:
+        run = trainer(folder, "resumed", [NeuronXACallback(BUILTIN, every=2)])
+        run.train(resume_from_checkpoint=str(folder / "ddp_with" / "checkpoint-4"))
+    history = [row["step"] for row in run.state.log_history if "neuronxa/nasca/mean" in row]
+    return {"reports": watch.reports, "history": history}
+
+
+def stop(folder):
+    """A rule that fires at step 4, but on the first rank only: where does each rank stop?"""
+    found = []
+    for sharded in (False, True):
+        callback = NeuronXACallback(SMALL, every=2, stop=StopRule.target(0.3))
+        if os.environ["RANK"] == "0":
+            callback = improving(callback, at=4)
+        run = trainer(folder, f"stop_{sharded}", [callback], sharded, max_steps=8)
+        run.train()
+        found.append([run.state.global_step, callback._stopped is not None])
+    return found
+
+
+def improving(callback, at):
+    """The callback with all pairs aligned from a step on."""
+    whole = callback._measure
+
+    def measure(step, **kwargs):
+        report = whole(step, **kwargs)
+        hits = (1 << report.n_pairs) - 1 if step >= at else 0
+        for each in report.metrics.values():
+            for language in report.languages:
+                each.hits[language] = (hits,) * len(each.layers)
+        return report
+
+    callback._measure = measure
+    return callback
+
+
+class FailAt(TrainerCallback):
+    """Makes rank 1 fail inside the probe of one step; stands before the probe's callback.
+
+    ``place`` is the method of ``Comparison`` that fails, at its ``call``-th call.
+    """
+
+    def __init__(self, step, fail, place="dense", call=20):
+        self.step, self.fail, self.place, self.call = step, fail, place, call
+        self.whole = getattr(SimilarityAccumulator, place)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        setattr(SimilarityAccumulator, self.place, self.whole)
+        if state.global_step == self.step and args.process_index == 1:
+            seen = []
+
+            def failing(*arguments):
+                seen.append(1)
+                if len(seen) == self.call:
+                    self.fail()
+                return self.whole(*arguments)
+
+            setattr(SimilarityAccumulator, self.place, failing)
+
+
+def raising(error):
+    def fail():
+        raise error
+
+    return fail
+
+
+def failing(folder, name, sharded, fail_at, **args):
+    with Watch() as watch:
+        run = trainer(folder, name, [fail_at, NeuronXACallback(SMALL, every=2)], sharded, **args)
+        run.train()
+    return watch, run
+
+
+def fault(folder):
+    """A hook of ours fails on rank 1 at step 2: one warning on all, and training as if nothing."""
+    found = []
+    for sharded in (False, True):
+        fail_at = FailAt(2, raising(ValueError("a hook broke")))
+        watch, run = failing(folder, f"fault_{sharded}", sharded, fail_at)
+        calm = train(folder, f"calm_{sharded}", sharded, False)
+        same = ended(run) == calm["end"]
+        found.append({"warned": watch.warned, "steps": sorted(watch.reports), "same": same})
+    return found
+
+
+PLACES = {
+    "ddp hook": (False, "dense", 20),
+    "ddp pivot": (False, "pivot", 1),
+    "ddp columns": (False, "columns", 2),
+    "fsdp2 hook": (True, "dense", 20),
+    "fsdp2 begin": (True, "begin", 2),
+    "fsdp2 columns": (True, "columns", 1),
+}
+
+
+def memory(folder):
+    """Memory runs out on rank 1 at step 2; then a run goes on from a checkpoint of step 4."""
+    found = {}
+    for name, (sharded, place, call) in PLACES.items():
+        fail_at = FailAt(2, raising(torch.OutOfMemoryError("no room")), place, call)
+        saving = {"save_strategy": "steps", "save_steps": 4} if name == "ddp hook" else {}
+        watch, _ = failing(folder, name.replace(" ", "_"), sharded, fail_at, **saving)
+        found[name] = {"warned": watch.warned, "used": used(watch)}
+    with Watch() as watch:
+        run = trainer(folder, "memory_resumed", [NeuronXACallback(SMALL, every=2)])
+        run.train(resume_from_checkpoint=str(folder / "ddp_hook" / "checkpoint-4"))
+    return {**found, "resumed": used(watch)}
+
+
+def used(watch):
+    return {
+        step: json.loads(text)["fingerprint"]["environment"]["batch_tokens"]
+        for step, text in sorted(watch.reports.items())
+    }
+
+
+def loop(folder):
+    """A training loop of one's own with FSDP2, probed before each optimizer step, or never."""
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    ids = torch.tensor([tokenizer("one two three four five six")["input_ids"][:8]])
+    ends = []
+    for probed in (True, False):
+        model = AutoModelForCausalLM.from_pretrained(folder / "model")
+        for layer in model.model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+        probe, optimizer = Probe(SMALL, tokenizer), torch.optim.SGD(model.parameters(), lr=0.5)
+        losses = []
+        for _ in range(3):
+            loss = model(input_ids=ids, labels=ids).loss
+            loss.backward()
+            if probed:
+                probe.run(model)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        ends.append([losses, digest(model.named_parameters())])
+    return ends
+
+
+def wrapped(folder):
+    """A loop of one's own with DDP and buffers: the report, and what the wrapper then thinks."""
+    dist.init_process_group("gloo")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    probe = Probe(SMALL, tokenizer)
+    bare = plain(probe.run(model))
+    model = DistributedDataParallel(model)
+    assert model.modules_buffers
+    before = model.require_forward_param_sync
+    return [bare == plain(probe.run(model)), before, model.require_forward_param_sync]
+
+
+def killed(folder):
+    """Somebody sends SIGTERM to rank 1 in mid-probe."""
+    terminate(folder, sharded=False)
+
+
+def killed_in_shards(folder):
+    terminate(folder, sharded=True)
+
+
+def terminate(folder, sharded):
+    def fail():
+        print("SIGTERM to myself", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    callbacks = [FailAt(2, fail), NeuronXACallback(SMALL, every=2)]
+    trainer(folder, f"killed_{sharded}", callbacks, sharded).train()
+
+
+def broken_forward(folder):
+    """The model's own forward fails on rank 1 in mid-probe, where weights are in shards."""
+
+    class Break(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 2 and args.process_index == 1:
+                calls = []
+
+                def fail(module, inputs):
+                    calls.append(1)
+                    if len(calls) == 4:
+                        raise RuntimeError("a kernel broke")
+
+                model.model.layers[1].mlp.down_proj.register_forward_pre_hook(fail)
+
+    trainer(folder, "broken", [Break(), NeuronXACallback(SMALL, every=2)], sharded=True).train()
+
+
+def main(folder, scenes):
+    torch.set_num_threads(1)
+    found = {scene: globals()[scene](folder) for scene in scenes}
+    place = f"{os.environ['RANK']}-{os.environ['WORLD_SIZE']}"
+    (folder / f"{'-'.join(scenes)}.{place}.json").write_text(json.dumps(found))
+    leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
