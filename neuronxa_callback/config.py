@@ -10,9 +10,9 @@ from typing import Any, Self
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
 from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS
+from neuronxa_callback.taps.plan import STACKS
+from neuronxa_callback.taps.reader import SITES
 
-SITES = ("gate", "product")
-STACKS = ("encoder", "decoder", "both")
 EXTRA_PAIRS = 100
 """Pairs that are read beyond those that are needed."""
 READERS = ("folder", "tatoeba", "bible", "tsv", "jsonl", "dataset")
