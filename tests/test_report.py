@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.corpus import parallel
-from neuronxa_callback.report import RESERVED, MetricScores
+from neuronxa_callback.report import RESERVED
+from neuronxa_callback.scores import MetricScores
 
 NAN = math.nan
 
@@ -29,8 +30,8 @@ def reports(draw):
     scores = MetricScores(
         layers=tuple(range(layers)),
         hits=column(mask),
-        forward=column(count),
-        backward=column(count),
+        pivot_to_target=column(count),
+        target_to_pivot=column(count),
         mutual=column(count),
         intervals={name: (draw(half), draw(half)) for name in (*languages, "mean")},
     )
@@ -96,8 +97,8 @@ def by_hand():
     scores = MetricScores(
         layers=(0, 1, 2),
         hits={"a": (0b0001, 0b0011, 0b1111), "b": (0b0000, 0b0111, 0b0001)},
-        forward={"a": (1, 2, 4), "b": (1, 3, 2)},
-        backward={"a": (2, 2, 4), "b": (0, 3, 3)},
+        pivot_to_target={"a": (1, 2, 4), "b": (1, 3, 2)},
+        target_to_pivot={"a": (2, 2, 4), "b": (0, 3, 3)},
         mutual={"a": (4, 4, 4), "b": (2, 3, 3)},
         intervals={"a": (0.1, 0.9), "b": (0.0, 0.5), "mean": (0.2, 0.6)},
     )
@@ -122,7 +123,7 @@ def test_numbers_by_hand():
     assert report.peak("nasca") == (1, 0.625)
     assert report.peak("nasca", "a") == (2, 1.0)
     assert report.retrieval("nasca", "a") == (7 / 12, 8 / 12)
-    assert report.null("nasca", "a") == 4 / 16
+    assert report.shuffled_baseline("nasca", "a") == 4 / 16
     assert report.chance == 1 / 7
     assert report.thirds("nasca") == (0.125, 0.625, 0.625)
     assert report.interval("nasca") == (0.2, 0.6)

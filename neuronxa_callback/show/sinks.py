@@ -171,7 +171,7 @@ def _lines(report: AlignmentReport, metric: str) -> Any:
     numbered = all(isinstance(layer, int) for layer in layers)
     lines = {language: list(report.curve(metric, language)) for language in report.languages}
     lines["chance"] = [report.chance] * len(layers)
-    lines["null"] = [report.null(metric)] * len(layers)
+    lines["shuffled_baseline"] = [report.shuffled_baseline(metric)] * len(layers)
     return wandb.plot.line_series(
         xs=list(layers if numbered else range(len(layers))),
         ys=list(lines.values()),

@@ -7,7 +7,8 @@ import numpy as np
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.metrics import statistics
-from neuronxa_callback.report import MEAN, MetricScores
+from neuronxa_callback.report import MEAN
+from neuronxa_callback.scores import MetricScores
 
 TWO = {"deu_Latn": 0.5, "swh_Latn": 0.3}
 
@@ -92,8 +93,8 @@ def _scored(hits, shared):
     return MetricScores(
         layers=tuple(range(n_layers)),
         hits={name: tuple(mask_of(row) for row in each) for name, each in hits.items()},
-        forward=counts,
-        backward=counts,
+        pivot_to_target=counts,
+        target_to_pivot=counts,
         mutual=counts,
         intervals={name: tuple(map(float, each)) for name, each in intervals.items()},
     )

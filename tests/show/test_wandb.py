@@ -167,7 +167,10 @@ def curve_in_wandb(offline, layers):
 def test_the_chart_by_layer_has_block_numbers_chance_and_null(offline, layers, shown):
     report, rows = curve_in_wandb(offline, layers)
     curves = {language: report.curve("nasca", language) for language in report.languages}
-    curves |= {"chance": [report.chance] * 2, "null": [report.null("nasca")] * 2}
+    curves |= {
+        "chance": [report.chance] * 2,
+        "shuffled_baseline": [report.shuffled_baseline("nasca")] * 2,
+    }
     assert rows == [
         (layer, name, pytest.approx(score))
         for name, curve in curves.items()
