@@ -201,7 +201,7 @@ def page(
 ) -> None:
     """One HTML file with everything to look at, without a network."""
     from neuronxa_callback.cli import options as inputs
-    from neuronxa_callback.history import history
+    from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
 
     inputs.require_parent(out)
@@ -209,7 +209,7 @@ def page(
     shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
     for words in faults:
         typer.echo(f"neuronxa: {words}", err=True)
-    empty = [str(history.record_of(runs[k])) for k, each in enumerate(shown.values()) if not each]
+    empty = [str(find_record(runs[k])) for k, each in enumerate(shown.values()) if not each]
     if empty:
         raise ConfigError(f"a run must have at least one report, {empty[0]} has none")
     write_page(shown, out, notes=faults)

@@ -63,8 +63,8 @@ def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):
             {"nas_site": "gates"},
             "unknown nas_site: 'gates'; did you mean 'gate'? (known: gate, product)",
         ),
-        ({"n_pairs": 1}, "n_pairs must be a whole number of at least 2, got 1"),
-        ({"n_pairs": 2.5}, "n_pairs must be a whole number of at least 2, got 2.5"),
+        ({"n_pairs": 1}, "n_pairs must be an integer of at least 2, got 1"),
+        ({"n_pairs": 2.5}, "n_pairs must be an integer of at least 2, got 2.5"),
         (
             {"template": "Say it"},
             "template must contain {sentence} once, or be 'chat', got 'Say it'",

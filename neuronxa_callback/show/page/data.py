@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neuronxa_callback.corpus import languages as codes
 from neuronxa_callback.errors import ConfigError, FingerprintError
-from neuronxa_callback.history.history import check_same_fingerprint
+from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Point, change
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.report import AlignmentReport
