@@ -27,8 +27,7 @@ from neuronxa_callback.show.sink_group import SinkGroup
 from neuronxa_callback.show.sinks import Sink
 
 STATE = "neuronxa_state"
-"""Key of the saved state in ``state.stateful_callbacks``. Not the name of a class, from which the
-Trainer would try to make a new callback."""
+"""Key in ``state.stateful_callbacks``; not a class name, or the Trainer would try to load it."""
 
 
 class NeuronXACallback(TrainerCallback):
@@ -192,9 +191,8 @@ class NeuronXACallback(TrainerCallback):
             return
         # The loss of this step is logged after its probe, so this is an earlier one.
         logged = next((row for row in reversed(state.log_history) if "loss" in row), {})
-        report = report.with_run(
-            loss=logged.get("loss"), loss_step=logged.get("step"), epoch=state.epoch
-        )
+        loss, loss_step = logged.get("loss"), logged.get("step")
+        report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch)
         try:
             self.history.append(report)
         except NeuronXAError as error:
@@ -219,8 +217,7 @@ class NeuronXACallback(TrainerCallback):
 
     def _verify_resume(self, step: int, **kwargs: Any) -> None:
         """Check with one probe that a resumed run can be measured and can continue its curve."""
-        report = self._measure(step, **kwargs)
-        before = self.history.fingerprint
+        report, before = self._measure(step, **kwargs), self.history.fingerprint
         if report is not None and before is not None:
             # Until training starts, the optimizer may hold its evaluation weights. So this report
             # is not a point of the curve, and its weights are not compared.
@@ -288,7 +285,7 @@ class NeuronXACallback(TrainerCallback):
 
     def _load_state(self, args: TrainingArguments, state: TrainerState | None) -> None:
         """Load the state of a checkpoint; None starts a new run."""
-        saved = {} if state is None else _stateful_callbacks(state).get(STATE) or {}
+        saved = {} if state is None else _stateful_callbacks(state).get(STATE, {})
         self.history = History.from_state(saved["history"]) if "history" in saved else History()
         self.schedule.begin(saved.get("interval"), evaluates=args.eval_strategy != "no")
         self._stopped = saved.get("stopped")

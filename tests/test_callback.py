@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from neuronxa_callback import (
     MemorySink,
@@ -53,6 +53,16 @@ def test_the_model_measured_is_the_model_of_the_step(tokenizer, tmp_path):
     trainer.train()
     for report in read_reports(tmp_path)[1:]:
         assert report.metrics == watch.found[report.step]
+
+
+def test_a_step_is_probed_if_it_is_evaluated_the_last_or_due():
+    callback = NeuronXACallback(CONFIG, every=10)
+    state, control = TrainerState(global_step=7, max_steps=99), TrainerControl()
+    assert not callback.should_probe(state, control)
+    assert callback.should_probe(state, TrainerControl(should_evaluate=True))
+    assert callback.should_probe(state, TrainerControl(should_training_stop=True))
+    assert callback.should_probe(TrainerState(global_step=99, max_steps=99), control)
+    assert callback.should_probe(TrainerState(global_step=20, max_steps=99), control)
 
 
 def test_a_second_train_is_a_curve_of_its_own(tokenizer, tmp_path):

@@ -1,5 +1,6 @@
-"""A report: what its numbers are, and that nothing is lost as JSON."""
+"""A report: its numbers, and that JSON loses nothing."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -129,6 +130,28 @@ def test_numbers_by_hand():
     assert report.interval("nasca") == (0.2, 0.6)
 
 
+def test_the_interval_of_one_layer():
+    report = by_hand()
+    assert report.layer_interval("nasca", "a", 1) == (2 / 8, 2 / 4)
+    hidden = dataclasses.replace(report.metrics["nasca"], hits={"a": (None, 1, 1), "b": (1, 1, 1)})
+    report = dataclasses.replace(report, metrics={"nasca": hidden})
+    assert all(map(math.isnan, report.layer_interval("nasca", "a", 0)))
+
+
+def test_entries_are_added_in_a_new_report():
+    report = by_hand()
+    text = report.to_json()
+    timed = report.with_run(loss=1.5, seconds=3)
+    assert timed.run == {"seconds": 3, "loss": 1.5}
+    assert timed == report
+    named = report.with_model(optimizer_weights="training").with_model(dtype="float32")
+    assert named.fingerprint == {
+        "model": {"optimizer_weights": "training", "dtype": "float32"},
+    }
+    assert named != report
+    assert report.to_json() == text
+
+
 def test_scalars_have_the_fixed_keys():
     assert list(by_hand().scalars()) == [
         "neuronxa/nasca/mean",
@@ -150,7 +173,7 @@ def test_scalars_have_the_fixed_keys():
     assert all(type(value) is float for value in by_hand().scalars().values())
 
 
-def test_words_of_keys_are_reserved_as_languages():
+def test_the_words_of_the_keys_are_reserved():
     assert parallel.RESERVED == RESERVED
 
 
@@ -158,16 +181,26 @@ def test_words_of_keys_are_reserved_as_languages():
     ("ask", "words"),
     [
         (lambda r: r.score("navca"), "this report has no metric 'navca' (it has: nasca)"),
+        (
+            lambda r: r.layer_interval("nasca", "a", 3),
+            "nasca has no layer 3 in this report (it has: 0, 1, 2)",
+        ),
         (lambda r: r.curve("nasca", "c"), "this report has no language 'c' (it has: a, b)"),
     ],
 )
-def test_what_is_not_there_is_named(ask, words):
+def test_unknown_names_are_named(ask, words):
     with pytest.raises(KeyError) as error:
         ask(by_hand())
     assert error.value.args[0] == words
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": 99}', "not json", '{"schema": 1}'])
-def test_what_is_no_report_is_refused(text):
+def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match=r"^not an alignment report: "):
         AlignmentReport.from_json(text)
+
+
+def test_another_schema_is_refused():
+    with pytest.raises(ValueError, match="schema") as error:
+        AlignmentReport.from_json(by_hand().to_json().replace('"schema": 2', '"schema": 1'))
+    assert str(error.value) == "not an alignment report: ValueError: expected schema 2, got 1"
