@@ -43,8 +43,7 @@ class NeuronXACallback(TrainerCallback):
             or None for the built-in corpus.
         every: N probes every N steps. None probes at every evaluation, or every 500 steps if the
             run has none. The first and the last step are always probed.
-        sinks: Objects with ``write(report)`` that replace the trackers of ``report_to``. The
-            JSONL file is always written.
+        sinks: Objects with ``write(report)`` that replace the trackers of ``report_to``.
         stop: One or several ``StopRule``; None never stops a run.
         tokenizer: None uses the Trainer's ``processing_class``.
         on_error: ``"warn"`` continues after a failed probe, ``"raise"`` does not. The first probe
@@ -219,8 +218,7 @@ class NeuronXACallback(TrainerCallback):
         """Check with one probe that a resumed run can be measured and can continue its curve."""
         report, before = self._measure(step, **kwargs), self.history.fingerprint
         if report is not None and before is not None:
-            # Until training starts, the optimizer may hold its evaluation weights. So this report
-            # is not a point of the curve, and its weights are not compared.
+            # Not compared: until training starts, an optimizer may hold its evaluation weights.
             kept = {k: v for k, v in before["model"].items() if k == "optimizer_weights"}
             self.history.check(report.with_model(**kept))
 

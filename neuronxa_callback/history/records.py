@@ -66,6 +66,6 @@ def find_record(path: str | Path) -> Path:
         if file.is_file():
             return file
     raise ConfigError(
-        f"a run must be a JSONL file of reports or a folder with {FOLDER}/{RECORD}, but"
-        f" {str(path)!r} has none"
+        f"a run must be a JSONL file of reports or a folder that holds {FOLDER}/{RECORD}, got"
+        f" {str(path)!r}"
     )

@@ -41,6 +41,6 @@ def test_a_folder_without_a_record_is_named(tmp_path):
     with pytest.raises(ConfigError) as error:
         read_reports(tmp_path)
     assert str(error.value) == (
-        "a run must be a JSONL file of reports or a folder with neuronxa/reports.jsonl, but"
-        f" {str(tmp_path)!r} has none"
+        "a run must be a JSONL file of reports or a folder that holds neuronxa/reports.jsonl, got"
+        f" {str(tmp_path)!r}"
     )
