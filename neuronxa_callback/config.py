@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,6 @@ SITES = ("gate", "product")
 STACKS = ("encoder", "decoder", "both")
 EXTRA_PAIRS = 100
 """Pairs that are read beyond those that are needed."""
-READERS = ("folder", "tatoeba", "bible", "tsv", "jsonl", "dataset")
 
 
 @dataclass(frozen=True)
@@ -132,22 +130,19 @@ class ProbeConfig:
             return ParallelCorpus.builtin(self.corpus.partition(":")[2] or "dev")
         table = {"path": self.corpus} if isinstance(self.corpus, str) else self.corpus
         options = {"languages": self.languages, **table}
-        reader = options.pop("reader", "folder")
-        _known("corpus reader", (reader,), READERS)
+        reader = options.setdefault("reader", "folder")
         source = options.pop("path", None) or options.pop("dataset", None)
         if source is None:
             raise ConfigError(
                 f"a corpus with reader {reader!r} must have a path, got {self.corpus}"
             )
-        read = partial(getattr(ParallelCorpus, f"from_{reader}"), source)
-        # Some more than are needed, since a sentence may be too long for the model; all there are
-        # where that is more than there are.
+        # Read extra pairs, since some may be too long; if there are fewer, read all.
         options.setdefault("n_pairs", 2 * self.n_pairs + EXTRA_PAIRS)
         try:
-            found: ParallelCorpus = read(**options)
+            return ParallelCorpus.read(source, **options)
         except CorpusError:
-            found = read(**{**options, "n_pairs": dict(table).get("n_pairs")})
-        return found
+            options["n_pairs"] = dict(table).get("n_pairs")
+            return ParallelCorpus.read(source, **options)
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

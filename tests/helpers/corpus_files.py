@@ -1,4 +1,4 @@
-"""A corpus as files that the readers read again as the same corpus."""
+"""Writes a corpus as files from which the readers make an equal corpus."""
 
 import csv
 import json
@@ -9,14 +9,14 @@ from neuronxa_callback.errors import CorpusError
 
 
 def to_folder(corpus: ParallelCorpus, path: str | Path) -> None:
-    """One file ``<code>.txt`` per language; ``pairs.<code>-<pivot>.<code>`` where pivots differ.
+    """One file ``<code>.txt`` per language; ``pairs.<code>-<pivot>.<code>`` if pivots differ.
 
     Raises:
-        CorpusError: If a sentence holds a line break.
+        CorpusError: If a sentence contains a line break.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    for language, pairs in corpus.parallel.items():
+    for language, pairs in corpus.pairs.items():
         stem = "" if corpus.shared_pivot else f"pairs.{language}-{corpus.pivot}."
         ending = ".txt" if corpus.shared_pivot else ""
         for column, code in enumerate((corpus.pivot, language)):
@@ -24,7 +24,7 @@ def to_folder(corpus: ParallelCorpus, path: str | Path) -> None:
 
 
 def to_tsv(corpus: ParallelCorpus, path: str | Path) -> None:
-    """A table with a column per language, quoted as csv is.
+    """A table with one column per language, quoted as in csv.
 
     Raises:
         CorpusError: If the languages do not share their pivot sentences.
@@ -49,8 +49,8 @@ def to_jsonl(corpus: ParallelCorpus, path: str | Path) -> None:
 def _rows(corpus: ParallelCorpus) -> list[tuple[str, ...]]:
     if not corpus.shared_pivot:
         raise CorpusError(
-            f"one table needs one pivot side for all languages, {corpus.name} has several; use a"
-            " folder"
+            f"a table needs the same pivot sentences for all languages, {corpus.name} has several;"
+            " use a folder"
         )
     shortest = corpus.select(n_pairs=corpus.n_pairs)
     columns = [[text for _, text in pairs] for pairs in shortest.pairs.values()]
@@ -61,5 +61,5 @@ def _rows(corpus: ParallelCorpus) -> list[tuple[str, ...]]:
 def _lines(path: Path, texts: list[str]) -> None:
     for number, text in enumerate(texts, start=1):
         if "\n" in text:
-            raise CorpusError(f"a sentence must be one line, {path}:{number} would be several")
+            raise CorpusError(f"a sentence must be one line, but {path}:{number} has several")
     path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8", newline="\n")
