@@ -1,11 +1,46 @@
-"""Writes a corpus as files from which the readers make an equal corpus."""
+"""Writes a corpus as files from which the readers make an equal corpus; sentences to write."""
 
 import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import CorpusError
+
+ENGLISH = ["Good morning.", "Good night.", "Thank you.", "It is raining."]
+GERMAN = ["Guten Morgen.", "Gute Nacht.", "Danke.", "Es regnet."]
+FRENCH = ["Bonjour.", "Bonne nuit.", "Merci.", "Il pleut."]
+
+
+def zipped(*columns):
+    return tuple(zip(*columns, strict=True))
+
+
+PAIRS = {"deu_Latn": zipped(ENGLISH, GERMAN), "fra_Latn": zipped(ENGLISH, FRENCH)}
+
+
+def refusal(read, *args, **options):
+    """The message with which a reader refuses its arguments."""
+    with pytest.raises(CorpusError) as error:
+        read(*args, **options)
+    return str(error.value)
+
+
+def write_files(folder, end="\n", last=True, **files):
+    """Files of lines; in a name, two underscores mean a dot and ``__dash__`` means a dash."""
+    for name, lines in files.items():
+        text = end.join(lines) + (end if last else "")
+        path = folder / name.replace("__dash__", "-").replace("__", ".")
+        path.write_bytes(text.encode())
+    return folder
+
+
+def write_flores(folder, **options):
+    return write_files(
+        folder, **options, eng_Latn__dev=ENGLISH, deu_Latn__dev=GERMAN, fra_Latn__dev=FRENCH
+    )
 
 
 def to_folder(corpus: ParallelCorpus, path: str | Path) -> None:

@@ -60,8 +60,8 @@ def text_lines(path: Path) -> Iterator[str]:
             yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as cause:
             raise CorpusError(
-                f"a corpus must be UTF-8 text, but {path}:{number} has byte"
-                f" 0x{line[cause.start]:02x} at position {cause.start}; convert the file first"
+                f"a corpus must be UTF-8 text, but {path}:{number} has the invalid"
+                f" byte 0x{line[cause.start]:02x} at position {cause.start}; convert the file first"
             ) from None
 
 
