@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import subjects
-
 from neuronxa_callback import ParallelCorpus
 from neuronxa_callback.corpus.contamination import contamination
 

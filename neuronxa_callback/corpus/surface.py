@@ -21,8 +21,8 @@ def grams(text: str) -> Counter[str]:
 def surface_hits(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     """Which pairs are weakly aligned by the cosine of their character 3-gram counts.
 
-    >>> surface_hits([("Berlin is big", "Berlin ist groß"), ("I sleep", "ich schlafe")])
-    [True, True]
+    >>> surface_hits([("Berlin is big", "Berlin ist groß"), ("It rains", "es regnet")])
+    [True, False]
 
     Shared names, digits and loan words cause such hits.
     """
