@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,6 @@ from neuronxa_callback.taps.plan import STACKS
 
 EXTRA_PAIRS = 100
 """Pairs to read beyond those needed, since some may be too long for the model."""
-READERS = ("folder", "tatoeba", "bible", "tsv", "jsonl", "dataset")
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,8 @@ class ProbeConfig:
         """Read the corpus and select its languages.
 
         Raises:
-            ConfigError: If the reader is unknown, or there is no path.
-            CorpusError: If the corpus cannot be read, or a language is not in it.
+            ConfigError: If there is no path.
+            CorpusError: If the reader is unknown, the corpus cannot be read, or it lacks a language.
         """
         corpus = self._read()
         return corpus if self.languages is None else corpus.select(self.languages)
@@ -136,21 +134,19 @@ class ProbeConfig:
             return ParallelCorpus.builtin(self.corpus.partition(":")[2] or "dev")
         table = {"path": self.corpus} if isinstance(self.corpus, str) else self.corpus
         options = {"languages": self.languages, **table}
-        reader = options.pop("reader", "folder")
-        _known("corpus reader", (reader,), READERS)
+        reader = options.setdefault("reader", "folder")
         source = options.pop("path", None) or options.pop("dataset", None)
         if source is None:
             raise ConfigError(
                 f"a corpus with reader {reader!r} must have a path, got {self.corpus}"
             )
-        read = partial(getattr(ParallelCorpus, f"from_{reader}"), source)
         # Read extra pairs, since some may be too long; if there are fewer, read all.
         options.setdefault("n_pairs", 2 * self.n_pairs + EXTRA_PAIRS)
         try:
-            corpus: ParallelCorpus = read(**options)
+            return ParallelCorpus.read(source, **options)
         except CorpusError:
-            corpus = read(**{**options, "n_pairs": dict(table).get("n_pairs")})
-        return corpus
+            options["n_pairs"] = dict(table).get("n_pairs")
+            return ParallelCorpus.read(source, **options)
 
 
 def as_probe_config(config: ProbeConfig | ParallelCorpus | str | Path | None) -> ProbeConfig:

@@ -4,7 +4,7 @@ import pytest
 
 from neuronxa_callback import ParallelCorpus, ProbeConfig
 from neuronxa_callback.config import as_probe_config
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, CorpusError
 from tests.helpers.tiny import parallel
 
 
@@ -23,7 +23,7 @@ def test_a_corpus_a_path_or_nothing_is_a_configuration(tmp_path):
 
 
 def test_a_corpus_must_have_a_path_and_a_known_reader():
-    with pytest.raises(ConfigError, match="did you mean 'folder'"):
+    with pytest.raises(CorpusError, match="did you mean 'folder'"):
         ProbeConfig(corpus={"reader": "foldr", "path": "x"}).load()
     with pytest.raises(ConfigError, match="a corpus with reader 'tsv' must have a path"):
         ProbeConfig(corpus={"reader": "tsv"}).load()

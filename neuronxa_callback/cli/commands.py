@@ -315,8 +315,9 @@ def languages(
     as_json: Json = False,
 ) -> None:
     """The built-in languages; or the code that a name stands for."""
-    from neuronxa_callback.corpus import languages as codes
-    from neuronxa_callback.corpus.parallel import SPLITS, ParallelCorpus
+    from neuronxa_callback.corpus import languages
+    from neuronxa_callback.corpus.parallel import ParallelCorpus
+    from neuronxa_callback.corpus.readers.builtin import SPLITS
     from neuronxa_callback.show import tables, terminal
 
     halves = {split: ParallelCorpus.builtin(split) for split in SPLITS}
@@ -324,8 +325,8 @@ def languages(
         code: [split for split, each in halves.items() if code in (each.pivot, *each.languages)]
         for code in (halves["dev"].pivot, *halves["dev"].languages)
     }
-    wanted = [codes.resolve(each) for each in names] if names else list(known)
-    rows = [(code, codes.name(code), known.get(code, [])) for code in wanted]
+    wanted = [languages.resolve(each) for each in names] if names else list(known)
+    rows = [(code, languages.name(code), known.get(code, [])) for code in wanted]
     if as_json:
         keys = ("code", "name", "builtin")
         typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
