@@ -122,8 +122,8 @@ class ProbeConfig:
 
         Raises:
             ConfigError: If there is no path.
-            CorpusError: If the reader is unknown, the corpus cannot be read, or a language is not in
-                it.
+            CorpusError: If the reader is unknown, the corpus cannot be read, or it lacks a
+                language.
         """
         corpus = self._read()
         return corpus if self.languages is None else corpus.select(self.languages)
