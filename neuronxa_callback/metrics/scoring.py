@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuronxa_callback.metrics import alignment
-from neuronxa_callback.report import Counts
+from neuronxa_callback.scores import Counts
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -18,9 +18,9 @@ class PairScores:
 
     hits: Tensor
     """[layers, pairs] bool: weakly aligned."""
-    forward: Tensor
+    pivot_to_target: Tensor
     """[layers] pairs that are nearest neighbours from pivot to target."""
-    backward: Tensor
+    target_to_pivot: Tensor
     """[layers] the same from target to pivot."""
     mutual: Tensor
     """[layers] M, strict maxima of both row and column."""
@@ -32,12 +32,12 @@ class PairScores:
 
 def score_similarity(similarity: Tensor, margins: bool) -> PairScores:
     """Verdicts on similarities [layers, pairs, pairs]."""
-    forward, backward = alignment.retrieved(similarity)
+    pivot_to_target, target_to_pivot = alignment.retrieved(similarity)
     return PairScores(
         # By definition: the own pair is the strictly nearest in both directions.
-        hits=forward & backward,
-        forward=forward.sum(dim=1),
-        backward=backward.sum(dim=1),
+        hits=pivot_to_target & target_to_pivot,
+        pivot_to_target=pivot_to_target.sum(dim=1),
+        target_to_pivot=target_to_pivot.sum(dim=1),
         mutual=alignment.mutual_maxima(similarity),
         nan=alignment.holds_nan(similarity),
         margins=margins_of(similarity) if margins else {},

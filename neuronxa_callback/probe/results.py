@@ -12,7 +12,8 @@ from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.metrics import scoring, statistics
 from neuronxa_callback.metrics.registry import COMPANIONS
 from neuronxa_callback.probe import diagnostics
-from neuronxa_callback.report import MEAN, Layer, MetricScores
+from neuronxa_callback.report import MEAN
+from neuronxa_callback.scores import Layer, MetricScores
 
 
 class ResultCollector:
@@ -61,8 +62,8 @@ class ResultCollector:
         return MetricScores(
             layers=layers,
             hits={lang: scoring.masks(each.hits, each.nan) for lang, each in by_language.items()},
-            forward=_counted(by_language, "forward"),
-            backward=_counted(by_language, "backward"),
+            pivot_to_target=_counted(by_language, "pivot_to_target"),
+            target_to_pivot=_counted(by_language, "target_to_pivot"),
             mutual=_counted(by_language, "mutual"),
             intervals=intervals,
         )

@@ -5,12 +5,13 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neuronxa_callback import NeuronXACallback, ParallelCorpus, Probe
+from neuronxa_callback import ParallelCorpus, Probe
 from tests.helpers.launch import WORKERS, launch
 from tests.helpers.runs import TEXTS, trainer_of
 from tests.helpers.tiny import llama, parallel, tokenizer_of
-from tests.workers.trainer_ranks import BUILTIN, ONE, PLACES, Watch, plain
+from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, Watch, measurement
 
+pytestmark = pytest.mark.distributed
 SCRIPT = WORKERS / "trainer_ranks.py"
 
 
@@ -51,7 +52,7 @@ def alone(folder):
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     with Watch() as watch:
-        callbacks = [NeuronXACallback(BUILTIN)]
+        callbacks = [watch.callback(BUILTIN)]
         trainer_of(tokenizer, folder / "alone", callbacks, model, {"max_steps": 1}).train()
     return watch.reports
 
@@ -74,7 +75,7 @@ def test_and_so_it_is_on_any_number_of_ranks(ranks, alone, folder):
 def test_one_language_alone_gives_the_same_report(folder, two):
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
     report = Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model)
-    assert [rank["single"] for rank in two] == [plain(report)] * 2
+    assert [rank["single"] for rank in two] == [measurement(report)] * 2
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
@@ -105,7 +106,7 @@ def test_a_stop_rule_stops_all_ranks_at_one_step_even_if_it_fires_on_one(two):
 def test_a_checkpoint_of_two_ranks_gives_the_same_report_to_one(folder, two):
     model = AutoModelForCausalLM.from_pretrained(folder / "ddp_with" / "checkpoint-4").eval()
     report = Probe(BUILTIN, AutoTokenizer.from_pretrained(folder / "model")).run(model, step=4)
-    assert plain(report) == two[0]["ddp"]["with"]["reports"]["4"]
+    assert measurement(report) == two[0]["ddp"]["with"]["reports"]["4"]
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_a_first_probe_for_which_memory_is_short_tries_with_less(tokenizer, tmp_
     model.register_forward_pre_hook(short, with_kwargs=True)
     callback = NeuronXACallback(ProbeConfig(corpus=CORPUS, n_pairs=10, batch_tokens=200))
     trainer_of(tokenizer, tmp_path, [callback], model, {"max_steps": 1}).train()
-    report = callback.history.last
+    report = callback.history.points[-1]
     assert [point.step for point in callback.history.points] == [0, 1]
     assert report.step == 1
     assert callback._probe.batch_tokens == 50

@@ -5,7 +5,6 @@ Usage: trainer_ranks.py FOLDER SCENE [SCENE ...]; FOLDER holds a saved model and
 
 import hashlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -19,47 +18,15 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
-from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, StopRule
+from neuronxa_callback import NeuronXACallback, Probe, StopRule
 from neuronxa_callback.probe.distributed import local
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from tests.helpers.runs import trainer_of
-from tests.helpers.tiny import parallel
+from tests.helpers.scripted import ScriptedCallback, with_score
+from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, SMALL, Watch, measurement
 from tests.workers.ranks import leave
 
-SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
-BUILTIN = ProbeConfig(languages=SEVEN, metrics=("nasca", "navca", "mexa"), batch_tokens=2048)
-SMALL = ProbeConfig(corpus=parallel(20), n_pairs=20, batch_tokens=128)
-ONE = ProbeConfig(corpus=parallel(20, ("deu_Latn",)), n_pairs=20, batch_tokens=128)
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
-
-
-def plain(report):
-    found = report.to_dict()
-    found.pop("run")
-    return json.dumps(found, sort_keys=True)
-
-
-class Watch:
-    """All reports of the probes of this rank, by step, and what was warned."""
-
-    def __init__(self):
-        self.reports, self.warned, self.whole = {}, [], Probe.run
-
-    def __enter__(self):
-        def run(probe, model, step=0, progress=None):
-            report = self.whole(probe, model, step, progress)
-            self.reports[step] = plain(report)
-            return report
-
-        Probe.run = run
-        self.handler = logging.Handler()
-        self.handler.emit = lambda record: self.warned.append(record.getMessage())
-        logging.getLogger("neuronxa_callback").addHandler(self.handler)
-        return self
-
-    def __exit__(self, *error):
-        Probe.run = self.whole
-        logging.getLogger("neuronxa_callback").removeHandler(self.handler)
 
 
 def trainer(folder, name, callbacks, sharded=False, adapted=False, **args):
@@ -124,8 +91,8 @@ def ended(trainer):
 
 
 def train(folder, name, sharded, probed, config=BUILTIN, **args):
-    callbacks = [NeuronXACallback(config, every=2)] if probed else []
     with Watch() as watch:
+        callbacks = [watch.callback(config, every=2)] if probed else []
         run = trainer(folder, name, callbacks, sharded, **args)
         run.train()
     return {"end": ended(run), "reports": watch.reports}
@@ -171,13 +138,13 @@ def stacked(folder):
 def single(folder):
     """One language alone: no rank may lack its pivot."""
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
-    return plain(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
+    return measurement(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
 
 
 def resume(folder):
     """Goes on from the checkpoint that another number of ranks has left."""
     with Watch() as watch:
-        run = trainer(folder, "resumed", [NeuronXACallback(BUILTIN, every=2)])
+        run = trainer(folder, "resumed", [watch.callback(BUILTIN, every=2)])
         run.train(resume_from_checkpoint=str(folder / "ddp_with" / "checkpoint-4"))
     history = [row["step"] for row in run.state.log_history if "neuronxa/nasca/mean" in row]
     return {"reports": watch.reports, "history": history}
@@ -187,35 +154,27 @@ def stop(folder):
     """A rule that fires at step 4, but on the first rank only: where does each rank stop?"""
     found = []
     for sharded in (False, True):
-        callback = NeuronXACallback(SMALL, every=2, stop=StopRule.target(0.3))
+        options = {"every": 2, "stop": StopRule.target(0.3)}
         if os.environ["RANK"] == "0":
-            callback = improving(callback, at=4)
+            callback = ScriptedCallback(SMALL, improving_at_4, **options)
+        else:
+            callback = NeuronXACallback(SMALL, **options)
         run = trainer(folder, f"stop_{sharded}", [callback], sharded, max_steps=8)
         run.train()
-        found.append([run.state.global_step, callback._stopped is not None])
+        saved = run.state.stateful_callbacks["neuronxa_state"]
+        found.append([run.state.global_step, saved["stopped"] is not None])
     return found
 
 
-def improving(callback, at):
-    """The callback with all pairs aligned from a step on."""
-    whole = callback._measure
-
-    def measure(step, **kwargs):
-        report = whole(step, **kwargs)
-        hits = (1 << report.n_pairs) - 1 if step >= at else 0
-        for each in report.metrics.values():
-            for language in report.languages:
-                each.hits[language] = (hits,) * len(each.layers)
-        return report
-
-    callback._measure = measure
-    return callback
+def improving_at_4(report):
+    """All pairs are aligned from step 4 on."""
+    return with_score(report, 1.0 if report.step >= 4 else 0.0)
 
 
 class FailAt(TrainerCallback):
     """Makes rank 1 fail inside the probe of one step; stands before the probe's callback.
 
-    ``place`` is the method of ``Comparison`` that fails, at its ``call``-th call.
+    ``place`` is the method of ``SimilarityAccumulator`` that fails, at its ``call``-th call.
     """
 
     def __init__(self, step, fail, place="dense", call=20):
@@ -245,7 +204,7 @@ def raising(error):
 
 def failing(folder, name, sharded, fail_at, **args):
     with Watch() as watch:
-        run = trainer(folder, name, [fail_at, NeuronXACallback(SMALL, every=2)], sharded, **args)
+        run = trainer(folder, name, [fail_at, watch.callback(SMALL, every=2)], sharded, **args)
         run.train()
     return watch, run
 
@@ -262,16 +221,6 @@ def fault(folder):
     return found
 
 
-PLACES = {
-    "ddp hook": (False, "dense", 20),
-    "ddp pivot": (False, "pivot", 1),
-    "ddp columns": (False, "columns", 2),
-    "fsdp2 hook": (True, "dense", 20),
-    "fsdp2 begin": (True, "begin", 2),
-    "fsdp2 columns": (True, "columns", 1),
-}
-
-
 def memory(folder):
     """Memory runs out on rank 1 at step 2; then a run goes on from a checkpoint of step 4."""
     found = {}
@@ -281,7 +230,7 @@ def memory(folder):
         watch, _ = failing(folder, name.replace(" ", "_"), sharded, fail_at, **saving)
         found[name] = {"warned": watch.warned, "used": used(watch)}
     with Watch() as watch:
-        run = trainer(folder, "memory_resumed", [NeuronXACallback(SMALL, every=2)])
+        run = trainer(folder, "memory_resumed", [watch.callback(SMALL, every=2)])
         run.train(resume_from_checkpoint=str(folder / "ddp_hook" / "checkpoint-4"))
     return {**found, "resumed": used(watch)}
 
@@ -326,11 +275,11 @@ def wrapped(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     probe = Probe(SMALL, tokenizer)
-    bare = plain(probe.run(model))
+    bare = measurement(probe.run(model))
     model = DistributedDataParallel(model)
     assert model.modules_buffers
     before = model.require_forward_param_sync
-    return [bare == plain(probe.run(model)), before, model.require_forward_param_sync]
+    return [bare == measurement(probe.run(model)), before, model.require_forward_param_sync]
 
 
 def killed(folder):
