@@ -1,4 +1,4 @@
-"""From one call of a linear layer to a tap: is it a down projection, and how is it read?"""
+"""Decides whether a linear layer is a down projection, and builds the tap that reads it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""From one forward pass to the feed-forward networks that ran in it, and how each is read."""
+"""Finds the feed-forward networks that ran in one forward pass, and a tap for each of them."""
 
 from torch import Tensor, nn
 

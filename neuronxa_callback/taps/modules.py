@@ -1,4 +1,4 @@
-"""What a module is and what it is called: paths without wrappers, linear layers, norms."""
+"""Module paths without wrappers, and checks for linear layers, norms and experts."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps import discover
 from neuronxa_callback.taps.graph import Call, Node
 from tests.helpers.families import ids, run, tiny
-from tests.helpers.ffn_math import same_states
+from tests.helpers.ffn_math import close, same_states
 from tests.helpers.reading import BATCH, TOKENS, read
 
 
@@ -32,6 +32,20 @@ class TestReplacedForwards:
         assert "computed from the output of model.layers.0.mlp.gate_proj" in plan.parts[0].how
         gc.collect()
         assert not any(type(item) in (Node, Call) for item in gc.get_objects())
+
+    def test_a_gate_that_the_user_names_is_read_instead_of_the_formula_of_a_kernel(self):
+        model = self.patch(
+            tiny("llama"),
+            lambda self, x: self.down_proj(_Kernel.apply(self.gate_proj(x), self.up_proj(x))),
+        )
+        gates = {
+            f"model.layers.{k}.mlp.down_proj": f"model.layers.{k}.mlp.gate_proj" for k in (0, 1)
+        }
+        _, states = read(model, neuron_modules=lambda _: gates)
+        expected = read(tiny("llama"))[1]
+        for named, right in zip(states, expected, strict=True):
+            assert close(nn.functional.silu(named["gate"]), right["gate"])
+            assert close(named["product"], right["product"])
 
     def test_a_kernel_added_after_discovery_is_an_error(self):
         model = tiny("llama")
