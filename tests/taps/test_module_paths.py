@@ -1,32 +1,7 @@
-"""The taps package on its own: its example, its imports, and the public parts of a plan."""
+"""The module paths of a plan: which modules the taps read, the same for a wrapped model."""
 
-import ast
-import doctest
-import subprocess
-import sys
-
-from neuronxa_callback import taps
-from neuronxa_callback.taps import FFNPart, Reader, StateSink, TapPlan, discover
+from neuronxa_callback.taps import discover
 from tests.helpers.families import adapted, ids, run, tiny
-
-
-def test_the_example_of_the_package_runs():
-    result = doctest.testmod(taps)
-    assert result.attempted > 5
-    assert result.failed == 0
-
-
-def test_it_imports_nothing_of_the_package_but_errors():
-    code = "import sys, neuronxa_callback.taps\nprint(sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    ours = [name for name in ast.literal_eval(done.stdout) if name.startswith("neuronxa_callback.")]
-    others = {name.split(".")[1] for name in ours} - {"taps"}
-    assert others == {"errors", "_version"}
-    assert "transformers" not in ast.literal_eval(done.stdout)
-
-
-def test_public_names_have_docstrings():
-    assert all(item.__doc__ for item in (FFNPart, Reader, StateSink, TapPlan, discover))
 
 
 def test_a_plan_names_the_modules_that_it_reads():
