@@ -5,7 +5,7 @@ import math
 import torch
 
 from neuronxa_callback.probe.batching import Batch, collate
-from tests.helpers.ffn_oracle import Oracle
+from tests.helpers.ffn.oracle import Oracle
 
 
 def states_by_hand(model, ids):

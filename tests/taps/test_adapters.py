@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests.helpers.families import adapted, ids, tiny
-from tests.helpers.ffn_math import close, same_states
-from tests.helpers.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.formulas import close, same_states
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
 
 
 class TestAdapters:

@@ -7,8 +7,8 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from neuronxa_callback.taps import discover
 from neuronxa_callback.taps.reader import SITES
 from tests.helpers.families import ids, run, tiny
-from tests.helpers.ffn_math import same_states
-from tests.helpers.reading import BATCH, TOKENS, Collect, read
+from tests.helpers.ffn.formulas import same_states
+from tests.helpers.ffn.reading import BATCH, TOKENS, Collect, read
 
 
 def build(how):

@@ -9,8 +9,8 @@ from neuronxa_callback.taps import discover, stacked_experts
 from neuronxa_callback.taps.expert_hooks import TokenMatcher
 from neuronxa_callback.taps.reader import SITES
 from tests.helpers.families import ids, run, tiny
-from tests.helpers.ffn_math import close, same_states
-from tests.helpers.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.formulas import close, same_states
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
 
 STACKED = ("mixtral", "qwen3_moe", "qwen2_moe", "gpt_oss", "deepseek_v3", "olmoe", "glm4_moe")
 

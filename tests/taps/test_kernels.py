@@ -11,8 +11,8 @@ from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps import discover
 from neuronxa_callback.taps.graph import Call, Node
 from tests.helpers.families import ids, run, tiny
-from tests.helpers.ffn_math import close, same_states
-from tests.helpers.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.formulas import close, same_states
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
 
 
 class TestReplacedForwards:

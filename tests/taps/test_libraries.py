@@ -6,7 +6,7 @@ import torch
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, TapError
 from neuronxa_callback.show.sinks import MemorySink
 from tests.helpers.families import FAMILIES, tiny
-from tests.helpers.reading import read
+from tests.helpers.ffn.reading import read
 from tests.helpers.tiny import llama, parallel, tokenizer_of
 
 CORPUS = parallel(8)

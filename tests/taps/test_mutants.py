@@ -8,11 +8,11 @@ import pytest
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
 from neuronxa_callback.taps.hooks import DenseTap
-from tests.helpers import zoo
 from tests.helpers.families import adapted, tiny
-from tests.helpers.ffn_math import same_states
-from tests.helpers.reading import read
-from tests.helpers.survey import examine, tokens_of
+from tests.helpers.ffn import zoo
+from tests.helpers.ffn.formulas import same_states
+from tests.helpers.ffn.reading import read
+from tests.helpers.ffn.survey import examine, tokens_of
 
 
 def with_zoo(first, *others):

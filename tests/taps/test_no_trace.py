@@ -11,7 +11,7 @@ from neuronxa_callback.taps import discover
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.reader import SITES
 from tests.helpers.families import ids, run, tiny
-from tests.helpers.reading import BATCH, TOKENS, Collect
+from tests.helpers.ffn.reading import BATCH, TOKENS, Collect
 
 
 class TestNoTrace:

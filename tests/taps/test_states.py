@@ -6,8 +6,8 @@ from torch import nn
 
 from neuronxa_callback.taps.reader import SITES
 from tests.helpers.families import ids, tiny
-from tests.helpers.ffn_math import close, same_states
-from tests.helpers.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.formulas import close, same_states
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
 
 
 class TestStates:

@@ -8,11 +8,11 @@ import torch
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.reader import SITES
-from tests.helpers import remote, zoo
 from tests.helpers.families import ids, stir
-from tests.helpers.ffn_math import close
-from tests.helpers.reading import BATCH, TOKENS, read
-from tests.helpers.survey import examine, table, tokens_of
+from tests.helpers.ffn import remote, zoo
+from tests.helpers.ffn.formulas import close
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.survey import examine, table, tokens_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "architectures.md"
 
@@ -147,5 +147,5 @@ def test_every_model_is_right_or_refused_and_the_page_is_current():
     assert right >= 297
     assert sorted(refused) == ["blt/causal", "doge+moe/causal", "funnel/masked", "perceiver/masked"]
     assert DOCS.read_text(encoding="utf-8") == page, (
-        "docs/architectures.md is not current; run `python -m tests.helpers.survey`"
+        "docs/architectures.md is not current; run `python -m tests.helpers.ffn.survey`"
     )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.ffn_math import ACTS, close, linear
+from tests.helpers.ffn.formulas import ACTS, close, linear
 
 
 def expert_kind(module: nn.Module) -> str:

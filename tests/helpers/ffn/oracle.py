@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.expert_oracle import expert_kind
-from tests.helpers.ffn_math import ACTS, close, linear
+from tests.helpers.ffn.expert_oracle import expert_kind
+from tests.helpers.ffn.formulas import ACTS, close, linear
 
 # (Gate and) up layers, then the down layer, as paths from one common module.
 GATED = (

@@ -1,6 +1,6 @@
 """Compares gate and product of every feed-forward network of a model with the oracle.
 
-python -m tests.helpers.survey        writes docs/architectures.md
+python -m tests.helpers.ffn.survey        writes docs/architectures.md
 """
 
 import re
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps import FFNPart, TapPlan
 from neuronxa_callback.taps.reader import SITES
-from tests.helpers import zoo
-from tests.helpers.expert_oracle import routed
 from tests.helpers.families import ids
-from tests.helpers.ffn_math import close
-from tests.helpers.ffn_oracle import Oracle
-from tests.helpers.reading import BATCH, TOKENS, read
-from tests.helpers.remote import REMOTE
+from tests.helpers.ffn import zoo
+from tests.helpers.ffn.expert_oracle import routed
+from tests.helpers.ffn.formulas import close
+from tests.helpers.ffn.oracle import Oracle
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.remote import REMOTE
 
 
 @dataclass
@@ -167,12 +167,12 @@ def tokens_of(name: str) -> Tensor:
 def _page(rows: list[tuple[str, str]], right: int, refused: dict[str, str]) -> str:
     head = rf"""# Architectures
 
-Written by `python -m tests.helpers.survey` and checked by `make test-all`. The survey covers every
-causal, masked and seq2seq language model of transformers {transformers.__version__} that can be
-built tiny and offline, and some variants. It compares gate and product of every feed-forward
+Written by `python -m tests.helpers.ffn.survey` and checked by `make test-all`. The survey covers
+every causal, masked and seq2seq language model of transformers {transformers.__version__} that can
+be built tiny and offline, and some variants. It compares gate and product of every feed-forward
 network with states computed from the weights: {right} models are right ({len(REMOTE)} of them are
-imitations of remote code in `tests/helpers/remote.py`), {len(refused)} are refused by name, none is
-wrong. Three models have no feed-forward network.
+imitations of remote code in `tests/helpers/ffn/remote.py`), {len(refused)} are refused by name,
+none is wrong. Three models have no feed-forward network.
 
 In some models the states depend on the other sentences of the batch: capacity-limited routers
 (Switch, NLLB-MoE) choose experts by the whole batch, and Doge's router mixes the scores of its
@@ -188,5 +188,5 @@ be named with `neuron_modules=r"mlp\.down_proj$"` and depend on the batch from t
 
 
 if __name__ == "__main__":
-    path = Path(__file__).parents[2] / "docs" / "architectures.md"
+    path = Path(__file__).parents[3] / "docs" / "architectures.md"
     path.write_text(table()[0], encoding="utf-8")
