@@ -1,57 +1,57 @@
 """Decides whether a linear layer is a down projection, and builds the tap that reads it."""
 
-import re
-
-from torch import nn
-
+from neuronxa_callback.taps.flow.structure import FFNInput, analyze
+from neuronxa_callback.taps.flow.use import Use
+from neuronxa_callback.taps.flow.walk import NotPointwise
 from neuronxa_callback.taps.fused_kernels import match_product
 from neuronxa_callback.taps.graph import Call, Node
-from neuronxa_callback.taps.hooks import DenseTap, StateLayout
+from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.hooks import DenseTap, Source, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN
-from neuronxa_callback.taps.modules import channel_dim, is_list_entry, local_shard
-from neuronxa_callback.taps.pointwise import (
-    FFNInput,
-    Formula,
-    NotPointwise,
-    formula,
-    trace_ffn_input,
-)
+from neuronxa_callback.taps.modules import channel_dim, local_shard
+from neuronxa_callback.taps.pointwise import Formula, formula
 from neuronxa_callback.taps.trace import Trace
 
-# Modules with the same structure as feed-forward networks that do not transform the tokens.
-_NO_FFN = re.compile(r"router|norm|adapter|(^|\.)gate\.|per_layer_|hyper", re.IGNORECASE)
 
-
-def ffn_input_of(call: Call, trace: Trace, chosen: bool) -> tuple[FFNInput | None, Formula | None]:
+def ffn_input_of(
+    call: Call, trace: Trace, chosen: bool, use: Use
+) -> tuple[FFNInput | None, Formula | None]:
     """The input of a down projection; ``None`` if the linear layer is not one.
 
     Args:
         call: The call of the linear layer.
         trace: The trace that recorded it.
         chosen: Whether the user says that it is a down projection.
+        use: How the outputs of layers are used.
 
     Returns:
         The input, and a formula of the gate if a fused kernel computes it.
+
+    Raises:
+        TapError: If it may be a down projection, and cannot be read.
     """
     assert call.source is not None
-    if not chosen and (
-        not is_list_entry(call.block[0]) or _NO_FFN.search(call.path.removeprefix(call.block[0]))
-    ):
-        return None, None
     try:
-        ffn_input = trace_ffn_input(call.source)
+        ffn_input = analyze(call.source)
     except NotPointwise as error:
         match = match_product(call, trace.calls) if error.node.unknown else None
-        if match is not None:
+        if match is not None and (chosen or use.is_network(call, match[0])):
             return match
-        return (FFNInput(call.source.root(), None, (), None) if chosen else None), None
-    if not chosen and (ffn_input.gate is None or not _returns_to_input(call, ffn_input)):
+        if match is None and not chosen:
+            use.refuse_unclear(call, error.node)
+        return (FFNInput(call.source.root(), None, ()) if chosen else None), None
+    if not chosen and not (ffn_input.activated and use.is_network(call, ffn_input)):
         return None, None
     return ffn_input, None
 
 
 def dense_tap(
-    call: Call, ffn_input: FFNInput, trace: Trace, gate_path: str, kernel_gate: Formula | None
+    call: Call,
+    ffn_input: FFNInput,
+    trace: Trace,
+    layout: StateLayout,
+    gate_path: str,
+    kernel_gate: Formula | None,
 ) -> DenseTap:
     """The tap that reads this down projection.
 
@@ -59,23 +59,23 @@ def dense_tap(
         call: A call of the down projection.
         ffn_input: The computation before it.
         trace: The trace that recorded both.
+        layout: The layout of its states.
         gate_path: The module whose output is the gate, if the user names one.
         kernel_gate: The formula of the gate if a fused kernel computes it.
     """
-    gate_formula = None if gate_path else kernel_gate
-    if gate_formula is None and not gate_path and ffn_input.gated:
-        gate_path, gate_formula = _gate_of(ffn_input)
-    sources = tuple(dict.fromkeys(source.path for source in ffn_input.gate_sources))
     assert call.input is not None
+    gate = Source(gate_path)
+    if kernel_gate is not None and not gate_path:
+        gate = Source(formula=kernel_gate, layers=(ffn_input.gate_sources[0].path,))
+    elif not gate_path and ffn_input.gate is not None and ffn_input.gate is not ffn_input.product:
+        gate = _gate_source(ffn_input.gate, trace)
     return DenseTap(
         path=call.path,
-        product=ffn_input.norm.path if ffn_input.norm is not None else call.path,
-        gate=gate_path,
-        formula=gate_formula,
-        sources=sources if gate_formula is not None else (),
+        product=_product_source(call, ffn_input, trace),
+        gate=gate,
         width=local_shard(call.input).shape[channel_dim(call.module)],
-        overwritten=ffn_input.gate is not None and ffn_input.gate.overwritten,
-        layout=_layout(call, trace),
+        overwritten=frozenset(_overwritten(ffn_input)),
+        layout=layout,
     )
 
 
@@ -84,47 +84,66 @@ def dense_network(ffn_input: FFNInput, tap: DenseTap) -> FoundFFN:
     kind = "plain"
     if ffn_input.gated:
         kind = "fused" if len(ffn_input.sources) == 1 else "gated"
-    has_gate = bool(tap.gate_modules) or not (ffn_input.gate is None or ffn_input.gated)
-    gate = f"output of {tap.gate}" if tap.gate_modules else "the same"
-    if tap.formula is not None:
-        gate = f"computed from the output of {', '.join(tap.sources)}"
-    how = f"product: input of {tap.product}; gate: {gate if has_gate else 'none'}"
-    return FoundFFN(tap.path, kind, tap.width, how, tap, has_gate=has_gate)
-
-
-def _layout(call: Call, trace: Trace) -> StateLayout:
-    assert call.input is not None
-    shape = call.input.shape
-    batch, tokens = trace.shape or (0, 0)
-    channels_first = isinstance(call.module, nn.Conv1d)
-    time_first = (
-        len(shape) == 3 and not channels_first and shape[:2] == (tokens, batch) != (batch, tokens)
+    separate = ffn_input.gate is not ffn_input.product
+    has_gate = bool(tap.gate.modules) or (ffn_input.gate is not None and not separate)
+    gate = f"output of {tap.gate.module}" if tap.gate.modules else "the same"
+    if tap.gate.formula is not None:
+        gate = f"computed from the output of {', '.join(tap.gate.layers)}"
+    product = f"input of {tap.product.module}"
+    if tap.product.formula is not None:
+        product = f"computed from the output of {', '.join(tap.product.layers)}"
+    how = f"product: {product}; gate: {gate if has_gate else 'none'}"
+    return FoundFFN(
+        tap.path, kind, tap.width, how, tap, has_gate=has_gate, problem=ffn_input.problem
     )
-    length = shape[-1] if channels_first else shape[1] if len(shape) == 3 else 0
-    return StateLayout(channels_first, time_first, trace.shifts.get(length, 0))
 
 
-def _returns_to_input(call: Call, ffn_input: FFNInput) -> bool:
-    """Whether all sources read one tensor, and the layer returns to the width of that tensor."""
-    read = [source.inputs[0].root() for source in ffn_input.sources]
-    if any(node is not read[0] for node in read):
-        # Zamba 2: a low-rank path next to a projection starts at the projection's input.
-        read = [_before_linears(node) for node in read]
-    width_in = ffn_input.sources[0].inputs[0].value.shape[channel_dim(call.module)]
-    width_out = call.output.shape[channel_dim(call.module)]
-    return all(node is read[0] for node in read) and bool(width_in == width_out)
+def _product_source(call: Call, ffn_input: FFNInput, trace: Trace) -> Source:
+    product = ffn_input.product.root()
+    assert call.source is not None
+    if call.source.root() is product:
+        return Source(call.path)
+    for other in trace.calls[: call.order]:
+        if other.source is not None and other.source.root() is product:
+            return Source(other.path)
+    found = formula(product, trace.escaped)
+    if found is None or not found.layers:
+        raise TapError(
+            f"the product in front of {call.path} must be the input of a module, or a function of "
+            "the outputs of linear layers, but it is normalized or weighted in other code; pass "
+            "the networks that can be read as neuron_modules="
+        )
+    return Source(formula=found, layers=found.layers, parts=found.parts)
 
 
-def _before_linears(node: Node) -> Node:
-    while node.op == "linear":
-        node = node.inputs[0].root()
-    return node
-
-
-def _gate_of(ffn_input: FFNInput) -> tuple[str, Formula | None]:
+def _gate_source(gate: Node, trace: Trace) -> Source:
     """The module that returns the gate, or else the formula of the gate."""
-    assert ffn_input.gate is not None
-    node: Node = ffn_input.gate
+    node = gate
     while not node.modules and node.keeps_values and node.inputs:
         node = node.inputs[0]
-    return (node.modules[-1], None) if node.modules else ("", formula(ffn_input.gate))
+    if node.modules and not _is_shared(node, trace):
+        return Source(node.modules[-1])
+    found = formula(gate, trace.escaped)
+    if found is None:
+        return Source(node.modules[-1]) if node.modules and _alone(node, trace) else Source()
+    return Source(formula=found, layers=found.layers, parts=found.parts)
+
+
+def _is_shared(node: Node, trace: Trace) -> bool:
+    """Whether the module also ran between this output and its use, or for other networks."""
+    return len(trace.calls_of(node.modules[-1])) > 1
+
+
+def _alone(node: Node, trace: Trace) -> bool:
+    """Whether each block runs the module at most once, so that its latest output is the right one."""
+    blocks = [call.block for call in trace.calls_of(node.modules[-1])]
+    return len(set(blocks)) == len(blocks)
+
+
+def _overwritten(ffn_input: FFNInput) -> list[str]:
+    paths = [node.path for node in ffn_input.sources if node.overwritten]
+    gate = ffn_input.gate
+    if gate is not None and gate.overwritten:
+        paths += gate.modules
+    return paths
+

@@ -7,12 +7,16 @@ from neuronxa_callback.taps.dense_networks import dense_network, dense_tap, ffn_
 from neuronxa_callback.taps.expert_hooks import ExpertsTap
 from neuronxa_callback.taps.expert_recipes import find_recipe
 from neuronxa_callback.taps.fused_kernels import KernelMatch, match_module
+from neuronxa_callback.taps.flow.positions import Order, order_of, rows_of
+from neuronxa_callback.taps.flow.unread import refuse_unread_networks
+from neuronxa_callback.taps.flow.use import Use
 from neuronxa_callback.taps.graph import Call
-from neuronxa_callback.taps.hooks import RecomputedTap
+from neuronxa_callback.taps.hooks import RecomputedTap, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN, Pass, label_layers, stack_of
 from neuronxa_callback.taps.module_experts import (
     expert_group,
     experts_of_group,
+    is_same_expert,
     refuse_unread_experts,
 )
 from neuronxa_callback.taps.modules import channel_dim, is_linear
@@ -32,6 +36,8 @@ class Discovery:
         self.kernels: dict[str, KernelMatch] = {}
         self.errors: dict[str, TapError] = {}
         self._found: dict[str, FoundFFN] = {}
+        self._numbers: dict[str, int] = {}
+        self._ignored: dict[str, list[int]] = {}
 
     def networks(self) -> list[FoundFFN]:
         """Every feed-forward network that ran; its passes are labelled by layer.
@@ -39,6 +45,7 @@ class Discovery:
         Raises:
             TapError: If there is none, or one cannot be read.
         """
+        self.use = Use(self.trace)
         for call in self.trace.calls:
             self._add(call)
         networks = label_layers(list(self._found.values()), self.model, self.stack)
@@ -50,11 +57,15 @@ class Discovery:
             raise unread[0]
         if self.chosen is None:
             refuse_unread_experts(self.trace, self._found)
+            refuse_unread_networks(self.use, self._found)
         _, tokens = self.trace.shape or (0, 0)
         # If some networks of a stack run on exactly the tokens, longer inputs are not padding.
         unpadded = {stack_of(ffn.path) for ffn in networks if ffn.length == tokens}
         for ffn in networks:
-            if ffn.rows or (ffn.length > tokens and stack_of(ffn.path) in unpadded):
+            if ffn.refusal:
+                raise TapError(ffn.refusal)
+            longer = ffn.length > tokens and ffn.tap_has_no_gap
+            if ffn.rows or (longer and stack_of(ffn.path) in unpadded):
                 raise TapError(_other_positions(ffn, tokens))
         return networks
 
@@ -79,7 +90,7 @@ class Discovery:
                     self.recipes[call.path] = find_recipe(
                         call.path, call.module, call.args, call.kwargs, call.output
                     )
-            elif call.path not in self.kernels and not is_linear(call.module):
+            elif call.path not in self.kernels and not call.linear:
                 kernel = match_module(call, self.trace.calls)
                 if kernel is not None:
                     self.kernels[call.path] = kernel
@@ -91,7 +102,7 @@ class Discovery:
             self._add_experts(call, self.recipes[call.path])
         elif call.path in self.kernels:
             self._add_kernel(call, self.kernels[call.path])
-        elif is_linear(call.module) and call.source is not None:
+        elif call.linear and call.source is not None:
             self._add_linear(call)
 
     def _add_experts(self, call: Call, recipe: Recipe) -> None:
@@ -111,49 +122,101 @@ class Discovery:
             kernel.kind,
             kernel.width,
             f"computed from the input of {call.path}: {kernel.description}",
-            RecomputedTap(call.path, kernel.states),
+            RecomputedTap(call.path, kernel.states, _layout(call, -1, self._order(call, -1)[0])),
         )
-        self._count(self._found.setdefault(call.path, ffn), call, -1)
+        self._count(ffn, call, -1)
+
+    def _order(self, call: Call, channels: int) -> tuple[Order | None, str]:
+        """The order of the rows, and what they are otherwise."""
+        assert call.source is not None
+        batch, tokens = self.trace.shape or (1, 1)
+        rows = rows_of(call.source, channels)
+        if not bool((rows >= 0).any()):
+            return None, "constant" if bool((rows == -1).all()) else "unknown"
+        return order_of(rows, batch, tokens), "moved"
 
     def _add_linear(self, call: Call) -> None:
         if self.chosen is not None and call.path not in self.chosen:
             return
-        if call.path not in self._found:
-            ffn_input, kernel_gate = ffn_input_of(call, self.trace, self.chosen is not None)
-            if ffn_input is None:
-                return
-            gate_path = (self.chosen or {}).get(call.path, "")
-            tap = dense_tap(call, ffn_input, self.trace, gate_path, kernel_gate)
-            if group := expert_group(call, ffn_input):
-                around = group.around
-                if around.path not in self._found:
-                    self._found[around.path] = experts_of_group(self.model, ffn_input, tap, group)
-                passes = self._found[around.path].passes
-                if all(one.call != around.order for one in passes):
-                    passes.append(Pass(call.block, around.order))
-                return
-            self._found[call.path] = dense_network(ffn_input, tap)
-        self._count(self._found[call.path], call, channel_dim(call.module))
+        ffn_input, kernel_gate = ffn_input_of(call, self.trace, self.chosen is not None, self.use)
+        if ffn_input is None:
+            return
+        channels = channel_dim(call.module)
+        order, _ = self._order(call, channels)
+        gate_path = (self.chosen or {}).get(call.path, "")
+        layout = _layout(call, channels, order)
+        tap = dense_tap(call, ffn_input, self.trace, layout, gate_path, kernel_gate)
+        if group := expert_group(call, ffn_input, self.trace, order is not None):
+            around = group.around
+            if around.path not in self._found:
+                self._found[around.path] = experts_of_group(self.model, ffn_input, tap, group)
+            found = self._found[around.path]
+            if not is_same_expert(found, tap):
+                found.refusal = (
+                    f"the experts in {around.path} must be built alike, but {call.path} is "
+                    "another network than the first; leave them out with neuron_modules="
+                )
+            if all(one.call != around.order for one in found.passes):
+                found.passes.append(Pass(call.block, around.order))
+            return
+        ffn = dense_network(ffn_input, tap)
+        if self.chosen is None and self.use.chosen_by_weight(call):
+            ffn.refusal = (
+                f"experts must run on the tokens that are routed to them, but {call.path} runs on "
+                "all tokens and a weight switches its output off; pass the networks that can be "
+                "read as neuron_modules="
+            )
+        self._count(ffn, call, channels)
 
     def _count(self, ffn: FoundFFN, call: Call, channels: int) -> None:
         """Adds a pass if this call starts one; consecutive chunks of tokens form one pass."""
         assert call.input is not None
         batch, tokens = self.trace.shape or (1, 1)
+        number = self._numbers[call.path] = self._numbers.get(call.path, -1) + 1
+        ignored = self._ignored.setdefault(call.path, [])
+        order, kind = self._order(call, channels)
+        if kind == "constant" and self.chosen is None:
+            # Networks that make virtual tokens, or that run on global states.
+            ignored.append(number)
+            return
+        ffn = self._found.setdefault(call.path, ffn)
+        ffn.ignored = ignored
         rows = call.input.numel() // call.input.shape[channels]
         ffn.length = rows // batch
-        if ffn.length in self.trace.shifts:
-            rows = batch * tokens
-        number, ffn.calls = ffn.calls, ffn.calls + 1
+        if order is not None:
+            rows = batch * order.count
+            if order.start != ffn.rows // batch:
+                order, kind = None, "moved"
         if ffn.rows == 0 and ffn.passes and rows != batch * tokens and ffn.single_call:
             # PEGASUS-X: the network also runs on global states, which are not tokens.
-            ffn.ignored.append(number)
-            return
+            if kind == "unknown":
+                ignored.append(number)
+                return
+        if kind == "moved" and order is None:
+            ffn.refusal = ffn.refusal or (
+                f"every feed-forward network must get the tokens of each sentence in their order, "
+                f"but {call.path} gets them sorted, mixed or in part; pass the networks that can "
+                "be read as neuron_modules="
+            )
         if ffn.rows == 0:
             ffn.passes.append(Pass(call.block, call.order))
         ffn.single_call = ffn.single_call and rows == batch * tokens
         ffn.rows += rows
-        if ffn.rows == batch * tokens:
+        if ffn.rows >= batch * tokens and (order is not None or ffn.rows == batch * tokens):
             ffn.rows = 0
+
+
+def _layout(call: Call, channels: int, order: Order | None) -> StateLayout:
+    assert call.source is not None
+    first = channels == 1
+    if order is None:
+        return StateLayout(first)
+    last = order.start + order.count
+    names = {0: "front", last - 1: "last", 1: "first", last: "behind"}
+    if last < 3:
+        names = {0: "front", last: "behind"}
+    gaps = tuple((names.get(before, "inside"), count) for before, count in order.gaps)
+    return StateLayout(first, order.time_first, gaps)
 
 
 def _other_positions(ffn: FoundFFN, tokens: int) -> str:

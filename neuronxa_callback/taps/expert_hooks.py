@@ -188,6 +188,8 @@ class TokenMatcher:
         Raises:
             TapError: If a row is not a copy of a token.
         """
+        if rows.shape[1] != self.hidden.shape[1] or rows.dtype != self.hidden.dtype:
+            raise TapError(_not_copies(path))
         key = self._key(rows)
         position, rank = torch.searchsorted(self.keys, key), _rank(key, expert)
         equal = torch.searchsorted(self.keys, key, right=True) - position
@@ -195,12 +197,15 @@ class TokenMatcher:
         position = position + torch.where(first, rank, torch.zeros_like(rank))
         token = self.order[position.clamp(max=len(self.order) - 1)]
         if not torch.equal(_bits(self.hidden[token]), _bits(rows)):
-            raise TapError(
-                f"the inputs of the experts in {path} must be copies of its tokens, got other "
-                "rows, which cannot be matched with tokens; leave these experts out with "
-                "neuron_modules="
-            )
+            raise TapError(_not_copies(path))
         return token, first
+
+
+def _not_copies(path: str) -> str:
+    return (
+        f"the inputs of the experts in {path} must be copies of its tokens, got other rows, which "
+        "cannot be matched with tokens; leave these experts out with neuron_modules="
+    )
 
 
 def _rank(key: Tensor, expert: Tensor) -> Tensor:

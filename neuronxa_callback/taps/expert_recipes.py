@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.graph import Node
 from neuronxa_callback.taps.modules import tensors_of
-from neuronxa_callback.taps.pointwise import BackwardWalk, Formula, NotPointwise, formula
+from neuronxa_callback.taps.flow.structure import analyze
+from neuronxa_callback.taps.flow.walk import NotPointwise
+from neuronxa_callback.taps.pointwise import Formula, formula
 from neuronxa_callback.taps.stacked_experts import (
     PROJECTED,
     Recipe,
@@ -74,10 +76,11 @@ def _try_recipe(
 
 
 def _gate(product: Node, projected: Tensor) -> tuple[Formula | None, slice | None]:
-    walk = BackwardWalk()
-    walk.sources(product)
-    gate = walk.gate(product)
-    if gate is None or gate is product:
+    found = analyze(product)
+    gate = found.gate
+    if gate is None and found.activated:
+        raise NotPointwise(product)
+    if gate is None or gate is found.product:
         return None, None
     compute_gate = formula(gate)
     if compute_gate is None:

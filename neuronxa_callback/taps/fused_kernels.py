@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.modules import is_linear, is_list_entry
-from neuronxa_callback.taps.pointwise import FFNInput, Formula
+from neuronxa_callback.taps.flow.structure import FFNInput
+from neuronxa_callback.taps.pointwise import Formula
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -112,7 +113,7 @@ def _ffn_input(call: Call, gate_of: Call) -> FFNInput:
     assert call.source is not None
     node = Node(gate_of.output, "linear", [gate_of.source])
     node.path = gate_of.path
-    return FFNInput(call.source, node, (node,), None, (node,))
+    return FFNInput(call.source, node, (node,), (node,), gated=True, activated=True)
 
 
 def match_module(call: Call, calls: Sequence[Call]) -> KernelMatch | None:

@@ -36,6 +36,9 @@ class Node:
         self.value, self.op, self.args, self.kwargs = value, op, args, kwargs or {}
         self.index = index
         self.path = ""
+        """Path of the linear layer that returned it, or ``module path:name`` of a weight."""
+        self.positions: Any = None
+        """Which token each value belongs to, see ``flow.positions``."""
         self.module: nn.Module | None = None
         """The module that returned this tensor, if the operation is a module."""
         self.overwritten = False
@@ -54,6 +57,11 @@ class Node:
     def inputs(self) -> list["Node"]:
         """The tensors that the operation read, in order."""
         return list(_nodes((self.args, self.kwargs)))
+
+    @property
+    def constant(self) -> bool:
+        """Whether the values depend on no token."""
+        return self.positions is not None and bool((self.positions == -1).all())
 
     @property
     def unknown(self) -> bool:
@@ -101,6 +109,10 @@ class Call:
     source: Node | None = None
     """The node of the input."""
     output: Any = None
+    linear: bool = False
+    """Whether the module acts as one linear layer."""
+    result: Node | None = None
+    """The node of the output of a linear layer."""
 
     @property
     def input(self) -> Tensor | None:

@@ -38,6 +38,8 @@ class FoundFFN:
     experts: int = 0
     has_gate: bool = True
     """Whether the gate can be read."""
+    problem: str = ""
+    """Why the gate cannot be read."""
     rows: int = 0
     """Tokens read so far in the running pass."""
     calls: int = 0
@@ -45,8 +47,16 @@ class FoundFFN:
     """Positions per sentence in the latest call."""
     single_call: bool = True
     """Whether each pass so far was one call with all tokens."""
+    refusal: str = ""
+    """Why it cannot be read, if it cannot."""
     ignored: list[int] = field(default_factory=list)
     """Indices of the calls that are not for tokens."""
+
+    @property
+    def tap_has_no_gap(self) -> bool:
+        """Whether the tap knows of no positions that the model inserts."""
+        layout = getattr(self.tap, "layout", None)
+        return layout is None or not layout.gaps
 
     def tap_for(self, parts: tuple[int, ...]) -> Tap:
         """The tap that reads these parts of a plan, one per pass."""

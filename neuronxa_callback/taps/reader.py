@@ -139,6 +139,8 @@ class ReadCounter:
         self.reader, self.path, self.parts = reader, path, parts
         self.latest: dict[str, Tensor] = {}
         """The latest outputs of the modules that the gate is computed from."""
+        self.owners: dict[str, nn.Module] = {}
+        """``path:name`` of a weight that a formula needs -> its module."""
         self.reset()
 
     def reset(self) -> None:

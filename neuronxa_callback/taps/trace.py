@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from neuronxa_callback.taps.flow import positions
+from neuronxa_callback.taps.flow.operations import CONTRACTIONS, SUMS
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.modules import (
+    channel_dim,
     contains_linear,
     is_linear,
     is_list_entry,
@@ -47,18 +51,31 @@ class Trace(TorchFunctionMode):
         self.calls: list[Call] = []
         self.shape: tuple[int, int] | None = None
         """Sentences and tokens of the microbatch, from the shape of its token ids."""
-        self.shifts: dict[int, int] = {}
-        """Length of an extended sequence -> number of positions before the first token."""
+        self.escaped: set[str] = set()
+        """Paths of the modules that turned states or weights into Python numbers."""
+        self.scripted: list[str] = []
+        """Paths of the modules that torch.jit compiled: they cannot be traced."""
+        self.recorded: list[Node] = []
+        """Every result of an operation or a module, in order."""
         self._model = model
-        self._ids: Tensor | None = None
         self._nodes: dict[int, Node] = {}
         self._stack: list[_Frame] = []
         self._runs: dict[str, int] = {}
         self._handles: list[Any] = []
         self._has_no_linear = {id(m): not contains_linear(m) for m in model.modules()}
+        self._weights = {
+            id(weight): f"{self.paths[id(module)]}:{name}"
+            for module in model.modules()
+            for name, weight in (*module._parameters.items(), *module._buffers.items())
+            if weight is not None
+        }
+        self._storages: dict[int, list[Node]] = {}
 
     def __enter__(self) -> Self:
         for module in self._model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                self.scripted.append(self.paths[id(module)])
+                continue
             # Outside of other libraries' hooks, which cast, shard and gather.
             self._handles += [
                 module.register_forward_pre_hook(self._before, with_kwargs=True, prepend=True),
@@ -80,6 +97,8 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         """Runs the operation and records it."""
         kwargs = kwargs or {}
+        if getattr(func, "__name__", "") == "glu" and not self._paused:
+            return self._gated_linear_unit(*args, **kwargs)
         out = func(*args, **kwargs)
         if not self._paused and not (self._stack and self._stack[-1].muted):
             self._record_operation(func, args, kwargs, out)
@@ -90,11 +109,47 @@ class Trace(TorchFunctionMode):
         known = self._nodes.get(id(tensor))
         if known is None:
             known = self._nodes[id(tensor)] = Node(tensor)
+            known.path = self._weight_path(tensor)
+            constant = known.path or tensor.ndim <= 1 or isinstance(tensor, nn.Parameter)
+            known.positions = positions.filled(
+                positions.CONSTANT if constant else positions.UNKNOWN, tensor.ndim
+            )
         return known
 
     def nodes(self) -> Iterator[Node]:
         """Every recorded tensor, in the order in which they were produced."""
         return iter(self._nodes.values())
+
+    def calls_of(self, path: str) -> list[Call]:
+        """All calls of one module."""
+        return [call for call in self.calls if call.path == path]
+
+    def users(self) -> dict[int, list[Node]]:
+        """Identity of a node -> the nodes that are computed from it."""
+        found: dict[int, list[Node]] = {}
+        for node in self.recorded:
+            for part in node.inputs:
+                found.setdefault(id(part), []).append(node)
+        return found
+
+    def _weight_path(self, tensor: Tensor) -> str:
+        path = self._weights.get(id(tensor), "")
+        if path or not isinstance(tensor, nn.Parameter):
+            return path
+        # Weights that are gathered or loaded for one call are other objects than before it.
+        for frame in reversed(self._stack):
+            module = frame.call.module
+            for owner, prefix in ((module, ""), *((m, f".{n}") for n, m in module.named_children())):
+                for name, weight in owner._parameters.items():
+                    if weight is tensor:
+                        return f"{frame.call.path}{prefix}:{name}"
+        return ""
+
+    def _gated_linear_unit(self, inputs: Tensor, dim: int = -1) -> Tensor:
+        """Runs ``glu`` as the three operations that it consists of."""
+        with self:
+            value, gate = inputs.chunk(2, dim)
+            return value * gate.sigmoid()
 
     def _record_operation(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         results: list[tuple[int | None, Tensor]] = []
@@ -105,15 +160,32 @@ class Trace(TorchFunctionMode):
         if getattr(func, "__name__", "") == "__setitem__":
             results = [(None, args[0])]
         if not results:
+            self._record_escape(func, args)
             return
         node_args, node_kwargs = self._with_nodes(args), self._with_nodes(kwargs)
         for index, result in results:
-            if id(result) in self._nodes:
-                self._nodes[id(result)].overwritten = True
-            node = Node(result, func, node_args, node_kwargs, index)
+            given = {key: value for key, value in node_kwargs.items() if key != "out"}
+            node = Node(result, func, node_args, given, index)
             node.within = self._stack[-1].call.path if self._stack else ""
-            self._nodes[id(result)] = node
-        self._record_shift(func, args, kwargs, results[0][1])
+            node.positions = positions.follow(func, node_args, given, node)
+            self._add(result, node, id(result) in self._nodes)
+
+    def _add(self, result: Tensor, node: Node, overwrites: bool) -> None:
+        sharing = self._storages.setdefault(_storage(result), [])
+        if overwrites:
+            for other in sharing:
+                other.overwritten = True
+        sharing.append(node)
+        self._nodes[id(result)] = node
+        self.recorded.append(node)
+
+    def _record_escape(self, func: Any, args: Any) -> None:
+        name = getattr(func, "__name__", "")
+        if name not in ("item", "tolist", "__float__", "numpy") or not self._stack:
+            return
+        value = args[0] if args else None
+        if isinstance(value, Tensor) and value.is_floating_point():
+            self.escaped.add(self._stack[-1].call.path)
 
     def _with_nodes(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -124,32 +196,13 @@ class Trace(TorchFunctionMode):
             return {key: self._with_nodes(item) for key, item in value.items()}
         return value
 
-    def _record_shift(self, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
-        """Records where the tokens are in an extended sequence (prompts, padding to windows)."""
-        if self.shape is None or out.ndim < 2 or out.shape[0] != self.shape[0]:
-            return
-        length, name = out.shape[1], getattr(func, "__name__", "")
-        if length <= self.shape[1] or length in self.shifts:
-            return
-        if name == "cat" and args and not isinstance(args[0], Tensor):
-            sizes = [part.shape[1] if self._is_per_token(part) else -1 for part in args[0]]
-            lengths = [part.shape[1] if part.ndim > 1 else 0 for part in args[0]]
-            if self.shape[1] in sizes and sum(lengths) == length:
-                self.shifts[length] = sum(lengths[: sizes.index(self.shape[1])])
-        elif name == "pad" and self._is_per_token(args[0]):
-            pads = [*args[1:2], kwargs.get("pad")][0]
-            front = pads[2 * (out.ndim - 2)] if len(pads) > 2 * (out.ndim - 2) else 0
-            self.shifts[length] = front
-
-    def _is_per_token(self, tensor: Tensor) -> bool:
-        """Whether the tensor is the token ids, or has one state per token."""
-        if self.shape is None or tensor.ndim < 2 or tuple(tensor.shape[:2]) != self.shape:
-            return False
-        return tensor.ndim == 3 or self.node(tensor).root().value is self._ids
-
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._paused:
-            return
+            return None
+        changed = None
+        if not self._stack and _is_single(args, kwargs):
+            # With one sentence, sentences and tokens cannot be told apart.
+            changed = args, kwargs = _twice(args), _twice(kwargs)
         self._find_tokens(args, kwargs)
         path = self.paths[id(module)]
         self._runs[path] = self._runs.get(path, 0) + 1
@@ -164,7 +217,9 @@ class Trace(TorchFunctionMode):
         muted = bool(self._stack and self._stack[-1].muted)
         if not muted:
             self.calls.append(call)
-        self._stack.append(_Frame(call, muted or is_linear(module) or is_single_operation(module)))
+        call.linear = is_linear(module)
+        self._stack.append(_Frame(call, muted or call.linear or is_single_operation(module)))
+        return changed
 
     def _notify(self, module: nn.Module, args: Any, out: Any) -> None:
         if self._paused or any(frame.muted for frame in self._stack[:-1]):
@@ -188,12 +243,21 @@ class Trace(TorchFunctionMode):
             # I-BERT's layers return a scale next to the states.
             out = next(tensors_of(out), out)
         call.output = out
+        if call.source is not None and self._is_constant(call):
+            for tensor in tensors_of(out):
+                if self.node(tensor).op == "leaf":
+                    self.node(tensor).positions = positions.filled(positions.CONSTANT, tensor.ndim)
         if isinstance(out, Tensor) and call.source is not None:
             self._record_module(call, out, call.source)
 
+    def _is_constant(self, call: Call) -> bool:
+        return all(self.node(tensor).constant for tensor in tensors_of((call.args, call.kwargs)))
+
     def _record_module(self, call: Call, out: Tensor, source: Node) -> None:
         module = call.module
-        if is_linear(module):
+        if self._has_no_linear[id(module)] and _acts_as_linear(self.node(out), source):
+            call.linear = True
+        if call.linear:
             self._add_module_node(out, "linear", call)
         elif is_norm(module):
             self._add_module_node(out, "norm", call)
@@ -211,12 +275,80 @@ class Trace(TorchFunctionMode):
         inputs = [self.node(tensor) for tensor in tensors_of((call.args, call.kwargs))]
         node = Node(out, kind, inputs)
         node.path, node.module = call.path, call.module
-        self._nodes[id(out)] = node
+        node.within, call.result = call.path, node
+        node.positions = self._through(call, out)
+        self._add(out, node, overwrites=False)
+
+    def _through(self, call: Call, out: Tensor) -> Any:
+        """The tokens of a module's output, which are those of its input."""
+        source = call.source
+        assert source is not None
+        dim = channel_dim(call.module) if call.linear else -1
+        numbers, shape = source.positions, source.value.shape
+        kept = source.value.ndim == out.ndim and all(
+            shape[k] == out.shape[k] for k in range(out.ndim) if k != dim % out.ndim
+        )
+        if not kept or numbers.shape[dim] != 1:
+            return positions.filled(positions.UNKNOWN, out.ndim)
+        return numbers
 
     def _find_tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.shape is not None:
             return
-        for ids in (kwargs.get("input_ids"), *args[:1]):
-            if isinstance(ids, Tensor) and not ids.is_floating_point() and ids.ndim > 1:
-                self.shape, self._ids = (ids.shape[0], ids.shape[-1]), ids
-                return
+        named = [value for name, value in kwargs.items() if name.endswith("input_ids")]
+        for ids in (kwargs.get("input_ids"), *args[:1], *named):
+            if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.ndim < 2:
+                continue
+            shape = (ids.shape[0], ids.shape[-1])
+            self.shape = self.shape or shape
+            if shape == self.shape and ids.ndim == 2:
+                self.node(ids).positions = positions.numbered(shape)
+            elif shape == self.shape:
+                self.node(ids).positions = positions.numbered(shape).reshape(
+                    shape[0], *(1,) * (ids.ndim - 2), shape[1]
+                )
+
+
+def _is_single(args: Any, kwargs: Any) -> bool:
+    """Whether the token ids are those of one sentence."""
+    first = next(tensors_of((kwargs.get("input_ids"), args, kwargs)), None)
+    return first is not None and first.ndim > 1 and first.shape[0] == 1
+
+
+def _twice(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
+    if type(value) in (tuple, list):
+        return type(value)(_twice(item) for item in value)
+    if type(value) is dict:
+        return {key: _twice(item) for key, item in value.items()}
+    return value
+
+
+def _storage(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr() or id(tensor)
+    except (RuntimeError, NotImplementedError):
+        return id(tensor)
+
+
+def _acts_as_linear(out: Node, source: Node) -> bool:
+    """Whether ``out`` is ``source`` times a weight, plus weights."""
+    node = out.root()
+    while node.name in SUMS and len(node.inputs) == 2:
+        states = [part for part in node.inputs if not part.constant]
+        if len(states) != 1:
+            return False
+        node = states[0].root()
+    if node.name not in CONTRACTIONS or out.value.ndim != source.value.ndim:
+        return False
+    states = [part for part in node.inputs if not part.constant]
+    weights = [part for part in node.inputs if part.constant and part.root().path]
+    same_rows = out.value.shape[:-1] == source.value.shape[:-1]
+    return (
+        len(states) == 1
+        and bool(weights)
+        and states[0].root() is source.root()
+        and same_rows
+        and all(part.value.ndim <= 2 for part in weights)
+    )

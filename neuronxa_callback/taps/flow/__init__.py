@@ -1,0 +1,1 @@
+"""Follows tensors through one recorded forward pass: their tokens, their factors, their use."""
