@@ -19,7 +19,7 @@ from neuronxa_callback.taps.module_experts import (
     is_same_expert,
     refuse_unread_experts,
 )
-from neuronxa_callback.taps.modules import channel_dim, is_linear
+from neuronxa_callback.taps.modules import channel_dim
 from neuronxa_callback.taps.override import Override, chosen_by_user
 from neuronxa_callback.taps.stacked_experts import Recipe, is_experts
 from neuronxa_callback.taps.trace import Trace

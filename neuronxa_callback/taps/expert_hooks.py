@@ -62,6 +62,8 @@ class ExpertGroupTap:
     """One tap per expert; a single tap if one module gets the rows of all experts."""
     row_modules: tuple[str, ...]
     """The first linear layer of each expert: its input is the rows."""
+    sorted_rows: bool = False
+    """Whether one call gets the rows of all experts, sorted, with their numbers."""
     parts: tuple[int, ...] = ()
 
     @property
@@ -115,7 +117,7 @@ class _GroupPass:
         self.rows[number] = (token[first], expert[first], first)
 
     def _experts(self, number: int, rows: Tensor, args: Any, kwargs: Any) -> Tensor:
-        if len(self.tap.experts) > 1:
+        if not self.tap.sorted_rows:
             return torch.full((rows.shape[0],), number, device=rows.device)
         values = (*args[1:], *kwargs.values())
         sizes = next(value for value in values if not isinstance(value, bool))

@@ -145,7 +145,7 @@ def experts_of_group(
         "routed",
         count * tap.width,
         f"rows of {count} experts, matched with the tokens that {around} is given",
-        ExpertGroupTap(around, taps, row_modules),
+        ExpertGroupTap(around, taps, row_modules, not group.expert),
         experts=count,
         has_gate=ffn_input.gate is not None
         and (ffn_input.gate is ffn_input.product or bool(tap.gate.modules)),

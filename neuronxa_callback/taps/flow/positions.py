@@ -54,7 +54,7 @@ def combined(parts: Sequence[Tensor]) -> Tensor:
 def follow(func: Any, args: Any, kwargs: Mapping[str, Any], out: Node) -> Tensor:
     """Numbers of the result ``out`` of an operation; its arguments hold nodes for tensors."""
     dims = out.value.ndim
-    inputs = [node for node in out.inputs if node.positions is not None]
+    inputs = [node for node in out.inputs if node.positions.numel()]
     kinds = {UNKNOWN if _mixed(node) else int(node.positions.max()) for node in inputs}
     if out.name in EMPTY:
         return filled(UNKNOWN, dims)

@@ -14,9 +14,9 @@ import transformers
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps import FFNPart, TapPlan
+from neuronxa_callback.taps import FFNPart, TapPlan, discover
 from neuronxa_callback.taps.reader import SITES
-from tests.helpers.families import ids
+from tests.helpers.families import ids, run
 from tests.helpers.ffn import zoo
 from tests.helpers.ffn.expert_oracle import routed
 from tests.helpers.ffn.formulas import close
@@ -40,10 +40,12 @@ def examine(name: str, model: nn.Module, tokens: Tensor, **options: Any) -> Exam
 
     ``options`` are those of ``read``: another plan, an override.
     """
+    plan = options.pop("plan", None) or discover(
+        model, lambda: run(model, tokens[:1, : TOKENS - 2]), stack="both", **options
+    )
     with Oracle(model) as oracle:
-        plan, states = read(model, tokens=tokens, stack="both", **options)
+        _, states = read(model, plan=plan, tokens=tokens)
     examination = Examination(name, plan.parts)
-    # The first of the two passes was that of discovery, with one sentence.
     expected = _expected(oracle, plan, tokens)
     for part, (neurons, found) in enumerate(zip(plan.parts, states, strict=True)):
         if part not in expected:
