@@ -1,7 +1,7 @@
 """Decides whether a linear layer is a down projection, and builds the tap that reads it."""
 
 from neuronxa_callback.taps.flow.structure import FFNInput, analyze
-from neuronxa_callback.taps.flow.use import Use
+from neuronxa_callback.taps.flow.use import Use, data_of
 from neuronxa_callback.taps.flow.walk import NotPointwise
 from neuronxa_callback.taps.fused_kernels import match_product
 from neuronxa_callback.taps.graph import Call, Node
@@ -94,7 +94,14 @@ def dense_network(ffn_input: FFNInput, tap: DenseTap) -> FoundFFN:
         product = f"computed from the output of {', '.join(tap.product.layers)}"
     how = f"product: {product}; gate: {gate if has_gate else 'none'}"
     return FoundFFN(
-        tap.path, kind, tap.width, how, tap, has_gate=has_gate, problem=ffn_input.problem
+        tap.path,
+        kind,
+        tap.width,
+        how,
+        tap,
+        has_gate=has_gate,
+        problem=ffn_input.problem,
+        hidden=data_of(ffn_input.sources[0]).value.shape[-1] if ffn_input.sources else 0,
     )
 
 
@@ -121,23 +128,22 @@ def _gate_source(gate: Node, trace: Trace) -> Source:
     node = gate
     while not node.modules and node.keeps_values and node.inputs:
         node = node.inputs[0]
-    if node.modules and not _is_shared(node, trace):
+    if node.modules and _runs_once(node.modules[-1], trace):
         return Source(node.modules[-1])
     found = formula(gate, trace.escaped)
     if found is None:
-        return Source(node.modules[-1]) if node.modules and _alone(node, trace) else Source()
+        return Source()
     return Source(formula=found, layers=found.layers, parts=found.parts)
 
 
-def _is_shared(node: Node, trace: Trace) -> bool:
-    """Whether the module also ran between this output and its use, or for other networks."""
-    return len(trace.calls_of(node.modules[-1])) > 1
+def _runs_once(path: str, trace: Trace) -> bool:
+    """Whether each block runs the module at most once, so that its latest output is the right one.
 
-
-def _alone(node: Node, trace: Trace) -> bool:
-    """Whether each block runs the module at most once, so that its latest output is the right one."""
-    blocks = [call.block for call in trace.calls_of(node.modules[-1])]
-    return len(set(blocks)) == len(blocks)
+    A network that gets the tokens in chunks calls all of its modules equally often.
+    """
+    calls = trace.calls_of(path)
+    inputs = {(call.block, call.outer[-1].order if call.outer else -1) for call in calls}
+    return len(inputs) == len(calls)
 
 
 def _overwritten(ffn_input: FFNInput) -> list[str]:

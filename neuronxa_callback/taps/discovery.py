@@ -1,5 +1,6 @@
 """Finds the feed-forward networks that ran in one forward pass, and a tap for each of them."""
 
+import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
@@ -7,9 +8,14 @@ from neuronxa_callback.taps.dense_networks import dense_network, dense_tap, ffn_
 from neuronxa_callback.taps.expert_hooks import ExpertsTap
 from neuronxa_callback.taps.expert_recipes import find_recipe
 from neuronxa_callback.taps.fused_kernels import KernelMatch, match_module
-from neuronxa_callback.taps.flow.positions import Order, order_of, rows_of
+from neuronxa_callback.taps.flow.positions import MIXED, Order, order_of, rows_of
 from neuronxa_callback.taps.flow.unread import refuse_unread_networks
 from neuronxa_callback.taps.flow.use import Use
+from neuronxa_callback.taps.streams import (
+    leave_out_adapters,
+    refuse_second_streams,
+    refuse_uncertain,
+)
 from neuronxa_callback.taps.graph import Call
 from neuronxa_callback.taps.hooks import RecomputedTap, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN, Pass, label_layers, stack_of
@@ -35,6 +41,10 @@ class Discovery:
         self.recipes: dict[str, Recipe] = {}
         self.kernels: dict[str, KernelMatch] = {}
         self.errors: dict[str, TapError] = {}
+        self.place = ""
+        """Path of the module that is examined."""
+        self.empty: list[Call] = []
+        """Calls of linear layers that got no rows."""
         self._found: dict[str, FoundFFN] = {}
         self._numbers: dict[str, int] = {}
         self._ignored: dict[str, list[int]] = {}
@@ -47,7 +57,10 @@ class Discovery:
         """
         self.use = Use(self.trace)
         for call in self.trace.calls:
+            self.place = call.path
             self._add(call)
+        if self.chosen is None:
+            leave_out_adapters(self._found)
         networks = label_layers(list(self._found.values()), self.model, self.stack)
         self._check_chosen()
         unread = [error for path, error in self.errors.items() if path not in self._found]
@@ -58,6 +71,8 @@ class Discovery:
         if self.chosen is None:
             refuse_unread_experts(self.trace, self._found)
             refuse_unread_networks(self.use, self._found)
+            refuse_uncertain(self.trace, self._found, self.empty)
+            refuse_second_streams(self.trace, networks)
         _, tokens = self.trace.shape or (0, 0)
         # If some networks of a stack run on exactly the tokens, longer inputs are not padding.
         unpadded = {stack_of(ffn.path) for ffn in networks if ffn.length == tokens}
@@ -131,12 +146,21 @@ class Discovery:
         assert call.source is not None
         batch, tokens = self.trace.shape or (1, 1)
         rows = rows_of(call.source, channels)
+        if bool((rows == MIXED).any()):
+            # RWKV: a network mixes each token with the one before it.
+            rows = next(
+                (found for each in reversed(call.outer) if _fits(found := _rows(each), rows)), rows
+            )
         if not bool((rows >= 0).any()):
             return None, "constant" if bool((rows == -1).all()) else "unknown"
         return order_of(rows, batch, tokens), "moved"
 
     def _add_linear(self, call: Call) -> None:
         if self.chosen is not None and call.path not in self.chosen:
+            return
+        assert call.input is not None
+        if not call.input.numel():
+            self.empty.append(call)
             return
         ffn_input, kernel_gate = ffn_input_of(call, self.trace, self.chosen is not None, self.use)
         if ffn_input is None:
@@ -199,11 +223,21 @@ class Discovery:
                 "be read as neuron_modules="
             )
         if ffn.rows == 0:
-            ffn.passes.append(Pass(call.block, call.order))
+            # A block whose forward is run directly has no calls of its own.
+            block = call.block if call.block[1] else (call.block[0], len(ffn.passes))
+            ffn.passes.append(Pass(block, call.order))
         ffn.single_call = ffn.single_call and rows == batch * tokens
         ffn.rows += rows
         if ffn.rows >= batch * tokens and (order is not None or ffn.rows == batch * tokens):
             ffn.rows = 0
+
+
+def _rows(call: Call) -> Tensor:
+    return torch.full((1,), MIXED) if call.source is None else rows_of(call.source, -1)
+
+
+def _fits(found: Tensor, rows: Tensor) -> bool:
+    return len(found) == len(rows) and bool((found >= 0).any()) and not bool((found == MIXED).any())
 
 
 def _layout(call: Call, channels: int, order: Order | None) -> StateLayout:

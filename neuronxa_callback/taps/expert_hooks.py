@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.hooks import DenseTap
-from neuronxa_callback.taps.modules import tensors_of
+from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.reader import SITES, ReadCounter, Reader
 from neuronxa_callback.taps.stacked_experts import Recipe
 
@@ -40,10 +40,11 @@ class ExpertsTap:
     def _read(self, counter: ReadCounter, module: nn.Module, args: Any, kwargs: Any) -> None:
         sites = counter.reader.sites
         part = counter.part(sites[0]) if sites else None
-        for states, token, expert, last in self.recipe.states(module, args, kwargs, sites):
-            for site in sites:
-                if part is not None:
-                    counter.reader.sink.routed(part, site, states[site], token, expert, last)
+        with loaded(module):
+            for states, token, expert, last in self.recipe.states(module, args, kwargs, sites):
+                for site in sites:
+                    if part is not None:
+                        counter.reader.sink.routed(part, site, states[site], token, expert, last)
         for site in sites:
             counter.passes[site] += 1
 

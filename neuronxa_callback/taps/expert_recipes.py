@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.graph import Node
-from neuronxa_callback.taps.modules import tensors_of
+from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.flow.structure import analyze
 from neuronxa_callback.taps.flow.walk import NotPointwise
 from neuronxa_callback.taps.pointwise import Formula, formula
@@ -32,6 +32,11 @@ def find_recipe(path: str, module: Any, args: Any, kwargs: Any, output: Tensor) 
     Raises:
         TapError: If the weights are packed, or the states do not reproduce the module's output.
     """
+    with loaded(module):
+        return _find_recipe(path, module, args, kwargs, output)
+
+
+def _find_recipe(path: str, module: Any, args: Any, kwargs: Any, output: Tensor) -> Recipe:
     name = type(module).__name__
     down = module.down_proj if is_stack(module, "down_proj") else None
     if down is not None and not down.is_floating_point():
@@ -68,8 +73,11 @@ def _try_recipe(
     expected = _output(module, args, kwargs, weights, rows, product.value)
     low_precision = output.dtype not in (torch.float32, torch.float64)
     scale = output.abs().amax()
+    if expected.numel() != output.numel():
+        return None
     # "not <=" instead of ">", so that NaN counts as a difference.
-    if not (expected - output.float()).abs().amax() <= (3e-2 if low_precision else 1e-4) * scale:
+    difference = expected - output.float().reshape(expected.shape)
+    if not difference.abs().amax() <= (3e-2 if low_precision else 1e-4) * scale:
         return None
     node, columns = _gate(product, projected)
     return Recipe(experts, weights.width, transposed, node, columns)

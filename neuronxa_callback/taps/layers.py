@@ -47,6 +47,8 @@ class FoundFFN:
     """Positions per sentence in the latest call."""
     single_call: bool = True
     """Whether each pass so far was one call with all tokens."""
+    hidden: int = 0
+    """Width of its input, if all tokens pass through it."""
     refusal: str = ""
     """Why it cannot be read, if it cannot."""
     ignored: list[int] = field(default_factory=list)

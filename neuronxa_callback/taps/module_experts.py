@@ -61,13 +61,15 @@ def expert_group(
         return None
     rows = read.value.reshape(-1, read.value.shape[-1])
     paths = [call.path, *(source.path for source in ffn_input.sources)]
+    whole = any(weight.ndim == 3 for weight in call.module.parameters(recurse=False))
+    expert = "" if whole else _expert_path(paths, call.block[0])
     for around in reversed(call.outer):
-        inside = all(path.startswith(f"{around.path}.") for path in paths)
-        if not inside or not around.path.startswith(call.block[0]) or around.input is None:
+        inside = all(path.startswith(f"{around.path}.") for path in (*paths, expert) if path)
+        only = around.path == expert and not re.search(r"\d+$", expert)
+        if not (inside or only) or not around.path.startswith(f"{call.block[0]}."):
             continue
         if _matches(rows, around, trace):
-            whole = any(weight.ndim == 3 for weight in call.module.parameters(recurse=False))
-            return ExpertGroup(around, "" if whole else _expert_path(paths, around.path))
+            return ExpertGroup(around, expert)
     if ordered:
         return None
     raise TapError(
@@ -105,19 +107,19 @@ def _matches(rows: Tensor, around: Call, trace: Trace) -> bool:
     return True
 
 
-def _expert_path(paths: list[str], around: str) -> str:
-    """The module of one expert; the module around it if there is only one."""
+def _expert_path(paths: list[str], block: str) -> str:
+    """The innermost numbered module of a block that contains the layers, else their container."""
     names = [path.split(".") for path in paths]
     common: list[str] = []
     for parts in zip(*names, strict=False):
         if len(set(parts)) > 1:
             break
         common.append(parts[0])
-    depth = len(around.split("."))
-    for end in range(depth + 1, len(common) + 1):
+    depth = len(block.split("."))
+    for end in range(len(common), depth, -1):
         if re.search(r"\d+$", common[end - 1]):
             return ".".join(common[:end])
-    return ".".join(common) if len(common) > depth else around
+    return ".".join(common)
 
 
 def experts_of_group(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,9 +60,26 @@ def contains_linear(module: nn.Module) -> bool:
 
 def is_single_operation(module: nn.Module) -> bool:
     """Whether a trace records the module as one operation: norms, and experts as 3-D weights."""
-    stacked = isinstance(getattr(module, "down_proj", None), Tensor)
-    flat = isinstance(getattr(module._modules.get("mlp"), "w1", None), Tensor)
-    return is_norm(module) or stacked or flat
+    stacked = getattr(module, "down_proj", None)
+    glu = module._modules.get("mlp")
+    flat = hasattr(module, "num_experts") and all(
+        isinstance(getattr(glu, name, None), Tensor) for name in ("w1", "v1", "w2")
+    )
+    return is_norm(module) or (isinstance(stacked, Tensor) and stacked.ndim == 3) or flat
+
+
+@contextmanager
+def loaded(module: nn.Module) -> Iterator[None]:
+    """Loads the weights of an offloaded module (accelerate) as its forward pass would."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    if hook is None or all(weight.device.type != "meta" for weight in module.parameters()):
+        yield
+        return
+    hook.pre_forward(module)
+    try:
+        yield
+    finally:
+        hook.post_forward(module, None)
 
 
 def channel_dim(module: nn.Module) -> int:

@@ -6,7 +6,7 @@ non-linear function of linear layers whose result enters another linear layer.
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from torch import nn
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.discovery import Discovery
 from neuronxa_callback.taps.layers import FoundFFN
+from neuronxa_callback.taps.flow.signature import Signature, change_of, signature_of
 from neuronxa_callback.taps.modules import modules_by_path
 from neuronxa_callback.taps.override import Override
 from neuronxa_callback.taps.reader import GATE, SITES, Reader, StateSink, Tap
@@ -55,6 +56,10 @@ class TapPlan:
     """One per network, in the order in which the networks first ran."""
     no_gate: tuple[str, ...] = ()
     """Paths of the networks whose gate cannot be read; their product can."""
+    no_gate_reason: str = "its activation is computed inline"
+    """Why the first of these gates cannot be read."""
+    signature: Signature = field(default=(), repr=False)
+    """Classes and sizes of the modules that are read."""
 
     @property
     def layers(self) -> tuple[int | str, ...]:
@@ -98,11 +103,12 @@ class TapPlan:
             raise TapError(f"sites must be among {', '.join(SITES)}, got {unknown}")
         if GATE in sites and self.no_gate:
             raise TapError(
-                f"cannot read the gate of {self.no_gate[0]}: its activation is computed inline; "
+                f"cannot read the gate of {self.no_gate[0]}: {self.no_gate_reason}; "
                 "use nas_site='product', or pass a function as neuron_modules= that also names the "
                 "module of the gate"
             )
         reader, modules = Reader(sites, sink, shape), modules_by_path(model)
+        self._check(modules)
         with ExitStack() as stack:
             stack.callback(reader.release)
             for tap in self.taps:
@@ -114,6 +120,14 @@ class TapPlan:
                         f"{error} is missing; run discovery again after changing the model"
                     ) from error
             yield reader
+
+    def _check(self, modules: Mapping[str, nn.Module]) -> None:
+        changed = change_of(self.signature, modules)
+        if changed:
+            raise TapError(
+                f"the model must be the one in which its neurons were found, but {changed}; run "
+                "discovery again after changing the model"
+            )
 
 
 def discover(
@@ -143,7 +157,17 @@ def discover(
     discovery = Discovery(model, neuron_modules, stack)
     with torch.no_grad(), discovery.trace:
         forward()
-    plan = _plan(discovery.networks())
+    try:
+        networks = discovery.networks()
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        if isinstance(e, TapError):
+            raise
+        raise TapError(
+            f"the feed-forward networks of {type(model).__name__} cannot be found at "
+            f"{discovery.place or 'any module'} ({type(e).__name__}: {e}); pass the down "
+            "projections as neuron_modules="
+        ) from e
+    plan = _plan(networks, model)
     _refuse_old_experts(plan)
     return plan
 
@@ -159,7 +183,7 @@ def _refuse_old_experts(plan: TapPlan) -> None:
         )
 
 
-def _plan(networks: list[FoundFFN]) -> TapPlan:
+def _plan(networks: list[FoundFFN], model: nn.Module) -> TapPlan:
     passes = sorted(
         ((one, ffn) for ffn in networks for one in ffn.passes), key=lambda pair: pair[0].key
     )
@@ -171,4 +195,8 @@ def _plan(networks: list[FoundFFN]) -> TapPlan:
     taps = tuple(
         ffn.tap_for(tuple(number for _, number in sorted(parts_of[ffn.path]))) for ffn in networks
     )
-    return TapPlan(tuple(parts), taps, tuple(f.path for f in networks if not f.has_gate))
+    unknown = [f for f in networks if not f.has_gate]
+    reason = next((f.problem for f in unknown if f.problem), TapPlan.no_gate_reason)
+    paths = [path for tap in taps for path in tap.module_paths]
+    signature = signature_of(paths, modules_by_path(model))
+    return TapPlan(tuple(parts), taps, tuple(f.path for f in unknown), reason, signature)

@@ -57,7 +57,7 @@ class Trace(TorchFunctionMode):
         """Paths of the modules that torch.jit compiled: they cannot be traced."""
         self.recorded: list[Node] = []
         """Every result of an operation or a module, in order."""
-        self._model = model
+        self.model = model
         self._nodes: dict[int, Node] = {}
         self._stack: list[_Frame] = []
         self._runs: dict[str, int] = {}
@@ -72,7 +72,7 @@ class Trace(TorchFunctionMode):
         self._storages: dict[int, list[Node]] = {}
 
     def __enter__(self) -> Self:
-        for module in self._model.modules():
+        for module in self.model.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 self.scripted.append(self.paths[id(module)])
                 continue
@@ -147,9 +147,9 @@ class Trace(TorchFunctionMode):
 
     def _gated_linear_unit(self, inputs: Tensor, dim: int = -1) -> Tensor:
         """Runs ``glu`` as the three operations that it consists of."""
-        with self:
-            value, gate = inputs.chunk(2, dim)
-            return value * gate.sigmoid()
+        value, gate = self.__torch_function__(torch.chunk, (), (inputs, 2, dim))
+        bound = self.__torch_function__(torch.sigmoid, (), (gate,))
+        return self.__torch_function__(torch.mul, (), (value, bound))  # type: ignore[no-any-return]
 
     def _record_operation(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         results: list[tuple[int | None, Tensor]] = []
@@ -247,8 +247,18 @@ class Trace(TorchFunctionMode):
             for tensor in tensors_of(out):
                 if self.node(tensor).op == "leaf":
                     self.node(tensor).positions = positions.filled(positions.CONSTANT, tensor.ndim)
+        self._keep_stream(call, out)
         if isinstance(out, Tensor) and call.source is not None:
             self._record_module(call, out, call.source)
+
+    def _keep_stream(self, call: Call, out: Any) -> None:
+        """The output of a block has the tokens of its input, if these cannot be followed inside."""
+        first = next(tensors_of(out), None)
+        if first is None or call.source is None or call.path != call.block[0]:
+            return
+        node = self.node(first)
+        if first.shape == call.source.value.shape and bool((node.positions < -1).any()):
+            node.positions = call.source.positions
 
     def _is_constant(self, call: Call) -> bool:
         return all(self.node(tensor).constant for tensor in tensors_of((call.args, call.kwargs)))

@@ -179,7 +179,8 @@ class BackwardWalk:
         return done[::-1], children
 
     def _children(self, node: Node) -> list[Node]:
-        if self.is_part(node):
+        # Parts of a sum of layers (Zamba 2) are sources of their own.
+        if self.is_part(node) or (node.name in SLICES and not self.has_activation(node)):
             return []
         return self.computed(node)
 
