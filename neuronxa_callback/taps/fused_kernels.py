@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.graph import Call, Node
+from neuronxa_callback.taps.graph import Call
+from neuronxa_callback.taps.kernel_copies import (
+    NoCopyError,
+    fresh_copy,
+    input_of_layer,
+    plain_numbers,
+    reproduces,
+)
 from neuronxa_callback.taps.modules import is_linear, is_list_entry
 from neuronxa_callback.taps.flow.structure import FFNInput
 from neuronxa_callback.taps.pointwise import Formula
@@ -82,22 +89,78 @@ def match_product(call: Call, calls: Sequence[Call]) -> tuple[FFNInput, Formula]
 
     Returns:
         The layer's input and the formula of its gate.
+
+    Raises:
+        TapError: If it looks like a kernel, but no formula, or more than one, reproduces it.
     """
     product = call.input
-    if product is None or not call.outer:
+    if product is None or not call.outer or call.source is None:
         return None
+    around = call.outer[-1]
     siblings = [
         other
         for other in calls[: call.order]
-        if other.outer and other.outer[-1] is call.outer[-1] and is_linear(other.module)
+        if other.outer and other.outer[-1] is around and other.linear
     ]
     parts = list(_parts(siblings, product.shape[-1]))
-    for (gate_of, columns), (up_of, up_columns) in permutations(parts, 2):
-        gate, up = gate_of.output[..., columns], up_of.output[..., up_columns]
-        for act in ACTIVATIONS.values() if gate.shape == up.shape else ():
-            if _reproduces(act(gate) * up, product):
-                return _ffn_input(call, gate_of), KernelGate(gate_of.path, columns, act)
-    return None
+    if not parts or not _is_alone(call, siblings, calls):
+        return None
+    names = {each.path: each.path.removeprefix(f"{around.path}.") for each in siblings}
+    outputs = {
+        names[each.path]: plain_numbers((2, 32, each.output.shape[-1]), each.output, number)
+        for number, each in enumerate(siblings)
+    }
+    try:
+        expected = input_of_layer(
+            around.module,
+            around.args,
+            around.kwargs,
+            outputs,
+            call.path.removeprefix(f"{around.path}."),
+        )
+    except NoCopyError:
+        expected = product.new_zeros(0)
+    found = []
+    for (gate_of, columns), other in _candidate_parts(parts):
+        gate = outputs[names[gate_of.path]][..., columns]
+        up = 1.0 if other is None else outputs[names[other[0].path]][..., other[1]]
+        found += [
+            (gate_of, columns, other, act)
+            for act in ACTIVATIONS.values()
+            if reproduces(act(gate) * up, expected)
+        ]
+    if len(found) != 1:
+        raise TapError(
+            f"the input of {call.path} comes from a kernel that cannot be traced, and "
+            f"{len(found) or 'no'} formulas reproduce it instead of one; switch the fused kernel "
+            "off, or pass the networks that can be read as neuron_modules="
+        )
+    gate_of, columns, other, act = found[0]
+    gate = KernelGate(gate_of.path, columns, act)
+    return _ffn_input(call, gate_of, None if other is None else other[0]), gate
+
+
+def _candidate_parts(
+    parts: Sequence[tuple[Call, slice]],
+) -> Iterator[tuple[tuple[Call, slice], tuple[Call, slice] | None]]:
+    """The part of the gate, and the part of the up projection if there is one."""
+    yield from ((part, None) for part in parts)
+    yield from permutations(parts, 2)
+
+
+def _is_alone(call: Call, siblings: Sequence[Call], calls: Sequence[Call]) -> bool:
+    """Whether the module around has no other linear layers, and these are those of a network."""
+    around = call.outer[-1]
+    inside = {
+        other.path for other in calls if other.linear and around in other.outer
+    } - {call.path, *(each.path for each in siblings)}
+    assert call.input is not None
+    width, hidden = call.input.shape[-1], call.output.shape[-1]
+    outs = [each.output.shape[-1] for each in siblings]
+    reads_hidden = all(
+        each.input is not None and each.input.shape[-1] == hidden for each in siblings
+    )
+    return not inside and reads_hidden and outs in ([width], [2 * width], [width, width])
 
 
 def _parts(siblings: Sequence[Call], width: int) -> Iterator[tuple[Call, slice]]:
@@ -109,11 +172,17 @@ def _parts(siblings: Sequence[Call], width: int) -> Iterator[tuple[Call, slice]]
                 yield call, slice(begin, begin + width)
 
 
-def _ffn_input(call: Call, gate_of: Call) -> FFNInput:
+def _ffn_input(call: Call, gate_of: Call, other: Call | None) -> FFNInput:
     assert call.source is not None
-    node = Node(gate_of.output, "linear", [gate_of.source])
-    node.path = gate_of.path
-    return FFNInput(call.source, node, (node,), (node,), gated=True, activated=True)
+    assert gate_of.result is not None
+    node = gate_of.result
+    # Without an up projection, the product is the gate.
+    gate = call.source if other is None else node
+    sources = [node] if other is None or other.result is None else [node, other.result]
+    sources = list(dict.fromkeys(sources))
+    return FFNInput(
+        call.source, gate, tuple(sources), (node,), gated=other is not None, activated=True
+    )
 
 
 def match_module(call: Call, calls: Sequence[Call]) -> KernelMatch | None:
@@ -128,15 +197,35 @@ def match_module(call: Call, calls: Sequence[Call]) -> KernelMatch | None:
     later = (other for other in calls[call.order + 1 :] if is_linear(other.module))
     if any(call in other.outer for other in later) or not isinstance(call.output, Tensor):
         return None
-    for candidate in _candidates(call.module, down, inward):
-        _, product = candidate.states(call.module, call.input)
-        if _reproduces(call.module.get_submodule(down)(product), call.output):
-            return candidate
+    try:
+        found = _matching(call, down, inward)
+    except NoCopyError:
+        found = []
+    if len(found) == 1:
+        return found[0]
     raise TapError(
         f"the feed-forward network {call.path} must call its linear layers or give the same output "
         "as they would, but does neither; if it is a fused kernel, switch it off, or pass the "
         "networks that can be read as neuron_modules="
     )
+
+
+def _matching(call: Call, down: str, inward: tuple[str, ...]) -> list[KernelMatch]:
+    """The formulas that give the output of the module's own code, on plain numbers in fp32."""
+    assert call.input is not None
+    module = fresh_copy(call.module)
+    hidden = plain_numbers((2, 32, call.input.shape[-1]), call.input)
+    try:
+        expected = module(*(hidden if value is call.input else value for value in call.args))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise NoCopyError from error
+    found = []
+    for candidate in _candidates(module, down, inward):
+        _, product = candidate.states(module, hidden)
+        inner = module.get_submodule(down)(product)
+        if isinstance(expected, Tensor) and reproduces(inner, expected):
+            found.append(candidate)
+    return found
 
 
 def _layers(module: nn.Module) -> tuple[str | None, tuple[str, ...]]:
@@ -170,12 +259,3 @@ def _candidates(module: nn.Module, down: str, inward: tuple[str, ...]) -> Iterat
                 kind = "fused" if fused else "gated" if len(inward) == 2 else "plain"
                 states = KernelStates(order, fused, swap, act)
                 yield KernelMatch(kind, width, f"{name} of {order[0]}", states)
-
-
-def _reproduces(computed: Tensor, expected: Tensor) -> bool:
-    if computed.shape != expected.shape:
-        return False
-    low_precision = expected.dtype not in (torch.float32, torch.float64)
-    difference = (computed.float() - expected.float()).abs().amax()
-    scale = expected.float().abs().amax()
-    return bool(difference <= (3e-2 if low_precision else 1e-4) * scale)

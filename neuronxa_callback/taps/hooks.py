@@ -123,6 +123,11 @@ class DenseTap:
     """Whether the states belong to routed rows instead of all tokens."""
 
     @property
+    def gate_modules(self) -> tuple[str, ...]:
+        """The modules whose outputs give the gate; empty if the gate is the product."""
+        return self.gate.modules
+
+    @property
     def module_paths(self) -> tuple[str, ...]:
         """The module that takes the product, then those that give the gate."""
         return (self.product.module or self.path, *self.gate.modules)

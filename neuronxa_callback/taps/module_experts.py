@@ -57,6 +57,10 @@ def expert_group(
     read = data_of(ffn_input.sources[0])
     if ordered and not _is_selected(read):
         return None
+    batch, tokens = trace.shape or (0, 0)
+    own = order_of(rows_of(read, -1), batch, tokens) if batch else None
+    if own is not None and not _is_selected(read):
+        return None
     if not bool((read.positions >= 0).any()):
         return None
     rows = read.value.reshape(-1, read.value.shape[-1])

@@ -7,7 +7,7 @@ import pytest
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
-from neuronxa_callback.taps.hooks import DenseTap
+from neuronxa_callback.taps.hooks import DenseTap, Source
 from tests.helpers.families import adapted, tiny
 from tests.helpers.ffn import zoo
 from tests.helpers.ffn.formulas import same_states
@@ -37,7 +37,7 @@ def examined(name, change):
 def product_for_gate(tap):
     assert isinstance(tap, DenseTap)
     assert tap.gate_modules
-    return replace(tap, gate="", formula=None, sources=())
+    return replace(tap, gate=Source())
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_the_product_for_the_gate(name):
 
 
 def base_layer_for_wrapper(tap):
-    below = {path: f"{path}.base_layer" for path in tap.sources}
+    below = {path: f"{path}.base_layer" for path in tap.gate.layers}
 
     def formula(outputs):
-        return tap.formula({path: outputs[there] for path, there in below.items()})
+        return tap.gate.formula({path: outputs[there] for path, there in below.items()})
 
-    return replace(tap, sources=tuple(below.values()), formula=formula)
+    return replace(tap, gate=Source(formula=formula, layers=tuple(below.values())))
 
 
 def test_the_base_layer_for_the_wrapper():
