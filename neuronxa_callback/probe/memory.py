@@ -1,5 +1,6 @@
 """Out of memory: recognise the error, and free what it holds."""
 
+import gc
 import traceback
 
 import torch
@@ -23,8 +24,12 @@ def free_memory(device: torch.device, error: Exception | None = None) -> None:
 
     A traceback refers to the local variables of every function that the error passed through.
     """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    if error is not None:
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        # Hooks and the objects that they write to refer to each other.
+        gc.collect()
     if device.type != "cpu":
         clear_device_cache()

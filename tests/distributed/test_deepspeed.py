@@ -15,6 +15,7 @@ BESIDE = ROOT / ".deepspeed"
 SHARED = Path("/dev/shm")
 
 pytestmark = [
+    pytest.mark.distributed,
     pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("deepspeed") is None and not (BESIDE / "deepspeed").is_dir(),

@@ -16,6 +16,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.distributed
 def test_a_job_that_hangs_is_killed_with_its_ranks_and_their_last_lines_are_shown(tmp_path):
     (tmp_path / "stuck.py").write_text(STUCK)
     began = time.monotonic()

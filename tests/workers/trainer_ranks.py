@@ -5,7 +5,6 @@ Usage: trainer_ranks.py FOLDER SCENE [SCENE ...]; FOLDER holds a saved model and
 
 import hashlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -19,47 +18,14 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
-from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, StopRule
-from neuronxa_callback.probe.distributed import local
+from neuronxa_callback import NeuronXACallback, Probe, StopRule
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
+from neuronxa_callback.taps.hooks import local
+from tests.helpers.ranks import leave, measured
 from tests.helpers.runs import trainer_of
-from tests.helpers.tiny import parallel
-from tests.workers.ranks import leave
+from tests.helpers.trainer_ranks import BUILTIN, FAILING_METHODS, ONE, SMALL, Watch
 
-SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
-BUILTIN = ProbeConfig(languages=SEVEN, metrics=("nasca", "navca", "mexa"), batch_tokens=2048)
-SMALL = ProbeConfig(corpus=parallel(20), n_pairs=20, batch_tokens=128)
-ONE = ProbeConfig(corpus=parallel(20, ("deu_Latn",)), n_pairs=20, batch_tokens=128)
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
-
-
-def plain(report):
-    found = report.to_dict()
-    found.pop("run")
-    return json.dumps(found, sort_keys=True)
-
-
-class Watch:
-    """All reports of the probes of this rank, by step, and what was warned."""
-
-    def __init__(self):
-        self.reports, self.warned, self.whole = {}, [], Probe.run
-
-    def __enter__(self):
-        def run(probe, model, step=0, progress=None):
-            report = self.whole(probe, model, step, progress)
-            self.reports[step] = plain(report)
-            return report
-
-        Probe.run = run
-        self.handler = logging.Handler()
-        self.handler.emit = lambda record: self.warned.append(record.getMessage())
-        logging.getLogger("neuronxa_callback").addHandler(self.handler)
-        return self
-
-    def __exit__(self, *error):
-        Probe.run = self.whole
-        logging.getLogger("neuronxa_callback").removeHandler(self.handler)
 
 
 def trainer(folder, name, callbacks, sharded=False, adapted=False, **args):
@@ -171,7 +137,7 @@ def stacked(folder):
 def single(folder):
     """One language alone: no rank may lack its pivot."""
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
-    return plain(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
+    return measured(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
 
 
 def resume(folder):
@@ -215,7 +181,7 @@ def improving(callback, at):
 class FailAt(TrainerCallback):
     """Makes rank 1 fail inside the probe of one step; stands before the probe's callback.
 
-    ``place`` is the method of ``Comparison`` that fails, at its ``call``-th call.
+    ``place`` is the method of ``SimilarityAccumulator`` that fails, at its ``call``-th call.
     """
 
     def __init__(self, step, fail, place="dense", call=20):
@@ -262,20 +228,10 @@ def fault(folder):
     return found
 
 
-PLACES = {
-    "ddp hook": (False, "dense", 20),
-    "ddp pivot": (False, "pivot", 1),
-    "ddp columns": (False, "columns", 2),
-    "fsdp2 hook": (True, "dense", 20),
-    "fsdp2 begin": (True, "begin", 2),
-    "fsdp2 columns": (True, "columns", 1),
-}
-
-
 def memory(folder):
     """Memory runs out on rank 1 at step 2; then a run goes on from a checkpoint of step 4."""
     found = {}
-    for name, (sharded, place, call) in PLACES.items():
+    for name, (sharded, place, call) in FAILING_METHODS.items():
         fail_at = FailAt(2, raising(torch.OutOfMemoryError("no room")), place, call)
         saving = {"save_strategy": "steps", "save_steps": 4} if name == "ddp hook" else {}
         watch, _ = failing(folder, name.replace(" ", "_"), sharded, fail_at, **saving)
@@ -326,11 +282,11 @@ def wrapped(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     probe = Probe(SMALL, tokenizer)
-    bare = plain(probe.run(model))
+    bare = measured(probe.run(model))
     model = DistributedDataParallel(model)
     assert model.modules_buffers
     before = model.require_forward_param_sync
-    return [bare == plain(probe.run(model)), before, model.require_forward_param_sync]
+    return [bare == measured(probe.run(model)), before, model.require_forward_param_sync]
 
 
 def killed(folder):
