@@ -103,7 +103,7 @@ def reads_of(metrics: Sequence[str], diagnostics: Sequence[str]) -> tuple[Read, 
     for source in STATES:
         names = [name for name in metrics if ALIGNMENT[name].source == source]
         if names and "sinks" in diagnostics:
-            names += [name for name, each in COMPANIONS.items() if each.source == source]
+            names += [name for name, metric in COMPANIONS.items() if metric.source == source]
         if names:
             weights = tuple({**ALIGNMENT, **COMPANIONS}[name].weights for name in names)
             shares = source == "nav" and "sinks" in diagnostics

@@ -84,7 +84,7 @@ class TokenizedCorpus:
         groups: list[tuple[dict[str, int], list[str]]] = []
         for language, pairs in self.pairs.items():
             texts = [pair[0] for pair in pairs]
-            group = next((each for each in groups if _fits(texts, each[0])), None)
+            group = next((group for group in groups if _fits(texts, group[0])), None)
             if group is None:
                 group = ({}, [])
                 groups.append(group)
@@ -140,8 +140,8 @@ def tokenize(
     texts = [text for pairs in corpus.pairs.values() for pair in pairs for text in pair]
     sentences = {text: tokenize_sentence(text) for text in dict.fromkeys(texts)}
     unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
-    dropped = tuple(dict.fromkeys(text for each in unusable.values() for text in each.values()))
-    anywhere = {i for each in unusable.values() for i in each}
+    dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
+    anywhere = {i for pairs in unusable.values() for i in pairs}
     usable: dict[str, tuple[tuple[str, str], ...]] = {}
     for language in corpus.languages:
         excluded = anywhere if corpus.shared_pivot else unusable[language].keys()

@@ -45,7 +45,7 @@ def tokens(
             }
     sides = [side for group in groups for side in (group.pivot, *group.targets)]
     real = sum(len(sentence.ids) for side in sides for sentence in side.sentences)
-    padded = sum(each.tokens for each in work)
+    padded = sum(microbatch.tokens for microbatch in work)
     return {"languages": languages, "padding": rounded(1 - real / padded)}
 
 
@@ -53,8 +53,8 @@ def margins(scores: Mapping[str, Mapping[str, PairScores]]) -> dict[str, Any]:
     """Metric -> language -> statistic -> one number per layer."""
     return {
         metric: {
-            language: {name: curve(values) for name, values in each.margins.items()}
-            for language, each in by_language.items()
+            language: {name: curve(values) for name, values in pair_scores.margins.items()}
+            for language, pair_scores in by_language.items()
         }
         for metric, by_language in scores.items()
     }
@@ -72,18 +72,18 @@ def warnings(
         metrics: Its scores.
         corpus: Its sentences.
     """
-    found = list(corpus.same_tokens())
+    messages = list(corpus.same_tokens())
     if corpus.dropped:
-        found.append(f"{len(corpus.dropped)} pairs were dropped; the first: {corpus.dropped[0]}")
-    found += _surface_warnings(diagnosed.get("surface", {}))
-    found += _sink_warnings(diagnosed.get("sinks", {}).get("largest_token", {}))
-    found += _tie_warnings(diagnosed.get("margins", {}))
+        messages.append(f"{len(corpus.dropped)} pairs were dropped; the first: {corpus.dropped[0]}")
+    messages += _surface_warnings(diagnosed.get("surface", {}))
+    messages += _sink_warnings(diagnosed.get("sinks", {}).get("largest_token", {}))
+    messages += _tie_warnings(diagnosed.get("margins", {}))
     for metric, scores in metrics.items():
         for language, layers in scores.hits.items():
             nan = layers.count(None)
             if nan:
-                found.append(f"{language}: {nan} of {len(layers)} layers of {metric} hold NaN")
-    return tuple(found)
+                messages.append(f"{language}: {nan} of {len(layers)} layers of {metric} hold NaN")
+    return tuple(messages)
 
 
 def _surface_warnings(by_language: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

@@ -88,8 +88,8 @@ class World:
             return message
         gathered: list[str | None] = [None] * dist.get_world_size()
         _run_collective(dist.all_gather_object, gathered, message)
-        messages = [each for each in gathered if each is not None]
-        return min(messages, key=lambda each: not each.startswith(before), default=None)
+        messages = [text for text in gathered if text is not None]
+        return min(messages, key=lambda text: not text.startswith(before), default=None)
 
     def device(self, model_device: torch.device) -> torch.device:
         """Where sums are kept: the model's device, or this rank's GPU if NCCL needs one."""
@@ -220,8 +220,8 @@ def _run_collective(
 
 def _check_parallelism(model: nn.Module) -> None:
     # A saved configuration may still name a plan: it counts only if the model is on a mesh.
-    on_mesh = [each for each in model.modules() if getattr(each, "_device_mesh", None) is not None]
-    plans = [getattr(getattr(each, "config", None), "distributed_config", None) for each in on_mesh]
+    on_mesh = [m for m in model.modules() if getattr(m, "_device_mesh", None) is not None]
+    plans = [getattr(getattr(m, "config", None), "distributed_config", None) for m in on_mesh]
     if accelerate_is_initialized():
         plans.append(getattr(AcceleratorState(), "parallelism_config", None))
     for plan in plans:
@@ -267,12 +267,10 @@ def _from_mesh(mesh: Any) -> World:
 
 
 def _data_parallel(mesh: Any, names: tuple[str, ...]) -> World:
-    everyone = dist.get_world_size() > 1
-    if mesh.size() != dist.get_world_size():
-        raise ConfigError(
-            f"mesh must hold all {dist.get_world_size()} ranks, got {mesh.size()} ({names})"
-        )
-    return World(dist.get_rank(), mesh.size(), dist.group.WORLD, None, everyone)
+    total = dist.get_world_size()
+    if mesh.size() != total:
+        raise ConfigError(f"mesh must hold all {total} ranks, got {mesh.size()} ({names})")
+    return World(dist.get_rank(), total, dist.group.WORLD, None, everyone=total > 1)
 
 
 _groups: dict[tuple[tuple[int, ...], ...], Any] = {}

@@ -82,7 +82,7 @@ class Executor:
         self.pivots: dict[int, Pivot] = {}
         self.pending: dict[tuple[int, int], list[PartialSimilarity]] = {}
         """(group, target) -> what this rank has computed of an incomplete language."""
-        own = [each[self.world.rank] for stage in context.stages for each in stage.rounds]
+        own = [work[self.world.rank] for stage in context.stages for work in stage.rounds]
         self.total, self.done = sum(work is not None for work in own), 0
 
     def run(self) -> Measurement:

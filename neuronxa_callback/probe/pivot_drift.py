@@ -73,4 +73,4 @@ def _directions(vectors: Tensor, squares: Tensor, layer: int) -> Tensor:
 
 
 def _shapes(directions: Directions) -> dict[tuple[str, int], torch.Size]:
-    return {key: each.shape for key, each in directions.items()}
+    return {key: vectors.shape for key, vectors in directions.items()}

@@ -258,7 +258,7 @@ def _shortest_sentence(groups: Sequence[PivotGroup], pad: int) -> Batch:
     """A batch of the shortest pivot sentence with at least 2 tokens, if there is one."""
     # With a single token it is ambiguous which axis of a state is which.
     sentences = [sentence for group in groups for sentence in group.pivot.sentences]
-    shortest = min(sentences, key=lambda each: (len(each.ids) < 2, len(each.ids)))
+    shortest = min(sentences, key=lambda sentence: (len(sentence.ids) < 2, len(sentence.ids)))
     return collate([shortest], pad)
 
 

@@ -46,14 +46,14 @@ def metric_scores(
 ) -> MetricScores:
     """The scores of a metric with their intervals, as a report holds them."""
     by_language = {language: results.scores[metric][language] for language in corpus.languages}
-    hits = {language: _as_numbers(each) for language, each in by_language.items()}
+    hits = {language: _as_numbers(scores) for language, scores in by_language.items()}
     intervals = {
-        language: _plain_interval(statistics.mean_interval(each)) for language, each in hits.items()
+        language: _plain_interval(statistics.mean_interval(rows)) for language, rows in hits.items()
     }
     intervals[MEAN] = _plain_interval(statistics.macro_interval(hits, corpus.shared_pivot))
     return MetricScores(
         layers=layers,
-        hits={name: scoring.pack_hits(each.hits, each.nan) for name, each in by_language.items()},
+        hits={name: scoring.pack_hits(one.hits, one.nan) for name, one in by_language.items()},
         forward=_counts(by_language, "pivot_to_target"),
         backward=_counts(by_language, "target_to_pivot"),
         mutual=_counts(by_language, "mutual"),
@@ -108,8 +108,8 @@ def _as_numbers(scores: PairScores) -> "np.ndarray[Any, Any]":
 
 def _counts(by_language: Mapping[str, PairScores], name: str) -> dict[str, Counts]:
     return {
-        language: scoring.layer_counts(getattr(each, name), each.nan)
-        for language, each in by_language.items()
+        language: scoring.layer_counts(getattr(scores, name), scores.nan)
+        for language, scores in by_language.items()
     }
 
 

@@ -62,7 +62,7 @@ def shard_microbatches(
     load = [0] * ranks
     stages: list[Stage] = []
     spread = [
-        g for g, each in enumerate(groups) if len(each.targets) > 1 or 1 in (ranks, len(groups))
+        g for g, group in enumerate(groups) if len(group.targets) > 1 or 1 in (ranks, len(groups))
     ]
     for g in spread:
         pivots, targets = _split_pivots([m for m in work if m.group == g])

@@ -53,7 +53,7 @@ class Pivot:
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors."""
-        return sum(each.nbytes for each in self.vectors.values())
+        return sum(vectors.nbytes for vectors in self.vectors.values())
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,9 @@ class SimilarityAccumulator:
 
     def partial_similarity(self) -> PartialSimilarity:
         """Collective over slices of neurons: the sums of the microbatch that has just run."""
-        dot = {name: self.world.sum_over_tensor_ranks(each) for name, each in self.dot.items()}
+        dot = {name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.dot.items()}
         squares = {
-            name: self.world.sum_over_tensor_ranks(each) for name, each in self.squares.items()
+            name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.squares.items()
         }
         shares = activity = None
         if self.token_sizes is not None:
@@ -184,8 +184,8 @@ class SimilarityAccumulator:
 
     def fill_pivot(self) -> None:
         """Collective over slices: puts the squared lengths of this microbatch into the pivot."""
-        for metric, each in self.squares.items():
-            squares = self.world.sum_over_tensor_ranks(each)
+        for metric, sums in self.squares.items():
+            squares = self.world.sum_over_tensor_ranks(sums)
             if self.rows:
                 self.pivot.squares[metric][:, self.row_index] = squares
 

@@ -90,7 +90,7 @@ def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
     positions = [getattr(config, name, None) for name in names]
     unusable = _unusable_positions(base_of(model))
-    limits = [each - unusable for each in positions if isinstance(each, int) and each > 0]
+    limits = [n - unusable for n in positions if isinstance(n, int) and n > 0]
     most = getattr(tokenizer, "model_max_length", None)
     if isinstance(most, int) and most > 0:
         limits.append(most)
