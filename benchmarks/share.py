@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 
 import subjects
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 
 SHAPE = {"vocab_size": 8000, "hidden_size": 128, "intermediate_size": 352}
 
@@ -71,7 +71,7 @@ def main():
     for name, how in kinds.items():
         with tempfile.TemporaryDirectory() as folder:
             whole = train(options.steps, [NeuronXACallback(config, **how)], folder, tokenizer)
-            seconds = [report.run["seconds"] for report in read(folder)]
+            seconds = [report.run["seconds"] for report in read_reports(folder)]
         share = sum(seconds) / whole
         lines.append(
             f"| {name} | {whole:.1f} | {len(seconds)} | {sum(seconds):.2f} | {share:.2%} |"

@@ -99,11 +99,11 @@ def rising(rng):
     return 0.3 + 2 * GAIN / PATIENCE * np.arange(PROBES), 0
 
 
-def scenarios(on):
+def scenarios(languages):
     """What is asked: the truth, then (words, rule, probes that count, limit in per cent)."""
-    target = StopRule.target(0.5 + ABOVE, on=on)
-    collapse = StopRule.collapse(DROP, on=on)
-    plateau = StopRule.plateau(PATIENCE, GAIN, on=on)
+    target = StopRule.target(0.5 + ABOVE, languages=languages)
+    collapse = StopRule.collapse(DROP, languages=languages)
+    plateau = StopRule.plateau(PATIENCE, GAIN, languages=languages)
     flats = (
         ("flat, target 0.03 above it: stopped", target, None, "<= 5"),
         ("flat: stopped by collapse(0.10)", collapse, None, "<= 5"),
@@ -184,7 +184,7 @@ def report(runs, seed, jobs):
         )
     few = max(1, runs // 10)
     cells = table(few, ("worst",), some, seed, jobs)
-    title = f'Rules on="worst", {few} runs per cell; all languages do the same'
+    title = f'Rules with languages="worst", {few} runs per cell; all languages do the same'
     lines += _rows(title, some, {key[1:]: row for key, row in cells.items()})
     lines += ["", "## What the noise amounts to", "", "Standard error of a paired change.", ""]
     lines += ["| noise, linger | macro-mean | one language |", "|---|---|---|"]

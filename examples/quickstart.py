@@ -35,7 +35,7 @@ from transformers import (
 
 import toy_languages as toy
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 from neuronxa_callback.show.charts import picture
 
 PROBE_EVERY = 10
@@ -232,7 +232,7 @@ def say_where(out: Path, trainer: Trainer) -> None:
     record, drawn = out / "neuronxa" / "reports.jsonl", out / "emergence.png"
     log = trainer.state.log_history
     losses = {int(row["step"]): row["loss"] for row in log if "loss" in row}
-    picture(read(record), losses).savefig(drawn)
+    picture(read_reports(record), losses).savefig(drawn)
     print(f"Every report, one a line   {record}")
     print(f"Loss and alignment         {drawn}")
     print(f"W&B run                    {wandb_run}")

@@ -1,6 +1,6 @@
 """NeuronXA cross-lingual alignment, measured while a model trains.
 
-A name loads what it needs and nothing more: ``import neuronxa_callback`` itself loads no torch.
+Every name is imported at its first use, so ``import neuronxa_callback`` itself loads no torch.
 """
 
 from importlib import import_module
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from neuronxa_callback.config import ProbeConfig
     from neuronxa_callback.corpus.parallel import ParallelCorpus
     from neuronxa_callback.errors import CorpusError, FingerprintError, NeuronXAError, TapError
+    from neuronxa_callback.history.records import read_reports
     from neuronxa_callback.history.stopping import StopRule
     from neuronxa_callback.probe.probe import Probe
     from neuronxa_callback.report import AlignmentReport
+    from neuronxa_callback.show.sinks import JsonlSink, MemorySink
 
-_HOMES = {
+_MODULES = {
     "NeuronXACallback": "callback",
     "Probe": "probe.probe",
     "ProbeConfig": "config",
@@ -28,12 +30,17 @@ _HOMES = {
     "TapError": "errors",
     "CorpusError": "errors",
     "FingerprintError": "errors",
+    "JsonlSink": "show.sinks",
+    "MemorySink": "show.sinks",
+    "read_reports": "history.records",
 }
 
 __all__ = [
     "AlignmentReport",
     "CorpusError",
     "FingerprintError",
+    "JsonlSink",
+    "MemorySink",
     "NeuronXACallback",
     "NeuronXAError",
     "ParallelCorpus",
@@ -41,13 +48,14 @@ __all__ = [
     "ProbeConfig",
     "StopRule",
     "TapError",
+    "read_reports",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'neuronxa_callback' has no attribute {name!r}")
-    value = getattr(import_module(f"neuronxa_callback.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"neuronxa_callback.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,60 +1,63 @@
-"""What a probe measures: the one options object, also a TOML file."""
+"""The options of a probe, as an object or a TOML file."""
 
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
 from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS
+from neuronxa_callback.taps.hooks import SITES
+from neuronxa_callback.taps.plan import STACKS
 
-SITES = ("gate", "product")
-STACKS = ("encoder", "decoder", "both")
 EXTRA_PAIRS = 100
-"""Pairs that are read beyond those that are needed."""
-READERS = ("folder", "tatoeba", "bible", "tsv", "jsonl", "dataset")
+"""Pairs to read beyond those needed, since some may be too long for the model."""
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What is measured. Every field but ``batch_tokens`` on equal cards moves the score.
+    """What is measured. A change of any field except ``batch_tokens`` may change the scores.
 
     Raises:
-        ConfigError: If a value cannot be used; the sentence names the field.
+        ConfigError: If a value cannot be used; the message names the field.
+
+    Example:
+        >>> config = ProbeConfig(languages=["deu_Latn", "swh_Latn"], n_pairs=50)
+        >>> config.languages, config.load().languages
+        (('deu_Latn', 'swh_Latn'), ('deu_Latn', 'swh_Latn'))
     """
 
     corpus: str | Mapping[str, Any] | ParallelCorpus = "builtin"
     """``"builtin"`` (or ``"builtin:test"``), a folder of ``<code>.<ext>`` files, a table
     ``{reader = "tatoeba", path = ..., pivot = ...}``, or a ``ParallelCorpus``."""
     languages: tuple[str, ...] | None = None
-    """Which languages of the corpus; None for all."""
+    """The languages of the corpus to measure; None for all."""
     n_pairs: int = 100
-    """The first n usable pairs, the same n for every language: n is part of the metric."""
+    """The number of pairs, the same for every language. Scores depend on it (see ``chance``)."""
     metrics: tuple[str, ...] = ("nasca", "navca")
     """Names of alignment metrics: nasca, navca, mexa, mexa_last."""
     diagnostics: tuple[str, ...] = tuple(DIAGNOSTICS)
-    """Names of diagnostics; none of them changes a metric by one bit."""
+    """Names of diagnostics; they do not change any metric."""
     nas_site: str = "gate"
-    """Where the activation state is read: ``"gate"`` or ``"product"``."""
+    """Where NASCA reads the activation state: ``"gate"`` or ``"product"``."""
     nav_site: str = "product"
-    """Where the activation value is read: ``"gate"`` or ``"product"``."""
+    """Where NAVCA reads the activation value: ``"gate"`` or ``"product"``."""
     batch_tokens: int = 4096
-    """Most tokens of one forward pass, padding included."""
+    """The most tokens of one forward pass, padding included."""
     max_length: int = 512
-    """Most tokens of one sentence; a longer one drops its pair, by name."""
+    """The most tokens of one sentence; a pair with a longer one is dropped and reported."""
     special_tokens: bool = True
-    """Whether the tokenizer adds its BOS, EOS, ... and they count."""
+    """Whether the tokenizer adds special tokens such as BOS and EOS, which then count."""
     template: str | None = None
     """Text around ``{sentence}``, or ``"chat"`` for the tokenizer's chat template."""
     neuron_modules: str | Callable[..., Any] | None = None
-    """For an architecture that is not found: a regex over paths of down projections, or a callable
-    ``model -> [down projection path, ...]``."""
+    """Only for an architecture whose neurons are not found: a regex over the module paths of the
+    down projections, or a callable ``model -> [down projection path, ...]``."""
     stack: str = "encoder"
-    """Which stack of an encoder-decoder model: ``"encoder"``, ``"decoder"`` or ``"both"``; MEXA
-    reads the hidden states of one."""
+    """The stack of an encoder-decoder model: ``"encoder"``, ``"decoder"`` or ``"both"`` (not for
+    MEXA)."""
 
     def __post_init__(self) -> None:
         for name in ("languages", "metrics", "diagnostics"):
@@ -68,12 +71,10 @@ class ProbeConfig:
         _known("nas_site", (self.nas_site,), SITES)
         _known("nav_site", (self.nav_site,), SITES)
         _known("stack", (self.stack,), STACKS)
-        for name, least in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
+        for name, minimum in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}"
-                )
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise ConfigError(f"{name} must be an integer of at least {minimum}, got {value!r}")
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:
@@ -98,7 +99,7 @@ class ProbeConfig:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
-        """The options in a TOML file; paths of a corpus are relative to the file.
+        """Read the options from a TOML file; a corpus path is relative to the file.
 
         Raises:
             ConfigError: If there is no such file, it is not TOML, or it has an unknown option.
@@ -117,10 +118,12 @@ class ProbeConfig:
         return cls(**options)
 
     def load(self) -> ParallelCorpus:
-        """The corpus that this configuration names, with its languages selected.
+        """Read the corpus and select its languages.
 
         Raises:
-            CorpusError: If it cannot be read, or a language is not in it.
+            ConfigError: If there is no path.
+            CorpusError: If the reader is unknown, the corpus cannot be read, or it lacks a
+                language.
         """
         corpus = self._read()
         return corpus if self.languages is None else corpus.select(self.languages)
@@ -132,22 +135,39 @@ class ProbeConfig:
             return ParallelCorpus.builtin(self.corpus.partition(":")[2] or "dev")
         table = {"path": self.corpus} if isinstance(self.corpus, str) else self.corpus
         options = {"languages": self.languages, **table}
-        reader = options.pop("reader", "folder")
-        _known("corpus reader", (reader,), READERS)
+        reader = options.setdefault("reader", "folder")
         source = options.pop("path", None) or options.pop("dataset", None)
         if source is None:
             raise ConfigError(
                 f"a corpus with reader {reader!r} must have a path, got {self.corpus}"
             )
-        read = partial(getattr(ParallelCorpus, f"from_{reader}"), source)
-        # Some more than are needed, since a sentence may be too long for the model; all there are
-        # where that is more than there are.
+        # Read extra pairs, since some may be too long; if there are fewer, read all.
         options.setdefault("n_pairs", 2 * self.n_pairs + EXTRA_PAIRS)
         try:
-            found: ParallelCorpus = read(**options)
+            return ParallelCorpus.read(source, **options)
         except CorpusError:
-            found = read(**{**options, "n_pairs": dict(table).get("n_pairs")})
-        return found
+            options["n_pairs"] = dict(table).get("n_pairs")
+            return ParallelCorpus.read(source, **options)
+
+
+def as_probe_config(config: ProbeConfig | ParallelCorpus | str | Path | None) -> ProbeConfig:
+    """A configuration from a corpus, a path to a TOML file, or None for the defaults.
+
+    Raises:
+        ConfigError: If it is none of these.
+    """
+    if isinstance(config, ProbeConfig):
+        return config
+    if isinstance(config, ParallelCorpus):
+        return ProbeConfig(corpus=config, n_pairs=min(100, config.n_pairs))
+    if isinstance(config, str | Path):
+        return ProbeConfig.from_toml(config)
+    if config is None:
+        return ProbeConfig()
+    raise ConfigError(
+        "config must be a ProbeConfig, a path to a TOML file, a ParallelCorpus or None, got"
+        f" {type(config).__name__}"
+    )
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

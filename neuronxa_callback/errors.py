@@ -1,11 +1,11 @@
-"""Everything that this package refuses, by name: one sentence, what must hold and what was got."""
+"""Exceptions raised by this package. A message is one sentence: what is wrong and what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class NeuronXAError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all exceptions raised by this package."""
 
 
 class ConfigError(NeuronXAError, ValueError):
@@ -13,32 +13,37 @@ class ConfigError(NeuronXAError, ValueError):
 
 
 class CorpusError(NeuronXAError, ValueError):
-    """The parallel sentences cannot be measured as they are."""
+    """The parallel sentences cannot be read or measured."""
 
 
 class TapError(NeuronXAError):
-    """The feed-forward neurons of a model could not be read, or not as often as they must."""
+    """The feed-forward neurons of a model were not found, or not read as often as expected."""
 
 
 class FingerprintError(NeuronXAError):
-    """Two reports do not measure the same thing and may not stand in one curve."""
+    """Two reports do not measure the same thing, so they cannot be compared."""
 
 
 class ProbeError(NeuronXAError):
-    """A probe could not be finished; every rank raises it with the same words."""
+    """A probe failed; every rank raises it."""
 
 
 class ProbeMemoryError(ProbeError):
-    """Memory ran out on at least one rank; the next probe runs fewer tokens at a time."""
+    """At least one rank ran out of memory; the next probe uses half of the ``batch_tokens``."""
 
 
 class BrokenForwardError(NeuronXAError):
-    """What all ranks must run together, a forward or an exchange, failed: the job has to end."""
+    """A forward pass or an exchange between ranks failed, so the job cannot go on."""
 
 
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """One sentence for a name that does not exist, with the nearest one that does."""
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """An error message for an unknown name, with the nearest known ones.
+
+    Example:
+        >>> unknown("metric", "nsca", ["nasca", "mexa"])
+        "unknown metric: 'nsca'; did you mean 'nasca'? (known: nasca, mexa)"
+    """
     names = list(known)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    guess = f"; did you mean {' or '.join(repr(each) for each in near)}?" if near else ""
-    return f"unknown {what}: {name!r}{guess} (known: {', '.join(names)})"
+    guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"unknown {kind}: {name!r}{guess} (known: {', '.join(names)})"

@@ -1,102 +1,153 @@
-"""What one probe found: plain numbers, without torch or numpy, lossless as JSON.
+"""The result of one probe: plain numbers, without torch or numpy, lossless as JSON.
 
-A report is the measurement alone: two equal measurements are equal reports. Seconds, ranks and
-the loss of the moment stand in ``run``, which takes no part in equality.
+A report holds the measurement only, so equal measurements give equal reports. Seconds, ranks and
+the latest loss are in ``run``, which equality ignores. A report never changes after it is made:
+``with_run`` and ``with_model`` return a new one.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-Layer = int | str
-"""A block's number; ``"decoder.3"`` where a report holds more than one stack."""
+from neuronxa_callback.scores import (
+    Counts,
+    Interval,
+    Layer,
+    MetricScores,
+    interval_of,
+    mean_share,
+    without_nan,
+)
 
-Counts = tuple[int | None, ...]
-"""One whole number per layer; ``None`` where the layer held NaN."""
-
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the JSON format; ``from_json`` reads this version only."""
 MEAN = "mean"
 RESERVED = (MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst")
-"""Words that keys use, so that no language may be called by them."""
-
-
-@dataclass(frozen=True)
-class MetricScores:
-    """One alignment metric: verdicts per language and layer, and what was counted beside them."""
-
-    layers: tuple[Layer, ...]
-    hits: Mapping[str, Counts]
-    """language -> per layer the weakly aligned pairs, as a bit mask (bit i is pair i)."""
-    forward: Mapping[str, Counts]
-    """language -> per layer how many pivot sentences have their own pair as nearest neighbour."""
-    backward: Mapping[str, Counts]
-    """language -> per layer the same from the target to the pivot."""
-    mutual: Mapping[str, Counts]
-    """language -> per layer M, the cells that are strict maxima of their row and column."""
-    intervals: Mapping[str, tuple[float, float]]
-    """language, or ``"mean"``, -> 95 % interval of the mean over layers; NaN where unknown."""
+"""Words used in the keys of ``scalars``; no language may have one of these names."""
 
 
 @dataclass(frozen=True)
 class AlignmentReport:
-    """Cross-lingual alignment of one model at one step. Scores are in [0, 1]; higher is better."""
+    """Cross-lingual alignment of one model at one step.
+
+    Scores are in [0, 1]; higher is better. ``Probe.run`` makes a report, ``from_json`` and
+    ``read_reports`` read one.
+
+    Example:
+        >>> from neuronxa_callback.scores import MetricScores
+        >>> nasca = MetricScores(
+        ...     layers=(0, 1),
+        ...     hits={"deu_Latn": (0b0001, 0b0111)},  # 1 and 3 of the 4 pairs are aligned
+        ...     pivot_to_target={"deu_Latn": (2, 4)},
+        ...     target_to_pivot={"deu_Latn": (1, 3)},
+        ...     mutual={"deu_Latn": (2, 4)},
+        ...     intervals={"deu_Latn": (0.2, 0.8), "mean": (0.2, 0.8)},
+        ... )
+        >>> report = AlignmentReport(
+        ...     step=100,
+        ...     pivot="eng_Latn",
+        ...     languages=("deu_Latn",),
+        ...     n_pairs=4,
+        ...     metrics={"nasca": nasca},
+        ...     layer_intervals=((0.0, 0.5), (0.1, 0.7), (0.2, 0.8), (0.3, 0.9), (0.5, 1.0)),
+        ...     fingerprint={"definition": {}, "model": {}, "environment": {}},
+        ... )
+        >>> report.score("nasca"), report.curve("nasca")
+        (0.5, (0.25, 0.75))
+        >>> report.layer_interval("nasca", "deu_Latn", layer=1)
+        (0.3, 0.9)
+        >>> AlignmentReport.from_json(report.to_json()) == report
+        True
+    """
 
     step: int
     pivot: str
     languages: tuple[str, ...]
     n_pairs: int
     metrics: Mapping[str, MetricScores]
-    layer_intervals: tuple[tuple[float, float], ...]
-    """Entry k is the 95 % interval of a layer's score where k of ``n_pairs`` pairs are aligned."""
+    layer_intervals: tuple[Interval, ...]
+    """Entry k is the 95 % interval of a layer's score if k of ``n_pairs`` pairs are aligned."""
     fingerprint: Mapping[str, Mapping[str, Any]]
-    """``definition``, ``model`` and ``environment``: what was measured, of what, and where."""
+    """``definition`` (what is measured), ``model`` and ``environment``. Read-only."""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    """Named small arrays of plain numbers; ``None`` stands for NaN."""
+    """Named small arrays of plain numbers, ``None`` for NaN. Read-only."""
     warnings: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Seconds, ranks, time and loss: about the run, not part of the measurement."""
+    """Seconds, ranks, time and loss of the run; not part of the measurement. Read-only."""
+
+    def with_run(self, **entries: Any) -> Self:
+        """This report with entries added to ``run`` (or replaced there)."""
+        return replace(self, run={**self.run, **entries})
+
+    def with_model(self, **entries: Any) -> Self:
+        """This report with entries added to ``fingerprint["model"]`` (or replaced there)."""
+        model = {**self.fingerprint.get("model", {}), **entries}
+        return replace(self, fingerprint={**self.fingerprint, "model": model})
 
     @property
     def chance(self) -> float:
-        """Score of exchangeable similarities: 1 / (2 n - 1)."""
+        """The expected score if all similarities are exchangeable: 1 / (2 n - 1)."""
         return 1 / (2 * self.n_pairs - 1)
 
     def score(self, metric: str, language: str | None = None) -> float:
-        """Share of weakly aligned pairs, mean over layers, then over languages.
+        """The share of weakly aligned pairs, averaged over layers and then over languages.
 
         Args:
             metric: One of ``self.metrics``.
             language: One of ``self.languages``; ``None`` for the macro-mean over all of them.
 
         Returns:
-            A number in [0, 1], or NaN where any layer it averages held NaN.
+            A number in [0, 1], or NaN if one of the layers held NaN.
+
+        Raises:
+            KeyError: If the report does not have the metric or the language.
         """
         hits = self._of(metric).hits
         masks = [mask for name in self._named(language) for mask in hits[name]]
-        return _share([None if m is None else m.bit_count() for m in masks], self.n_pairs)
+        return mean_share([None if m is None else m.bit_count() for m in masks], self.n_pairs)
 
     def curve(self, metric: str, language: str | None = None) -> tuple[float, ...]:
         """The alignment curve: one score per layer, in the order of ``layers(metric)``."""
         hits = self._of(metric).hits
         rows = [hits[name] for name in self._named(language)]
         return tuple(
-            _share([None if mask is None else mask.bit_count() for mask in column], self.n_pairs)
+            mean_share(
+                [None if mask is None else mask.bit_count() for mask in column], self.n_pairs
+            )
             for column in zip(*rows, strict=True)
         )
 
     def layers(self, metric: str) -> tuple[Layer, ...]:
-        """Labels of the layers that ``curve(metric)`` runs over."""
+        """The labels of the layers of ``curve(metric)``."""
         return self._of(metric).layers
 
-    def interval(self, metric: str, language: str | None = None) -> tuple[float, float]:
+    def interval(self, metric: str, language: str | None = None) -> Interval:
         """The 95 % interval of ``score(metric, language)``: low, high."""
         names = self._named(language)
         return self._of(metric).intervals[MEAN if language is None else names[0]]
 
+    def layer_interval(self, metric: str, language: str, layer: Layer) -> Interval:
+        """The 95 % interval of one layer's score: low, high; NaN if the layer held NaN.
+
+        Args:
+            metric: One of ``self.metrics``.
+            language: One of ``self.languages``.
+            layer: One of ``self.layers(metric)``.
+
+        Raises:
+            KeyError: If the report does not have the metric, the language or the layer.
+        """
+        layers = self.layers(metric)
+        if layer not in layers:
+            known = _list(map(str, layers))
+            raise KeyError(f"{metric} has no layer {layer!r} in this report (it has: {known})")
+        (name,) = self._named(language)
+        return self._interval_of(self._of(metric).hits[name][layers.index(layer)])
+
     def peak(self, metric: str, language: str | None = None) -> tuple[Layer, float]:
-        """The best aligned layer and its score (the first one of equals); NaN if any is NaN."""
+        """The best aligned layer (the first of equals) and its score; NaN if any layer is NaN."""
         curve = self.curve(metric, language)
         if any(map(math.isnan, curve)):
             return self.layers(metric)[0], math.nan
@@ -104,45 +155,57 @@ class AlignmentReport:
         return self.layers(metric)[best], curve[best]
 
     def retrieval(self, metric: str, language: str | None = None) -> tuple[float, float]:
-        """Nearest-neighbour accuracy, mean over layers: pivot to target, target to pivot."""
-        scores = self._of(metric)
-        names = self._named(language)
-        return tuple(  # type: ignore[return-value]
-            _share([count for name in names for count in side[name]], self.n_pairs)
-            for side in (scores.forward, scores.backward)
+        """Nearest-neighbour accuracy, averaged over layers: pivot to target, target to pivot."""
+        scores, names = self._of(metric), self._named(language)
+        return (
+            mean_share(_flat(scores.pivot_to_target, names), self.n_pairs),
+            mean_share(_flat(scores.target_to_pivot, names), self.n_pairs),
         )
 
-    def null(self, metric: str, language: str | None = None) -> float:
-        """Expected score if the pairs were dealt anew: M / n^2, mean over layers."""
-        mutual = self._of(metric).mutual
-        counts = [count for name in self._named(language) for count in mutual[name]]
-        return _share(counts, self.n_pairs**2)
+    def shuffled_baseline(self, metric: str, language: str | None = None) -> float:
+        """The expected score if the same sentences were paired at random: M / n^2.
+
+        M counts the cells that are the strict maximum of both their row and their column, so hubs
+        (sentences near to everything) move it. Averaged over layers, in [0, 1].
+        """
+        return mean_share(_flat(self._of(metric).mutual, self._named(language)), self.n_pairs**2)
 
     def thirds(self, metric: str) -> tuple[float, float, float]:
-        """Macro-mean of the early, middle and late third of the layers; NaN below 3 layers."""
+        """The macro-mean of the early, middle and late third of the layers.
+
+        NaN for a third without a layer, which a curve of fewer than 3 layers has.
+        """
         curve = self.curve(metric)
         first, second = (round(len(curve) * k / 3) for k in (1, 2))
         return _mean(curve[:first]), _mean(curve[first:second]), _mean(curve[second:])
 
     def scalars(self) -> dict[str, float]:
-        """What a tracker logs: ``neuronxa/<metric>/<language>`` with ``/low`` and ``/high``, ..."""
-        found: dict[str, float] = {}
+        """The numbers that a tracker logs.
+
+        The keys are ``neuronxa/<metric>/mean`` and ``neuronxa/<metric>/<language>``, each with
+        ``/low`` and ``/high``; ``neuronxa/<metric>/`` with ``chance``, ``peak``, ``early``,
+        ``middle`` and ``late``; and ``neuronxa/seconds`` if the run was timed.
+        """
+        scalars: dict[str, float] = {}
         for metric in self.metrics:
             root = f"neuronxa/{metric}"
             for language in (None, *self.languages):
                 key = f"{root}/{language or MEAN}"
-                found[key] = self.score(metric, language)
-                found[f"{key}/low"], found[f"{key}/high"] = self.interval(metric, language)
-            found[f"{root}/chance"] = self.chance
-            found[f"{root}/peak"] = self.peak(metric)[1]
+                scalars[key] = self.score(metric, language)
+                scalars[f"{key}/low"], scalars[f"{key}/high"] = self.interval(metric, language)
+            scalars[f"{root}/chance"] = self.chance
+            scalars[f"{root}/peak"] = self.peak(metric)[1]
             for third, score in zip(("early", "middle", "late"), self.thirds(metric), strict=True):
-                found[f"{root}/{third}"] = score
+                scalars[f"{root}/{third}"] = score
         if "seconds" in self.run:
-            found["neuronxa/seconds"] = float(self.run["seconds"])
-        return found
+            scalars["neuronxa/seconds"] = float(self.run["seconds"])
+        return scalars
 
     def rows(self) -> list[dict[str, Any]]:
-        """The long table: one row per metric, language and layer, for ``pandas.DataFrame``."""
+        """One row per metric, language and layer, for ``pandas.DataFrame``.
+
+        The columns are step, language, layer, metric, score, low and high.
+        """
         return [
             {
                 "step": self.step,
@@ -156,17 +219,16 @@ class AlignmentReport:
             for metric, scores in self.metrics.items()
             for language in self.languages
             for layer, mask in zip(scores.layers, scores.hits[language], strict=True)
-            for low, high in [self._layer_interval(mask)]
+            for low, high in [self._interval_of(mask)]
         ]
 
     def to_json(self) -> str:
-        """One line of JSON (no NaN: ``null``), from which ``from_json`` makes an equal report."""
+        """The report as one line of JSON; NaN is written as ``null``."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dictionaries and numbers; ``None`` for NaN."""
-        digits = -(-self.n_pairs // 4)
-        plain: dict[str, Any] = _without_nan(
+        """The report as lists, dictionaries and numbers; NaN becomes ``None``."""
+        plain: dict[str, Any] = without_nan(
             {
                 "schema": SCHEMA,
                 "step": self.step,
@@ -180,38 +242,27 @@ class AlignmentReport:
                 "run": self.run,
             }
         )
-        plain["metrics"] = {
-            name: _without_nan(
-                {
-                    **vars(scores),
-                    "hits": {
-                        language: [None if m is None else f"{m:0{digits}x}" for m in masks]
-                        for language, masks in scores.hits.items()
-                    },
-                }
-            )
-            for name, scores in self.metrics.items()
-        }
-        return plain
+        metrics = {name: scores.to_dict(self.n_pairs) for name, scores in self.metrics.items()}
+        return {**plain, "metrics": metrics}
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The report that ``to_json`` wrote.
+        """Read a report from the text of ``to_json``.
 
         Raises:
-            ValueError: If the text is not such a report.
+            ValueError: If the text is not a report, or has another ``SCHEMA``.
         """
         try:
             plain = json.loads(text)
             if plain["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {plain['schema']!r}, this version reads {SCHEMA}")
+                raise ValueError(f"expected schema {SCHEMA}, got {plain['schema']!r}")
             return cls(
                 step=plain["step"],
                 pivot=plain["pivot"],
                 languages=tuple(plain["languages"]),
                 n_pairs=plain["n_pairs"],
-                metrics={name: _scores(each) for name, each in plain["metrics"].items()},
-                layer_intervals=tuple(_pair(each) for each in plain["layer_intervals"]),
+                metrics={k: MetricScores.from_dict(v) for k, v in plain["metrics"].items()},
+                layer_intervals=tuple(map(interval_of, plain["layer_intervals"])),
                 fingerprint=plain["fingerprint"],
                 diagnostics=plain["diagnostics"],
                 warnings=tuple(plain["warnings"]),
@@ -233,50 +284,16 @@ class AlignmentReport:
             raise KeyError(f"this report has no language {language!r} (it has: {known})")
         return (language,)
 
-    def _layer_interval(self, mask: int | None) -> tuple[float, float]:
+    def _interval_of(self, mask: int | None) -> Interval:
         return (math.nan, math.nan) if mask is None else self.layer_intervals[mask.bit_count()]
 
 
-def _scores(plain: Mapping[str, Any]) -> MetricScores:
-    return MetricScores(
-        layers=tuple(plain["layers"]),
-        hits={
-            language: tuple(None if mask is None else int(mask, 16) for mask in masks)
-            for language, masks in plain["hits"].items()
-        },
-        forward={name: tuple(counts) for name, counts in plain["forward"].items()},
-        backward={name: tuple(counts) for name, counts in plain["backward"].items()},
-        mutual={name: tuple(counts) for name, counts in plain["mutual"].items()},
-        intervals={name: _pair(each) for name, each in plain["intervals"].items()},
-    )
+def _flat(counts: Mapping[str, Counts], languages: Iterable[str]) -> Counts:
+    return tuple(count for language in languages for count in counts[language])
 
 
-def _pair(numbers: Iterable[float | None]) -> tuple[float, float]:
-    low, high = (math.nan if number is None else number for number in numbers)
-    return low, high
-
-
-def _share(counts: Iterable[int | None], of: int) -> float:
-    """Mean of counts / of; NaN where a count is missing. Whole numbers, so exact until the end."""
-    known = list(counts)
-    if not known or None in known:
-        return math.nan
-    return sum(known) / (len(known) * of)  # type: ignore[arg-type]
-
-
-def _mean(numbers: Iterable[float]) -> float:
-    known = list(numbers)
-    return math.fsum(known) / len(known) if known else math.nan
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return value
+def _mean(numbers: Sequence[float]) -> float:
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _list(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests.helpers.tiny import SPELLING, llama, parallel, tokenizer_of
 
 torch.set_num_threads(1)
-# How long an example takes says how busy the machine is; the same ones are drawn in every run.
+# No deadline, since a busy machine is no failure; the same examples are drawn in every run.
 settings.register_profile(
     "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -1,5 +1,6 @@
-"""A report: what its numbers are, and that nothing is lost as JSON."""
+"""A report: its numbers, and that JSON loses nothing."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.corpus import parallel
-from neuronxa_callback.report import RESERVED, MetricScores
+from neuronxa_callback.report import RESERVED
+from neuronxa_callback.scores import MetricScores
 
 NAN = math.nan
 
@@ -29,8 +31,8 @@ def reports(draw):
     scores = MetricScores(
         layers=tuple(range(layers)),
         hits=column(mask),
-        forward=column(count),
-        backward=column(count),
+        pivot_to_target=column(count),
+        target_to_pivot=column(count),
         mutual=column(count),
         intervals={name: (draw(half), draw(half)) for name in (*languages, "mean")},
     )
@@ -96,8 +98,8 @@ def by_hand():
     scores = MetricScores(
         layers=(0, 1, 2),
         hits={"a": (0b0001, 0b0011, 0b1111), "b": (0b0000, 0b0111, 0b0001)},
-        forward={"a": (1, 2, 4), "b": (1, 3, 2)},
-        backward={"a": (2, 2, 4), "b": (0, 3, 3)},
+        pivot_to_target={"a": (1, 2, 4), "b": (1, 3, 2)},
+        target_to_pivot={"a": (2, 2, 4), "b": (0, 3, 3)},
         mutual={"a": (4, 4, 4), "b": (2, 3, 3)},
         intervals={"a": (0.1, 0.9), "b": (0.0, 0.5), "mean": (0.2, 0.6)},
     )
@@ -122,10 +124,32 @@ def test_numbers_by_hand():
     assert report.peak("nasca") == (1, 0.625)
     assert report.peak("nasca", "a") == (2, 1.0)
     assert report.retrieval("nasca", "a") == (7 / 12, 8 / 12)
-    assert report.null("nasca", "a") == 4 / 16
+    assert report.shuffled_baseline("nasca", "a") == 4 / 16
     assert report.chance == 1 / 7
     assert report.thirds("nasca") == (0.125, 0.625, 0.625)
     assert report.interval("nasca") == (0.2, 0.6)
+
+
+def test_the_interval_of_one_layer():
+    report = by_hand()
+    assert report.layer_interval("nasca", "a", 1) == (2 / 8, 2 / 4)
+    hidden = dataclasses.replace(report.metrics["nasca"], hits={"a": (None, 1, 1), "b": (1, 1, 1)})
+    report = dataclasses.replace(report, metrics={"nasca": hidden})
+    assert all(map(math.isnan, report.layer_interval("nasca", "a", 0)))
+
+
+def test_entries_are_added_in_a_new_report():
+    report = by_hand()
+    text = report.to_json()
+    timed = report.with_run(loss=1.5)
+    assert timed.run == {"seconds": 2, "loss": 1.5}
+    assert timed == report
+    named = report.with_model(optimizer_weights="training").with_model(dtype="float32")
+    assert named.fingerprint == {
+        "model": {"optimizer_weights": "training", "dtype": "float32"},
+    }
+    assert named != report
+    assert report.to_json() == text
 
 
 def test_scalars_have_the_fixed_keys():
@@ -149,7 +173,7 @@ def test_scalars_have_the_fixed_keys():
     assert all(type(value) is float for value in by_hand().scalars().values())
 
 
-def test_words_of_keys_are_reserved_as_languages():
+def test_the_words_of_the_keys_are_reserved():
     assert parallel.RESERVED == RESERVED
 
 
@@ -157,16 +181,26 @@ def test_words_of_keys_are_reserved_as_languages():
     ("ask", "words"),
     [
         (lambda r: r.score("navca"), "this report has no metric 'navca' (it has: nasca)"),
+        (
+            lambda r: r.layer_interval("nasca", "a", 3),
+            "nasca has no layer 3 in this report (it has: 0, 1, 2)",
+        ),
         (lambda r: r.curve("nasca", "c"), "this report has no language 'c' (it has: a, b)"),
     ],
 )
-def test_what_is_not_there_is_named(ask, words):
+def test_unknown_names_are_named(ask, words):
     with pytest.raises(KeyError) as error:
         ask(by_hand())
     assert error.value.args[0] == words
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": 99}', "not json", '{"schema": 1}'])
-def test_what_is_no_report_is_refused(text):
+def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match=r"^not an alignment report: "):
         AlignmentReport.from_json(text)
+
+
+def test_another_schema_is_refused():
+    with pytest.raises(ValueError, match="schema") as error:
+        AlignmentReport.from_json(by_hand().to_json().replace('"schema": 2', '"schema": 1'))
+    assert str(error.value) == "not an alignment report: ValueError: expected schema 2, got 1"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from neuronxa_callback.corpus.check import ERROR, Finding, check, check_path, fertility
-from neuronxa_callback.corpus.contamination import Hit, Progress, contamination
+from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.errors import ConfigError, CorpusError
@@ -50,7 +50,7 @@ class CheckResult:
         kind = reader or detect.guess(name)
         self.findings = check_path(name, kind, tokenizer, max_length, **given)
         try:
-            self.corpus = detect.read(name, kind, **given)
+            self.corpus = ParallelCorpus.read(name, kind, **given)
         except CorpusError:
             self.corpus = None
 
@@ -59,7 +59,7 @@ class CheckResult:
         """How many findings distort a score or cost a pair."""
         return sum(each.level == ERROR for each in self.findings)
 
-    def search(self, files: Sequence[Path], progress: Progress | None) -> Sequence[Hit]:
+    def search(self, files: Sequence[Path], progress: ByteProgress | None) -> Sequence[Hit]:
         """Where training files hold its sentences.
 
         Raises:
@@ -67,7 +67,7 @@ class CheckResult:
         """
         if self.corpus is None:
             raise ConfigError(
-                f"sentences must be readable to be searched for: {self.findings[0].what}"
+                f"sentences must be readable to be searched for: {self.findings[0].message}"
             )
         return contamination(self.corpus, files, progress)
 

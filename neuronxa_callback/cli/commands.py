@@ -201,7 +201,7 @@ def page(
 ) -> None:
     """One HTML file with everything to look at, without a network."""
     from neuronxa_callback.cli import options as inputs
-    from neuronxa_callback.history import history
+    from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
 
     inputs.require_parent(out)
@@ -209,7 +209,7 @@ def page(
     shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
     for words in faults:
         typer.echo(f"neuronxa: {words}", err=True)
-    empty = [str(history.record_of(runs[k])) for k, each in enumerate(shown.values()) if not each]
+    empty = [str(find_record(runs[k])) for k, each in enumerate(shown.values()) if not each]
     if empty:
         raise ConfigError(f"a run must have at least one report, {empty[0]} has none")
     write_page(shown, out, notes=faults)
@@ -315,8 +315,9 @@ def languages(
     as_json: Json = False,
 ) -> None:
     """The built-in languages; or the code that a name stands for."""
-    from neuronxa_callback.corpus import languages as codes
-    from neuronxa_callback.corpus.parallel import SPLITS, ParallelCorpus
+    from neuronxa_callback.corpus import languages
+    from neuronxa_callback.corpus.parallel import ParallelCorpus
+    from neuronxa_callback.corpus.readers.builtin import SPLITS
     from neuronxa_callback.show import tables, terminal
 
     halves = {split: ParallelCorpus.builtin(split) for split in SPLITS}
@@ -324,8 +325,8 @@ def languages(
         code: [split for split, each in halves.items() if code in (each.pivot, *each.languages)]
         for code in (halves["dev"].pivot, *halves["dev"].languages)
     }
-    wanted = [codes.resolve(each) for each in names] if names else list(known)
-    rows = [(code, codes.name(code), known.get(code, [])) for code in wanted]
+    wanted = [languages.resolve(each) for each in names] if names else list(known)
+    rows = [(code, languages.name(code), known.get(code, [])) for code in wanted]
     if as_json:
         keys = ("code", "name", "builtin")
         typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))

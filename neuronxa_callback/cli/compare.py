@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neuronxa_callback.history import history
+from neuronxa_callback import history
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
 

@@ -12,7 +12,8 @@ import typer
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.history import history
+from neuronxa_callback.history.comparison import check_same_fingerprint
+from neuronxa_callback.history.records import read_record
 from neuronxa_callback.report import AlignmentReport
 
 
@@ -61,9 +62,8 @@ def step_of(model: str) -> int:
 
 def reports_of(path: str | Path) -> list[AlignmentReport]:
     """The reports of a run; what can not be read is named on stderr and left out."""
-    faults: list[str] = []
-    reports = history.read(path, faults)
-    for words in faults:
+    reports, skipped = read_record(path)
+    for words in skipped:
         typer.echo(f"neuronxa: {words}", err=True)
     return reports
 
@@ -126,9 +126,8 @@ def named(runs: Sequence[str]) -> dict[str, str]:
 
 def curve_of(run: str, faults: list[str]) -> list[AlignmentReport]:
     """The reports of a run, which must be one curve."""
-    reports = history.read(run, faults)
+    reports, skipped = read_record(run)
+    faults += skipped
     for each in reports[1:]:
-        history.check_same_fingerprint(
-            reports[0].fingerprint, each.fingerprint, ("definition", "model")
-        )
+        check_same_fingerprint(reports[0].fingerprint, each.fingerprint, ("definition", "model"))
     return reports

@@ -15,7 +15,8 @@ from neuronxa_callback.cli import load_model, options, taps
 from neuronxa_callback.cli.run_record import RunRecord
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAError
-from neuronxa_callback.history import history
+from neuronxa_callback.history.comparison import check_same_fingerprint
+from neuronxa_callback.history.records import FOLDER
 from neuronxa_callback.probe import fingerprint
 from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
@@ -77,7 +78,7 @@ def checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
 def record_of(run: str) -> Path:
     """The file of reports that a sweep keeps where no other is asked for."""
     if Path(run).is_dir():
-        return Path(run) / history.FOLDER / "sweep.jsonl"
+        return Path(run) / FOLDER / "sweep.jsonl"
     return Path(f"{run.replace('/', '--')}.sweep.jsonl")
 
 
@@ -165,7 +166,7 @@ class Sweep:
         now = {"definition": self._definition(probe)}
         self._refuse_mixing(now, ("definition",))
         if self.recorded is not None and same:
-            history.check_same_fingerprint(self.recorded.report.fingerprint, now, ("definition",))
+            check_same_fingerprint(self.recorded.report.fingerprint, now, ("definition",))
         for report in self.done.values():
             self._refuse_other_loading(report, probe.tokenizer_digest)
 
@@ -183,7 +184,7 @@ class Sweep:
     def _refuse_mixing(self, now: Mapping[str, Any], parts: Sequence[str]) -> None:
         for known in self.done.values():
             with self._elsewhere():
-                history.check_same_fingerprint(_telling(known.fingerprint), now, parts)
+                check_same_fingerprint(_telling(known.fingerprint), now, parts)
 
     def _refuse_other_loading(self, report: AlignmentReport, tokenizer: str) -> None:
         model, asked = report.fingerprint["model"], self._loading()
@@ -194,7 +195,7 @@ class Sweep:
         now = {key: before[key] if asked[key] == noted[key] else asked[key] for key in asked}
         now["tokenizer"] = tokenizer
         with self._elsewhere():
-            history.check_same_fingerprint({"model": before}, {"model": now}, ("model",))
+            check_same_fingerprint({"model": before}, {"model": now}, ("model",))
 
     @contextmanager
     def _elsewhere(self) -> Iterator[None]:

@@ -1,1 +1,1 @@
-"""The sentences: parallel corpora, their readers and what is wrong with them."""
+"""Parallel sentences: the corpus value, readers of files and tables, and quality checks."""

@@ -1,7 +1,7 @@
-"""What is wrong or doubtful in a corpus, each by language and line: errors apart from advice.
+"""Quality check of a corpus: findings by language and line, errors apart from advice.
 
-An error distorts a score or costs a pair; advice says where a score deserves less trust. A clean
-corpus gives no finding.
+An error distorts a score or costs a pair; advice names a reason to trust a score less. A clean
+corpus has no finding.
 """
 
 import math
@@ -12,64 +12,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuronxa_callback.corpus import heuristics, scripts
-from neuronxa_callback.corpus import languages as codes_of
+from neuronxa_callback.corpus import heuristics, languages, scripts
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.corpus.readers.lines import raw_lines
-from neuronxa_callback.corpus.text import clean, fault_of, same, shortened
+from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
 
 ERROR, ADVICE = "error", "advice"
-FEWEST, USUAL = 30, 100
+MIN_PAIRS, USUAL_PAIRS = 30, 100
 """Fewer pairs than the first are an error, fewer than the second cost precision."""
-LEAKS = 0.1
-"""Share of pairs with digits, or with likely names, above which that is said."""
-FERTILITY = 4.0
-"""How many times the pivot's tokens a language may need before that is said."""
-UNKNOWN = 0.05
-"""Share of unknown tokens from which that is said."""
+MAX_LEAKS = 0.1
+"""A greater share of pairs with digits, or with likely names, is reported."""
+MAX_FERTILITY = 4.0
+"""A greater ratio of a language's tokens to the pivot's is reported."""
+MAX_UNKNOWN = 0.05
+"""A greater share of unknown tokens is reported."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or doubtful."""
+    """One error or piece of advice."""
 
     level: str
     """``"error"`` or ``"advice"``."""
     language: str
     where: str
-    """``file:line`` where it is known, else ``deu_Latn pair 17``; empty for a whole language."""
-    what: str
+    """``file:line`` if known, else ``deu_Latn pair 17``; empty for a whole language."""
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.where or self.language}: {self.what}"
+        return f"{self.level}: {self.where or self.language}: {self.message}"
 
 
 def check(
     corpus: ParallelCorpus, tokenizer: Any = None, max_length: int = 512
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong or doubtful in the sentences of a corpus, errors first.
+    """All findings in the sentences of a corpus, errors first.
+
+    >>> check(ParallelCorpus.builtin(languages=["de", "hi"]))
+    ()
+    >>> print(*check(ParallelCorpus.builtin(languages=["de"]).select(n_pairs=20)))
+    error: deu_Latn: 20 pairs: a score may be off by ±0.22 (100 pairs: ±0.10); use at least 30
 
     Args:
-        corpus: What is checked.
-        tokenizer: A Hugging Face tokenizer, to find sentences that are too long for
-            ``max_length`` tokens and languages that it cuts into very many; None to leave it out.
+        corpus: The corpus to check.
+        tokenizer: A Hugging Face tokenizer, to report sentences of more than ``max_length``
+            tokens, unknown tokens and languages with a high fertility; None to skip this.
         max_length: Most tokens of a sentence.
 
     Returns:
         Findings in order of languages and lines; none for a clean corpus.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for number, language in enumerate(corpus.languages):
-        found += _of_size(corpus, language)
+        findings += _check_size(corpus, language)
         if number == 0 or not corpus.shared_pivot:
-            found += _of_side(corpus, language, 0)
-        found += _of_side(corpus, language, 1)
-        found += _of_pairs(corpus, language)
+            findings += _check_side(corpus, language, 0)
+        findings += _check_side(corpus, language, 1)
+        findings += _check_pairs(corpus, language)
         if tokenizer is not None:
-            found += _of_tokens(corpus, language, tokenizer, max_length)
-    return _sorted(found)
+            findings += _check_tokens(corpus, language, tokenizer, max_length)
+    return _errors_first(findings)
 
 
 def check_path(
@@ -79,58 +83,63 @@ def check_path(
     max_length: int = 512,
     **options: Any,
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong or doubtful in files, also in lines that a reader drops.
+    """All findings in files, also in the lines that a reader drops.
 
     Args:
-        path: A folder or file, as the readers take it.
-        reader: ``folder``, ``tatoeba``, ``bible``, ``tsv`` or ``jsonl``; None to tell by the files.
-        tokenizer: As in ``check``.
-        max_length: As in ``check``.
+        path: A folder or file, as for ``ParallelCorpus.read``.
+        reader: As for ``ParallelCorpus.read``; None to guess.
+        tokenizer: As for ``check``.
+        max_length: As for ``check``.
         **options: Of the reader: ``pivot``, ``languages``, ``n_pairs``, ``extension``, ...
 
     Returns:
-        Findings, errors first; also where the corpus cannot be read at all.
+        Findings, errors first. Files that cannot be read are a finding, too.
+
+    Raises:
+        CorpusError: If there is no such reader.
     """
     reader = reader or detect.guess(path)
-    found: list[Finding] = []
-    for language, file in detect.text_files(path, reader, **options):
-        found += _of_file(language, file)
+    findings: list[Finding] = []
+    files = detect.line_files(path, reader, **options)
+    for language, file in files:
+        findings += _check_file(language, file)
     try:
-        corpus = detect.read(path, reader, **options)
+        corpus = ParallelCorpus.read(path, reader, **options)
     except CorpusError as cause:
-        return _sorted([*found, Finding(ERROR, "", str(path), str(cause))])
-    if reader not in detect.BY_LINE:
-        found += map(_of_dropped, corpus.dropped)
-    return _sorted([*found, *check(corpus, tokenizer, max_length)])
+        return _errors_first([*findings, Finding(ERROR, "", str(path), str(cause))])
+    if not files:
+        findings += map(_dropped_finding, corpus.dropped)
+    return _errors_first([*findings, *check(corpus, tokenizer, max_length)])
 
 
 def fertility(corpus: ParallelCorpus, language: str, tokenizer: Any) -> float:
-    """How many times as many tokens a language needs as the pivot, for the same meaning."""
+    """Tokens of a language per token of the pivot, over the same sentences; NaN without tokens."""
     sides = list(zip(*corpus.pairs[language], strict=True))
     counts = [sum(map(len, tokenizer(list(side))["input_ids"])) for side in sides]
     return counts[1] / counts[0] if counts[0] else math.nan
 
 
-def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(dict.fromkeys(found), key=lambda each: each.level != ERROR))
+def _errors_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.level != ERROR))
 
 
-def _of_size(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
+def _check_size(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
     n = len(corpus.pairs[language])
-    if n >= USUAL:
+    if n >= USUAL_PAIRS:
         return
-    width, usual = (1.96 * math.sqrt(0.25 / count) for count in (n, USUAL))
+    width, usual = (1.96 * math.sqrt(0.25 / count) for count in (n, USUAL_PAIRS))
+    too_few = n < MIN_PAIRS
     yield Finding(
-        ERROR if n < FEWEST else ADVICE,
+        ERROR if too_few else ADVICE,
         language,
         "",
-        f"{n} pairs leave a score uncertain by up to ±{width:.2f} ({USUAL} pairs: ±{usual:.2f});"
-        f" use at least {FEWEST if n < FEWEST else USUAL}",
+        f"{n} pairs: a score may be off by ±{width:.2f} ({USUAL_PAIRS} pairs: ±{usual:.2f});"
+        f" use at least {MIN_PAIRS if too_few else USUAL_PAIRS}",
     )
 
 
-def _of_file(language: str, file: Path) -> Iterator[Finding]:
-    """What the lines of a file show before anything is dropped: bytes, blanks, repetitions."""
+def _check_file(language: str, file: Path) -> Iterator[Finding]:
+    """Findings in the raw lines of a file, before any is dropped: bytes, blanks, repetitions."""
     seen: dict[str, int] = {}
     blank: list[Finding] = []
     for number, raw in enumerate(raw_lines(file), start=1):
@@ -141,99 +150,102 @@ def _of_file(language: str, file: Path) -> Iterator[Finding]:
         try:
             line = raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as cause:
-            words = f"is not UTF-8: byte 0x{raw[cause.start]:02x} at position {cause.start}"
-            yield Finding(ERROR, language, where, words)
+            message = f"is not UTF-8: byte 0x{raw[cause.start]:02x} at position {cause.start}"
+            yield Finding(ERROR, language, where, message)
             continue
         odd = heuristics.odd_characters(line)
         if odd:
             yield Finding(ERROR, language, where, odd)
-        fault = fault_of(line)
+        fault = find_fault(line)
         if fault:
             blank.append(Finding(ERROR, language, where, fault))
             continue
-        # Blank lines count where another line follows: at the end of a file they mean nothing.
+        # Blank lines count only if another line follows: readers ignore those at the end.
         yield from blank
         blank.clear()
-        first = seen.setdefault(same(clean(line)), number)
+        first = seen.setdefault(comparison_key(normalize_sentence(line)), number)
         if first != number:
-            yield Finding(ERROR, language, where, f"repeats line {first}: {shortened(line)!r}")
+            yield Finding(ERROR, language, where, f"repeats line {first}: {shorten(line)!r}")
 
 
-def _of_dropped(words: str) -> Finding:
-    """A reader's sentence on a dropped pair, ``file:line reason``, as a finding."""
-    match = re.match(r"(.*?(?::| row )\d+(?: \(.*?\))?) (.*)", words, re.DOTALL)
-    return Finding(ERROR, "", *match.groups()) if match else Finding(ADVICE, "", "", words)
+def _dropped_finding(message: str) -> Finding:
+    """A reader's message on a dropped pair, ``file:line reason``, as a finding."""
+    match = re.match(r"(.*?(?::| row )\d+(?: \(.*?\))?) (.*)", message, re.DOTALL)
+    return Finding(ERROR, "", *match.groups()) if match else Finding(ADVICE, "", "", message)
 
 
-def _of_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Finding]:
-    """What one column shows by itself."""
+def _check_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Finding]:
+    """Findings in the pivot sentences (side 0) or the translations (side 1) alone."""
     name = corpus.pivot if side == 0 else language
     texts = [pair[side] for pair in corpus.pairs[language]]
 
-    def at(i: int) -> str:
+    def where(i: int) -> str:
         return corpus.where(language, i, pivot=side == 0)
 
     for i, text in enumerate(texts):
         odd = heuristics.odd_characters(text)
         if odd:
-            yield Finding(ERROR, name, at(i), odd)
-    wanted = scripts.expected(codes_of.script(name), texts)
-    for i, words, wrong in heuristics.wrong_script(texts, wanted):
-        words = f"{words}, expected {codes_of.script_name(name) or wanted[0].title()}"
-        yield Finding(ERROR if wrong else ADVICE, name, at(i), words)
-    for i, words in heuristics.mixed_words(texts):
-        yield Finding(ADVICE, name, at(i), words)
+            yield Finding(ERROR, name, where(i), odd)
+    wanted = scripts.expected(languages.script(name), texts)
+    expected = languages.script_name(name) or "".join(wanted).title()
+    for i, message, is_wrong in heuristics.wrong_script(texts, wanted):
+        level = ERROR if is_wrong else ADVICE
+        yield Finding(level, name, where(i), f"{message}, expected {expected}")
+    for i, message in heuristics.mixed_words(texts):
+        yield Finding(ADVICE, name, where(i), message)
     for i, j, cosine in heuristics.near_duplicates(texts):
-        words = f"is nearly {at(i)} (character cosine {cosine:.2f}): {shortened(texts[j])!r}"
-        yield Finding(ADVICE, name, at(j), words)
+        message = (
+            f"almost repeats {where(i)} (character cosine {cosine:.2f}): {shorten(texts[j])!r}"
+        )
+        yield Finding(ADVICE, name, where(j), message)
 
 
-def _of_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
-    """What the two columns show together."""
+def _check_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
+    """Findings in both sides together."""
     pivots, texts = map(list, zip(*corpus.pairs[language], strict=True))
-    for i, whole in heuristics.copies(pivots, texts):
-        words = "is not translated" if whole else "is hardly translated"
-        level = ERROR if whole else ADVICE
-        words = f"{words}: {shortened(texts[i])!r}"
-        yield Finding(level, language, corpus.where(language, i), words)
-    for i, words in heuristics.odd_lengths(pivots, texts):
-        yield Finding(ADVICE, language, corpus.where(language, i), words)
-    yield from _of_leaks(corpus, language)
+    for i, is_copy in heuristics.copies(pivots, texts):
+        level = ERROR if is_copy else ADVICE
+        problem = "is not translated" if is_copy else "looks almost untranslated"
+        message = f"{problem}: {shorten(texts[i])!r}"
+        yield Finding(level, language, corpus.where(language, i), message)
+    for i, message in heuristics.odd_lengths(pivots, texts):
+        yield Finding(ADVICE, language, corpus.where(language, i), message)
+    yield from _check_leaks(corpus, language)
 
 
-def _of_leaks(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
-    """How many pairs have what can be read without the language: digits, and likely names."""
+def _check_leaks(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
+    """Finds many pairs with digits or likely names, which align without knowing the language."""
     pairs = corpus.pairs[language]
-    nouns = [codes_of.capital_nouns(name) for name in (corpus.pivot, language)]
-    digits, common = heuristics.telling(pairs, heuristics.numbers)
-    names, same_names = heuristics.telling(pairs, heuristics.names, nouns)
-    for rows, what in (
-        (digits, f"digits ({common} a number in common)"),
-        (names, f"capitalised words inside, often names ({same_names} one in common)"),
+    nouns = [languages.capital_nouns(name) for name in (corpus.pivot, language)]
+    digits, same_numbers = heuristics.rows_with(pairs, heuristics.numbers)
+    names, same_names = heuristics.rows_with(pairs, heuristics.names, nouns)
+    for rows, content in (
+        (digits, f"digits ({same_numbers} share a number)"),
+        (names, f"capitalized words that may be names ({same_names} share one)"),
     ):
-        if len(rows) > LEAKS * len(pairs):
-            words = (
-                f"{len(rows)} of {len(pairs)} pairs have {what}, which may align them without"
-                f" their meaning; the first: {corpus.where(language, rows[0])}"
+        if len(rows) > MAX_LEAKS * len(pairs):
+            message = (
+                f"{len(rows)} of {len(pairs)} pairs have {content}, which may align them without"
+                f" their meaning; first: {corpus.where(language, rows[0])}"
             )
-            yield Finding(ADVICE, language, "", words)
+            yield Finding(ADVICE, language, "", message)
 
 
-def _of_tokens(
+def _check_tokens(
     corpus: ParallelCorpus, language: str, tokenizer: Any, max_length: int
 ) -> Iterator[Finding]:
-    unknown = getattr(tokenizer, "unk_token_id", None)
+    unknown_id = getattr(tokenizer, "unk_token_id", None)
     for side, name in ((0, corpus.pivot), (1, language)):
         texts = [pair[side] for pair in corpus.pairs[language]]
-        ids = tokenizer(texts)["input_ids"]
-        for i, each in enumerate(ids):
-            if len(each) > max_length:
-                words = f"has {len(each)} tokens, allowed {max_length}; the pair will be dropped"
-                yield Finding(ERROR, name, corpus.where(language, i, pivot=side == 0), words)
-        strange = sum(each.count(unknown) for each in ids) / max(1, sum(map(len, ids)))
-        if unknown is not None and strange > UNKNOWN:
-            yield Finding(ADVICE, name, "", f"{strange:.0%} of the tokens are unknown")
+        sentences = tokenizer(texts)["input_ids"]
+        for i, ids in enumerate(sentences):
+            if len(ids) > max_length:
+                message = f"has {len(ids)} tokens, allowed {max_length}; the pair will be dropped"
+                yield Finding(ERROR, name, corpus.where(language, i, pivot=side == 0), message)
+        unknown = sum(ids.count(unknown_id) for ids in sentences) / max(1, sum(map(len, sentences)))
+        if unknown_id is not None and unknown > MAX_UNKNOWN:
+            yield Finding(ADVICE, name, "", f"{unknown:.0%} of the tokens are unknown")
     ratio = fertility(corpus, language, tokenizer)
-    if ratio > FERTILITY:
-        words = f"needs {ratio:.1f} times the tokens of {corpus.pivot}"
-        yield Finding(ADVICE, language, "", words)
+    if ratio > MAX_FERTILITY:
+        message = f"has {ratio:.1f} times the tokens of {corpus.pivot}"
+        yield Finding(ADVICE, language, "", message)

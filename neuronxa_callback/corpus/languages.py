@@ -1,8 +1,8 @@
-"""Language codes in any usual form, and what they are called.
+"""Language codes in any usual form, and their names and scripts.
 
-The form used throughout is that of FLORES-200: ``deu_Latn``, an ISO 639-3 code and an ISO 15924
-script. ``de``, ``deu``, ``de-DE`` and ``German`` mean the same. A bare language means its usual
-script (CLDR likely subtags). Codes that nobody knows are kept where a file name carries them.
+The package uses the form of FLORES-200: ``deu_Latn``, an ISO 639-3 code and an ISO 15924 script.
+``de``, ``deu``, ``de-DE`` and ``German`` mean the same. A language without a script means its
+usual script (CLDR likely subtags). Unknown codes in file names are kept.
 """
 
 import difflib
@@ -33,7 +33,7 @@ USUAL = {
     "uzb": "uzn", "yid": "ydd",
 }  # fmt: skip
 CAPITAL_NOUNS = ("bar", "deu", "gsw", "ksh", "ltz", "nds", "pfl", "vmf")
-"""German and its neighbours: a capital inside a sentence says noun, not name."""
+"""German and related languages: a capital inside a sentence marks a noun, not a name."""
 USUAL_SCRIPTS = {"Kore": "Hang"}
 PLAIN_NAMES = {
     "arb": "Arabic",
@@ -47,7 +47,7 @@ PLAIN_NAMES = {
 
 
 class Tag(NamedTuple):
-    """What a code says: its language (ISO 639-3, FLORES usage), its script and what follows."""
+    """The parts of a code: language (ISO 639-3 as in FLORES), script and the rest."""
 
     language: str
     script: str | None
@@ -55,45 +55,58 @@ class Tag(NamedTuple):
 
 
 def resolve(code_or_name: str, known: Iterable[str] | None = None) -> str:
-    """The code of a language that is given in any usual form.
+    """The code of a language given in any usual form.
+
+    >>> resolve("German"), resolve("zh-TW"), resolve("sw", ["deu_Latn", "swh_Latn"])
+    ('deu_Latn', 'zho_Hant', 'swh_Latn')
 
     Args:
         code_or_name: For instance ``de``, ``deu``, ``deu_Latn``, ``zh-Hans``, ``German``.
-        known: The codes to choose from; None for all the world's languages.
+        known: The codes to choose from; None for all languages of ISO 639.
 
     Returns:
-        One of ``known``, as it is written there; without ``known`` a code like ``deu_Latn``.
+        One of ``known``, unchanged; without ``known`` a code like ``deu_Latn``.
 
     Raises:
-        CorpusError: If the language is unknown, or several of ``known`` could be meant.
+        CorpusError: If the language is unknown, or several of ``known`` match.
     """
     codes = None if known is None else tuple(known)
     if codes and code_or_name in codes:
         return code_or_name
     tag = _tag(code_or_name)
     if codes is not None:
-        return _chosen(code_or_name, tag, codes)
+        return _choose(code_or_name, tag, codes)
     if tag is None or not _exists(tag.language):
-        raise CorpusError(_unknown(code_or_name, None))
-    return _written(tag)
+        raise CorpusError(_unknown(code_or_name))
+    return _format(tag)
 
 
-def of_file(stem: str) -> str | None:
-    """The code that a file's name carries, or None where it carries none.
+def resolve_all(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The codes that names mean, each once; a single name may be given as a string.
 
-    A full code stays as it is; other forms are resolved; what looks like a code but is in no
-    list (``xyz``) is kept.
+    Raises:
+        CorpusError: As ``resolve`` does.
+    """
+    codes = tuple(known)
+    names = (names,) if isinstance(names, str) else names
+    return list(dict.fromkeys(resolve(name, codes) for name in names))
+
+
+def code_of_name(stem: str) -> str | None:
+    """The code in the name of a file or column, or None.
+
+    A full code is kept, other forms are resolved, and an unlisted code (``xyz``) is kept.
     """
     if FULL.fullmatch(stem):
         return stem
     tag = _tag(stem)
     if tag is None or (tag.rest and not tag.script and not _exists(tag.language)):
         return None
-    return _written(tag) if _exists(tag.language) else stem
+    return _format(tag) if _exists(tag.language) else stem
 
 
 def name(code: str) -> str:
-    """The English name of a code: ``German``, ``Chinese (Simplified)``; the code if it has none."""
+    """The English name of a language: ``German``, ``Chinese (Simplified)``; else its code."""
     tag = _tag(code)
     if tag is None or not _exists(tag.language):
         return code
@@ -104,28 +117,28 @@ def name(code: str) -> str:
 
 
 def script(code: str) -> str | None:
-    """The ISO 15924 script of a code, its usual one where it names none; None if unknown."""
+    """The ISO 15924 script of a code, or its language's usual script; None if unknown."""
     tag = _tag(code)
     return None if tag is None else tag.script or likely_script(tag.language)
 
 
 def capital_nouns(code: str) -> bool:
-    """Whether the language writes every noun with a capital, as German does."""
+    """Whether the language capitalizes every noun, as German does."""
     tag = _tag(code)
     return tag is not None and tag.language in CAPITAL_NOUNS
 
 
 def script_name(code: str) -> str | None:
-    """What the script of a code is called in English; None if unknown."""
-    found = script(code)
-    if found in ("Hans", "Hant"):
+    """The English name of a code's script; None if unknown."""
+    code_script = script(code)
+    if code_script in ("Hans", "Hant"):
         return "Chinese"
-    return str(Language.make(script=found).script_name()) if found else None
+    return str(Language.make(script=code_script).script_name()) if code_script else None
 
 
 @cache
 def likely_script(language: str) -> str | None:
-    """The usual script of an ISO 639 language (CLDR); None where CLDR does not know it."""
+    """The usual script of an ISO 639 language (CLDR); None if CLDR does not list it."""
     tag = Language.get(language)
     if {language, tag.language, tag.prefer_macrolanguage().language} & LIKELY_SUBTAGS.keys():
         script = str(tag.maximize().script)
@@ -135,27 +148,24 @@ def likely_script(language: str) -> str | None:
 
 @cache
 def _tag(text: str) -> Tag | None:
-    """What a code or a name says, or None where it is neither."""
+    """The parts of a code or a name, or None if it is neither."""
     text = text.strip()
-    named = next(
-        (spoken for spoken in ("en", "und") if _named(text, spoken)),
-        None,
-    )
+    locale = next((locale for locale in ("en", "und") if _is_name(text, locale)), None)
     if CODE.fullmatch(text):
-        found = _tag_of_code(text)
-        if _exists(found.language) or not named:
-            return found
-    # The library also takes a name with something behind it ("Metadata" for Meta'), we do not.
-    if not named:
-        return _tag_of_both(text)
-    meant = Language.find(text, named)
-    if (meant.language, meant.territory) == ("fa", "AF"):
-        return Tag("prs", meant.script, "")
-    return _tag_of_code(meant.to_tag())
+        tag = _tag_of_code(text)
+        if _exists(tag.language) or not locale:
+            return tag
+    # Language.find also accepts a name with a suffix ("Metadata" for Meta'), which is wrong here.
+    if not locale:
+        return _tag_of_name_and_script(text)
+    language = Language.find(text, locale)
+    if (language.language, language.territory) == ("fa", "AF"):
+        return Tag("prs", language.script, "")
+    return _tag_of_code(language.to_tag())
 
 
-def _tag_of_both(text: str) -> Tag | None:
-    """What a name with a script says, as ``name`` writes it: ``Serbian (Latin)``."""
+def _tag_of_name_and_script(text: str) -> Tag | None:
+    """The parts of a name with a script, as ``name`` writes it: ``Serbian (Latin)``."""
     match = re.fullmatch(r"(.+) \((\w+)\)", text)
     tag = match and _tag(match[1])
     if not match or not tag:
@@ -166,31 +176,31 @@ def _tag_of_both(text: str) -> Tag | None:
         return None
 
 
-def _named(text: str, spoken: str) -> bool:
-    """Whether a text is the name of a language in a language, ``und`` for in any."""
-    return text.isprintable() and normalize_name(text) in _names(spoken)
+def _is_name(text: str, locale: str) -> bool:
+    """Whether a text is a language's name in the language ``locale``; ``und`` for any."""
+    return text.isprintable() and normalize_name(text) in _names(locale)
 
 
 def _tag_of_code(text: str) -> Tag:
     first, *others = text.replace("_", "-").split("-")
     raw = Language.get(first.lower(), normalize=False)
     usual = raw if len(first) == 3 and raw.is_valid() else Language.get(first)
-    written = next((part.title() for part in others if re.fullmatch("[A-Za-z]{4}", part)), None)
+    script = next((part.title() for part in others if re.fullmatch("[A-Za-z]{4}", part)), None)
     territory = next((part for part in others if re.fullmatch("[A-Za-z]{2}", part)), None)
-    if territory and not written and usual.is_valid():
-        # zh-TW is written in Hant without saying so.
+    if territory and not script and usual.is_valid():
+        # A territory may imply a script: zh-TW is written in Hant.
         regional = Language.make(language=usual.language, territory=territory.upper())
         implied = regional.maximize().script
-        written = implied if implied != likely_script(usual.language or "") else None
+        script = implied if implied != likely_script(usual.language or "") else None
     try:
         language = usual.to_alpha3()
     except LookupError:
         language = first.lower()
-    rest = "_".join(part for part in others if part.title() != written and part != territory)
-    return Tag(USUAL.get(language, language), written or usual.script, rest)
+    rest = "_".join(part for part in others if part.title() != script and part != territory)
+    return Tag(USUAL.get(language, language), script or usual.script, rest)
 
 
-def _written(tag: Tag) -> str:
+def _format(tag: Tag) -> str:
     script = tag.script or likely_script(tag.language)
     return "_".join(part for part in (tag.language, script, tag.rest) if part)
 
@@ -200,47 +210,52 @@ def _exists(language: str) -> bool:
     return any(bool(tag.is_valid()) for tag in tags)
 
 
-def _chosen(wanted: str, tag: Tag | None, codes: Sequence[str]) -> str:
-    """Which of the codes is meant: the same language, in the script given or else the usual one."""
-    tags = {code: _tag(code) for code in codes}
+def _choose(text: str, tag: Tag | None, codes: Sequence[str]) -> str:
+    """The one of the codes with the same language, and the given or else the usual script."""
     if tag is None:
-        raise CorpusError(_unknown(wanted, codes))
-    near = [code for code, each in tags.items() if each and each.language == tag.language]
-    script = tag.script or (likely_script(tag.language) if len(near) > 1 else None)
+        raise CorpusError(_unknown_in(text, codes))
+    tags = {code: _tag(code) for code in codes}
+    matches = [code for code, other in tags.items() if other and other.language == tag.language]
+    script = tag.script or (likely_script(tag.language) if len(matches) > 1 else None)
     if script:
-        exact = [code for code in near if (tags[code] or tag).script in (script, None)]
-        near = exact if exact or tag.script else near
-    plain = [code for code in near if (tags[code] or tag).rest == tag.rest]
-    near = plain or near
-    if len(near) == 1:
-        return near[0]
-    if near:
-        raise CorpusError(f"language {wanted!r} may be {' or '.join(near)}; say which")
-    raise CorpusError(_unknown(wanted, codes))
+        exact = [code for code in matches if (tags[code] or tag).script in (script, None)]
+        matches = exact if exact or tag.script else matches
+    matches = [code for code in matches if (tags[code] or tag).rest == tag.rest] or matches
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise CorpusError(f"language {text!r} is ambiguous; use one of {', '.join(matches)}")
+    raise CorpusError(_unknown_in(text, codes))
 
 
-def _unknown(wanted: str, codes: Sequence[str] | None) -> str:
-    """One sentence with the nearest codes and names; all of them only where they are few."""
-    if codes is None:
-        names = [each for each in iter(_names("en")) if abs(len(each) - len(wanted)) < 4]
-        near = difflib.get_close_matches(normalize_name(wanted), names, n=3, cutoff=0.7)
-        shown = [f"{each.title()!r} ({resolve(each)})" for each in near]
-        known = ""
-    else:
-        spoken = {name(code).casefold(): code for code in codes} | {c.casefold(): c for c in codes}
-        tag = _tag(wanted)
-        kin = [each for each in codes if tag and (_tag(each) or tag)[0] == tag.language]
-        # What is a language, but not here, is no slip of the pen.
-        slip = tag is None or not _exists(tag.language)
-        hits = difflib.get_close_matches(wanted.casefold(), list(spoken) if slip else [])
-        shown = [repr(code) for code in dict.fromkeys([*kin, *(spoken[each] for each in hits)])]
-        listed = ", ".join(codes) if len(codes) <= 60 else f"{len(codes)} languages"
-        known = f" (known: {listed})"
-    guess = f"; did you mean {' or '.join(shown)}?" if shown else ""
-    return f"unknown language: {wanted!r}{guess}{known}"
+def _unknown(text: str) -> str:
+    """The message for an unknown language, with the nearest names of languages."""
+    names = [known for known in iter(_names("en")) if abs(len(known) - len(text)) < 4]
+    near = difflib.get_close_matches(normalize_name(text), names, n=3, cutoff=0.7)
+    return f"unknown language: {text!r}" + _suggest(
+        [f"{known.title()!r} ({resolve(known)})" for known in near]
+    )
+
+
+def _unknown_in(text: str, codes: Sequence[str]) -> str:
+    """The same with the nearest of the codes; lists all codes if they are few."""
+    code_by_name = {name(code).casefold(): code for code in codes}
+    code_by_name |= {code.casefold(): code for code in codes}
+    tag = _tag(text)
+    related = [code for code in codes if tag and (_tag(code) or tag).language == tag.language]
+    # A language that exists, but not in this corpus, is not a typing error.
+    misspelt = tag is None or not _exists(tag.language)
+    near = difflib.get_close_matches(text.casefold(), list(code_by_name) if misspelt else [])
+    shown = dict.fromkeys([*related, *(code_by_name[match] for match in near)])
+    listed = ", ".join(codes) if len(codes) <= 60 else f"{len(codes)} languages"
+    return f"unknown language: {text!r}{_suggest(list(map(repr, shown)))} (known: {listed})"
+
+
+def _suggest(names: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
 @cache
-def _names(spoken: str) -> Any:
-    """All names of languages in a language, ``und`` for in any, as a searchable collection."""
-    return load_trie(data_filename(f"trie/{spoken}/name_to_language.marisa"))
+def _names(locale: str) -> Any:
+    """All language names in the language ``locale``, ``und`` for any, as a searchable trie."""
+    return load_trie(data_filename(f"trie/{locale}/name_to_language.marisa"))

@@ -1,31 +1,52 @@
-"""From rows of parallel sentences to a corpus: what cannot be measured is left out, by name."""
+"""Rows of parallel sentences: drop unusable ones, and merge the rest into a reader's result.
+
+Standard library only.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from neuronxa_callback.corpus.parallel import Pair, ParallelCorpus
-from neuronxa_callback.corpus.text import clean, fault_of, same, shortened
+from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
 
+Pair = tuple[str, str]
+"""A pivot sentence and its translation."""
+
+PIVOT = "eng_Latn"
+"""Default pivot of every reader."""
 MAX_EXTRA = 64
-"""How many more lines than pairs are read at first, for those that will be dropped."""
+"""How many lines a reader reads at first beyond ``n_pairs``, since some may be unusable."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class ParallelRows:
+    """The result of a reader: usable pairs per language, and a reason for each dropped pair.
+
+    ``ParallelCorpus`` has the same fields and documents them.
+    """
+
+    pivot: str
+    pairs: Mapping[str, tuple[Pair, ...]]
+    name: str
+    origins: Mapping[str, tuple[str, ...]]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Row:
-    """One sentence in several languages; None where a language has none."""
+    """One sentence in several languages, the pivot first; None where it is missing."""
 
     texts: Sequence[str | None]
     places: Sequence[str]
-    """Per language where it stands, ``file:line``."""
+    """``file:line`` per language."""
 
 
 @dataclass(frozen=True)
 class FilteredRows:
-    """The rows that can be measured, and one sentence for each that cannot."""
+    """Usable rows, and one message per dropped row."""
 
     codes: tuple[str, ...]
     """The languages of a row, the pivot first."""
@@ -37,27 +58,30 @@ class FilteredRows:
         return tuple((str(row.texts[0]), str(row.texts[k])) for row in self.rows)
 
     def places(self, k: int) -> tuple[str, ...]:
-        """Where the sentences of language k stand."""
+        """``file:line`` of each sentence of language k."""
         return tuple(row.places[k] for row in self.rows)
 
 
 def filter_rows(
     codes: Sequence[str], rows: Iterable[Row], n_pairs: int | None = None
 ) -> FilteredRows:
-    """The first ``n_pairs`` rows in which every language has a sentence it did not have before.
+    """The first ``n_pairs`` usable rows; reads no further than the last of them.
 
-    No row beyond those is asked for. A row that is dropped is dropped in all languages, so that
-    they keep the same pivot sentences.
+    A row is usable if every language has a sentence that it did not have in an earlier row. A
+    dropped row is dropped in all languages, so that they keep the same pivot sentences.
+
+    Raises:
+        CorpusError: If ``n_pairs`` is less than 2.
     """
+    if n_pairs is not None and n_pairs < 2:
+        raise CorpusError(f"n_pairs must be at least 2, got {n_pairs}")
     seen: list[dict[str, str]] = [{} for _ in codes]
     kept: list[Row] = []
     dropped: list[str] = []
-    if n_pairs is not None and n_pairs < 2:
-        raise CorpusError(f"n_pairs must be at least 2, got {n_pairs}")
     for row in rows:
-        texts = [None if text is None else clean(text) for text in row.texts]
-        keys = [same(text or "") for text in texts]
-        fault = _fault(texts, keys, row.places, seen)
+        texts = [None if text is None else normalize_sentence(text) for text in row.texts]
+        keys = [comparison_key(text or "") for text in texts]
+        fault = _row_fault(texts, keys, row.places, seen)
         if fault:
             dropped.append(fault)
             continue
@@ -69,13 +93,13 @@ def filter_rows(
     return FilteredRows(tuple(codes), tuple(kept), tuple(dropped))
 
 
-def corpus_of(
+def merge_rows(
     parts: Iterable[FilteredRows], pivot: str, name: str, n_pairs: int | None = None
-) -> ParallelCorpus:
-    """One corpus of all parts; a single warning where pairs were dropped.
+) -> ParallelRows:
+    """All parts as one result; logs a single warning if rows were dropped.
 
     Raises:
-        CorpusError: If a language has fewer than ``n_pairs`` pairs left, or two parts have it.
+        CorpusError: If a language has fewer than ``n_pairs`` pairs, or is in two parts.
     """
     pairs: dict[str, tuple[Pair, ...]] = {}
     origins: dict[str, tuple[str, ...]] = {}
@@ -84,28 +108,23 @@ def corpus_of(
     for part in parts:
         dropped += part.dropped
         total += len(part.rows) + len(part.dropped)
-        _enough(part, name, n_pairs)
-        own = part.places(0)
+        _require_enough(part, name, n_pairs)
+        pivot_places = part.places(0)
         for k, code in enumerate(part.codes[1:], start=1):
             if code in pairs:
                 raise CorpusError(
                     f"{name} has {code} twice: {origins[code][0]}, {part.places(k)[0]}"
                 )
             pairs[code], origins[code] = part.pairs(k), part.places(k)
-            origins[f"{code}/{pivot}"] = own
-    corpus = ParallelCorpus(pivot, pairs, name, origins, tuple(dropped))
+            origins[f"{code}/{pivot}"] = pivot_places
     if dropped:
         log.warning(
-            "%s: %d of the %d pairs read were dropped; the first: %s",
-            name,
-            len(dropped),
-            total,
-            dropped[0],
+            "%s: dropped %d of the %d pairs read; first: %s", name, len(dropped), total, dropped[0]
         )
-    return corpus
+    return ParallelRows(pivot, pairs, name, origins, tuple(dropped))
 
 
-def _fault(
+def _row_fault(
     texts: Sequence[str | None],
     keys: Sequence[str],
     places: Sequence[str],
@@ -114,22 +133,22 @@ def _fault(
     for text, key, place, known in zip(texts, keys, places, seen, strict=True):
         if text is None:
             return f"{place} is missing"
-        fault = fault_of(text)
+        fault = find_fault(text)
         if fault:
             return f"{place} {fault}"
         if key in known:
-            return f"{place} repeats {known[key]}: {shortened(text)!r}"
+            return f"{place} repeats {known[key]}: {shorten(text)!r}"
     return None
 
 
-def _enough(part: FilteredRows, name: str, n_pairs: int | None) -> None:
-    least = 2 if n_pairs is None else n_pairs
-    if len(part.rows) < least:
-        which = ", ".join(part.codes[1:4]) + (", …" if len(part.codes) > 4 else "")
+def _require_enough(part: FilteredRows, name: str, n_pairs: int | None) -> None:
+    needed = 2 if n_pairs is None else n_pairs
+    if len(part.rows) < needed:
+        codes = ", ".join(part.codes[1:4]) + (", …" if len(part.codes) > 4 else "")
         smaller = f"set n_pairs={len(part.rows)}" if len(part.rows) > 1 else "add pairs"
-        first = f"; the first dropped: {part.dropped[0]}" if part.dropped else ""
+        first = f"; first dropped: {part.dropped[0]}" if part.dropped else ""
         raise CorpusError(
-            f"every language needs {least} usable pairs, {name} has {len(part.rows)} of"
-            f" {len(part.rows) + len(part.dropped)} for {which}; {smaller} or leave"
+            f"every language needs {needed} usable pairs, {name} has {len(part.rows)} of"
+            f" {len(part.rows) + len(part.dropped)} for {codes}; {smaller} or leave"
             f" the language out{first}"
         )

@@ -1,4 +1,4 @@
-"""Which writing system a letter belongs to, by its name in the Unicode database."""
+"""The writing system of a letter, by its name in the Unicode database."""
 
 import re
 import unicodedata
@@ -23,7 +23,7 @@ LETTERS = {
 }  # fmt: skip
 
 LOOKALIKES = ("LATIN", "CYRILLIC", "GREEK")
-"""Writing systems whose letters look alike: a word has letters of one of them only."""
+"""Writing systems with similar letters: a word normally uses only one of them."""
 
 UNSPACED = ("Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt")
 """Scripts that put no space between words."""
@@ -39,18 +39,18 @@ def system_of(letter: str) -> str | None:
     """
     if unicodedata.category(letter) not in ("Lu", "Ll", "Lt", "Lo"):
         return None
-    plain = unicodedata.normalize("NFKC", letter)[:1]
-    words = unicodedata.name(plain, "").split()
-    return words[0] if words and plain.isalpha() else None
+    letter = unicodedata.normalize("NFKC", letter)[:1]
+    name = unicodedata.name(letter, "").split()
+    return name[0] if name and letter.isalpha() else None
 
 
 def systems(text: str) -> Counter[str]:
-    """How many letters of each writing system a text has."""
-    return Counter(found for found in map(system_of, text) if found)
+    """The number of letters of each writing system in a text."""
+    return Counter(system for system in map(system_of, text) if system)
 
 
 def expected(script: str | None, texts: Iterable[str]) -> tuple[str, ...]:
-    """The writing systems of an ISO 15924 script; of a script not listed, the texts' most usual."""
+    """The writing systems of an ISO 15924 script; if it is not listed, the most common one."""
     if script in LETTERS:
         return LETTERS[script]
     total: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def expected(script: str | None, texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def mixed_word(text: str) -> str | None:
-    """The first word with letters of two systems that look alike, such as Latin and Cyrillic."""
+    """The first word that mixes similar writing systems, such as Latin and Cyrillic; or None."""
     if text.isascii():
         return None
     for word in WORD.findall(text):

@@ -1,1 +1,7 @@
-"""A run's reports over time: what changed, when to probe, when to stop."""
+"""The reports of a run over time: what changed, when to probe, when to stop."""
+
+from neuronxa_callback.history.comparison import compare
+from neuronxa_callback.history.records import read_reports
+from neuronxa_callback.metrics.statistics import Change
+
+__all__ = ["Change", "compare", "read_reports"]

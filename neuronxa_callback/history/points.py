@@ -1,6 +1,6 @@
-"""What is kept of a report: per metric and language the aligned layers of every pair.
+"""A point of a curve: per metric and language, the number of aligned layers of each pair.
 
-Scores, intervals and paired changes follow from it, and it is small.
+This small part of a report is enough for scores, intervals and paired changes.
 """
 
 import base64
@@ -17,27 +17,27 @@ from neuronxa_callback.metrics.statistics import Array, Change
 from neuronxa_callback.report import AlignmentReport
 
 Names = tuple[str, ...] | None
-"""Languages whose mean is meant; None for all of them."""
+"""The languages to average; None for all of them."""
 
 HELD_NAN = 2**16 - 1
-"""Stands for a number of layers of which one held NaN."""
+"""The count of a pair if one of the layers held NaN."""
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One report, as far as changes and stop rules need it."""
+    """The part of a report that changes and stop rules need."""
 
     step: int
     number: int
-    """How many probes of the run came before."""
+    """The number of probes of the run before this one."""
     pairs: int
     shared: bool
     """Whether all languages have the same pivot sentences."""
     layers: Mapping[str, int]
     counts: Mapping[str, Mapping[str, Array]]
-    """metric -> language -> [pairs] aligned layers of each pair, or ``HELD_NAN``."""
-    whole: bool = True
-    """Whether all of its languages are here; a resume remembers of a past best what it was for."""
+    """metric -> language -> [pairs] number of aligned layers, or ``HELD_NAN``."""
+    complete: bool = True
+    """Whether it has all languages; the state of a resume keeps only some of a past best point."""
     _scores: dict[tuple[str, Names], float] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -52,8 +52,8 @@ class Point:
         return cls(report.step, number, report.n_pairs, shared, layers, counts)
 
     def holds(self, metric: str, names: Names) -> bool:
-        """Whether all that such a score is made of is here."""
-        return self.whole or (names is not None and {*names} <= {*self.counts.get(metric, ())})
+        """Whether the point has the languages of a score."""
+        return self.complete or (names is not None and {*names} <= {*self.counts.get(metric, ())})
 
     def shares(self, metric: str, names: Names = None) -> Array:
         """The share of aligned layers [languages, pairs]; NaN where a layer held NaN."""
@@ -62,7 +62,7 @@ class Point:
         return np.where(counts == HELD_NAN, math.nan, counts / self.layers[metric])
 
     def score(self, metric: str, names: Names = None) -> float:
-        """The score of all languages, or of some."""
+        """The mean score of the languages."""
         if (metric, names) not in self._scores:
             self._scores[metric, names] = float(self.shares(metric, names).mean())
         return self._scores[metric, names]
@@ -70,21 +70,21 @@ class Point:
     def interval(
         self, metric: str, names: Names = None, level: float = statistics.LEVEL
     ) -> tuple[float, float]:
-        """The interval of ``score``."""
+        """The interval of ``score(metric, names)``."""
         return statistics.interval(self.shares(metric, names), self.shared, level)
 
     def part(self, rows: Mapping[str, Iterable[str]]) -> Self:
-        """This point with some languages per metric only."""
+        """This point with only some languages per metric."""
         counts = {
             metric: {name: self.counts[metric][name] for name in names}
             for metric, names in rows.items()
         }
         return type(self)(
-            self.step, self.number, self.pairs, self.shared, self.layers, counts, whole=False
+            self.step, self.number, self.pairs, self.shared, self.layers, counts, complete=False
         )
 
-    def packed(self) -> dict[str, Any]:
-        """This point as plain JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The point as JSON values, with compressed counts."""
         rows = [row for known in self.counts.values() for row in known.values()]
         raw = zlib.compress(np.concatenate(rows).astype("<u2").tobytes(), 9)
         return {
@@ -94,13 +94,13 @@ class Point:
             "shared": self.shared,
             "layers": dict(self.layers),
             "languages": {metric: list(known) for metric, known in self.counts.items()},
-            "whole": self.whole,
+            "complete": self.complete,
             "counts": base64.b85encode(raw).decode(),
         }
 
     @classmethod
-    def unpacked(cls, plain: Mapping[str, Any]) -> Self:
-        """The point that ``packed`` described."""
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what ``to_dict`` returned."""
         raw = zlib.decompress(base64.b85decode(plain["counts"]))
         rows = iter(np.frombuffer(raw, dtype="<u2").reshape(-1, plain["pairs"]))
         counts = {
@@ -114,17 +114,17 @@ class Point:
             shared=plain["shared"],
             layers=plain["layers"],
             counts=counts,
-            whole=plain["whole"],
+            complete=plain["complete"],
         )
 
 
 def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
-    """Paired change of the mean over languages: of all, or of some."""
+    """The paired change of the mean over languages."""
     x = before.shares(metric, names), after.shares(metric, names)
     return statistics.paired_change(*x, after.shared)
 
 
 def _counts(masks: Sequence[int | None], n: int) -> Array:
-    """Aligned layers of each pair [pairs]."""
+    """The number of aligned layers of each pair, [pairs]."""
     counts = statistics.unpack(masks, n).sum(axis=0)
     return np.where(np.isnan(counts), HELD_NAN, counts).astype(np.uint16)

@@ -1,72 +1,85 @@
-"""When a run is probed, and what share of its time that takes."""
+"""When a run is probed, and which share of its time that takes."""
 
 import math
 import time
+from collections.abc import Callable
 
 from neuronxa_callback.errors import ConfigError
 
 DEFAULT_INTERVAL = 500
-"""Steps between probes where a run never evaluates."""
+"""Steps between probes if the run never evaluates."""
 TIMED_STEPS = 20
-"""Training steps over which the share of a probe is measured."""
+"""The number of training steps that are timed to find the share of a probe."""
 
 
 class ProbeSchedule:
-    """The interval of step-scheduled probes, chosen once for a run.
+    """Which steps are probed; the interval is chosen once per run.
 
     Args:
-        every: Steps between probes; None leaves it to the evaluations, or to ``SELDOM``.
-        max_overhead: Share of training that probes may take, in (0, 1); None for any.
+        every: Steps between probes; None for the evaluations, or for ``DEFAULT_INTERVAL`` if the
+            run has none.
+        max_overhead: The share of training time that probes may take, in (0, 1); None for any.
+        clock: A function that returns seconds.
 
     Raises:
         ConfigError: If one of them cannot be used.
     """
 
-    def __init__(self, every: int | None, max_overhead: float | None) -> None:
+    def __init__(
+        self,
+        every: int | None,
+        max_overhead: float | None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ConfigError(f"every must be a number of steps of at least 1, got {every!r}")
         if max_overhead is not None and not 0 < max_overhead < 1:
             raise ConfigError(f"max_overhead must be between 0 and 1, got {max_overhead!r}")
-        self.every, self.max_overhead = every, max_overhead
+        self.every, self.max_overhead, self.clock = every, max_overhead, clock
         self.probe_seconds: float | None = None
-        """What the latest probe took."""
+        """The duration of the latest probe."""
         self.begin(None)
 
-    def begin(self, interval: int | None) -> None:
-        """A run begins, or goes on with the interval that it had chosen."""
-        self.interval = interval
-        self.trained = (0, 0.0)
-        """Steps that were timed, and their seconds."""
-        self._clock: float | None = None
+    def begin(self, interval: int | None, evaluates: bool = False) -> None:
+        """Start a run, or resume one.
 
-    def due(self, step: int, evaluates: bool) -> bool:
-        """Whether a step is one of the interval."""
-        interval = self.interval or self.every or (None if evaluates else DEFAULT_INTERVAL)
+        Args:
+            interval: The interval that a resumed run has chosen.
+            evaluates: Whether the run has evaluations, which are probed anyway.
+        """
+        self.interval, self.evaluates = interval, evaluates
+        self.timed = (0, 0.0)
+        """The number of timed steps, and their seconds."""
+        self._step_began: float | None = None
+
+    def includes(self, step: int) -> bool:
+        """Whether a step is a multiple of the interval."""
         if self.max_overhead is not None and self.interval is None:
             return False
+        interval = self.interval or self.every or (None if self.evaluates else DEFAULT_INTERVAL)
         return interval is not None and step % interval == 0
 
-    def resume(self) -> None:
-        """Training goes on from here: what lay before was a probe, or an evaluation."""
-        self._clock = time.perf_counter()
+    def start_step(self) -> None:
+        """Start the clock of the next step, after a probe or an evaluation."""
+        self._step_began = self.clock()
 
-    def stepped(self) -> float | None:
-        """A step has ended. Seconds of a step, once, after the first ``TIMED_STEPS``."""
-        steps, seconds = self.trained
-        if self._clock is None or self.probe_seconds is None or steps >= TIMED_STEPS:
+    def record_step(self) -> float | None:
+        """Record the end of a step; the seconds of a step, once, after ``TIMED_STEPS`` of them."""
+        steps, seconds = self.timed
+        if self._step_began is None or self.probe_seconds is None or steps >= TIMED_STEPS:
             return None
-        self.trained = steps + 1, seconds + time.perf_counter() - self._clock
-        return self.trained[1] / TIMED_STEPS if steps + 1 == TIMED_STEPS else None
+        self.timed = steps + 1, seconds + self.clock() - self._step_began
+        return self.timed[1] / TIMED_STEPS if steps + 1 == TIMED_STEPS else None
 
-    def least(self, step_seconds: float) -> int | None:
-        """The shortest interval that keeps within ``max_overhead``; None where it is not asked."""
+    def min_interval(self, step_seconds: float) -> int | None:
+        """The shortest interval within ``max_overhead``; None if there is nothing to choose."""
         if self.max_overhead is None or self.interval is not None or self.probe_seconds is None:
             return None
-        least = math.ceil(self.probe_seconds / (self.max_overhead * step_seconds))
-        return max(self.every or 1, least)
+        steps = math.ceil(self.probe_seconds / (self.max_overhead * step_seconds))
+        return max(self.every or 1, steps)
 
-    def share(self, step_seconds: float) -> str:
-        """What a probe takes, in words."""
+    def describe_overhead(self, step_seconds: float) -> str:
+        """One sentence: how long a probe takes, and how often the run is probed."""
         seconds = self.probe_seconds or 0.0
         chosen = f"; probes every {self.interval} steps" if self.interval else ""
         return (

@@ -1,10 +1,10 @@
-"""Rules that stop a run on alignment: off by default, each a pure function of the run's history.
+"""Rules that stop a run on alignment: off by default, each a pure function of the history.
 
-A rule looks at every probe, and noise has as many chances to fool it. How often each one stops a
-run that it should not, and misses what it should see, is measured by ``benchmarks/stopping.py``.
+A rule is applied at every probe, so noise has many chances to trigger it.
+``benchmarks/stopping.py`` measures how often each rule stops a run wrongly or too late.
 
-Stopping on alignment is an extrapolation: the published correlation with ability is across
-languages and models, not across checkpoints of one run. Keep the loss beside it.
+Stopping on alignment is an extrapolation: its published correlation with ability is across
+languages and models, not across the checkpoints of one run. Watch the loss too.
 """
 
 from collections.abc import Sequence
@@ -20,76 +20,104 @@ from neuronxa_callback.report import AlignmentReport
 
 WORST = "worst"
 ONE_SIDED = 2 * LEVEL - 1
-"""Level of an interval each end of which alone is exceeded in 5 %."""
+"""Level of a two-sided interval whose upper end alone holds with 95 %."""
 
 
 @dataclass(frozen=True)
 class StopRule:
-    """When to stop. Made by ``target``, ``plateau`` or ``collapse``."""
+    """When to stop a run. Use ``target``, ``plateau`` or ``collapse`` to make one.
+
+    Example:
+        >>> rule = StopRule.collapse(drop=0.10, languages=["deu_Latn", "swh_Latn"])
+        >>> rule.kind, rule.amount, rule.languages, rule.reference
+        ('collapse', 0.1, ('deu_Latn', 'swh_Latn'), 'best')
+    """
 
     kind: str
     amount: float
     metric: str = "nasca"
-    on: str | tuple[str, ...] | None = None
+    languages: str | tuple[str, ...] | None = None
     """None for the macro-mean, a language, several (their mean), or ``"worst"``: each language by
-    itself. All must reach a target or stand still; any one may collapse, judged by Holm."""
+    itself. Then all must reach a target or a plateau, but any one may collapse (by Holm)."""
     patience: int = 0
-    since: str = "best"
+    reference: str = "best"
 
     @classmethod
     def target(
-        cls, score: float, metric: str = "nasca", on: str | Sequence[str] | None = None
+        cls, score: float, metric: str = "nasca", languages: str | Sequence[str] | None = None
     ) -> Self:
-        """Stop once the score is above a target, whatever pairs had been drawn.
+        """Stop when the score is above a target, with 95 % confidence.
 
-        That is the lower end of its interval, at a level for as many looks as there have been:
-        95 % at the first probe, 99.9 % at the fiftieth.
+        The lower end of the interval must be above the target. Its level is corrected for the
+        number of probes so far: 95 % at the first probe, 99.9 % at the fiftieth.
+
+        Args:
+            score: The target, in [0, 1).
+            metric: A metric of the report.
+            languages: See ``StopRule.languages``.
+
+        Raises:
+            ConfigError: If ``score`` is not in [0, 1), or ``languages`` is empty.
         """
-        return cls("target", _share("score", score), metric, _names(on))
+        return cls("target", _share("score", score), metric, _names(languages))
 
     @classmethod
     def plateau(
         cls,
         patience: int = 5,
-        gain: float = 0.02,
+        min_delta: float = 0.02,
         metric: str = "nasca",
-        on: str | Sequence[str] | None = None,
+        languages: str | Sequence[str] | None = None,
     ) -> Self:
-        """Stop once the gain over ``patience`` probes is below ``gain``.
+        """Stop when the score rises by less than ``min_delta`` in ``patience`` probes.
 
-        The gain is that of a line through all probes there are, the latest one with 2 x
-        ``patience`` before it at most and ``patience`` at least; what must be below is its upper
-        end at one-sided 95 %.
+        The rise is the slope of a line through the latest probes, ``patience`` + 1 to
+        2 x ``patience`` + 1 of them. The upper end of its one-sided 95 % interval must be below
+        ``min_delta``.
+
+        Args:
+            patience: A number of probes, at least 1.
+            min_delta: The rise of the score, in [0, 1).
+            metric: A metric of the report.
+            languages: See ``StopRule.languages``.
+
+        Raises:
+            ConfigError: If a value is out of range, or ``languages`` is empty.
         """
         if not isinstance(patience, int) or patience < 1:
             raise ConfigError(f"patience must be at least 1 probe, got {patience!r}")
-        return cls("plateau", _share("gain", gain), metric, _names(on), patience=patience)
+        names = _names(languages)
+        return cls("plateau", _share("min_delta", min_delta), metric, names, patience=patience)
 
     @classmethod
     def collapse(
         cls,
         drop: float = 0.10,
         metric: str = "nasca",
-        on: str | Sequence[str] | None = None,
-        since: str = "best",
+        languages: str | Sequence[str] | None = None,
+        reference: str = "best",
     ) -> Self:
-        """Stop once the score has fallen by more than ``drop`` beyond doubt.
+        """Stop when the score has fallen by significantly more than ``drop``.
 
-        The whole paired 95 % interval of the fall must be beyond ``drop``: the best of many
-        probes is partly so by chance, and a fall from it always looks larger than it is.
+        The whole paired 95 % interval of the fall must be above ``drop``. This is strict because
+        the best of many probes is partly luck, so a fall from it looks larger than it is.
 
         Args:
-            drop: Fall of the score, such as 0.10.
-            metric: Which metric.
-            on: See ``StopRule.on``.
-            since: ``"best"`` or ``"first"`` probe of the run.
+            drop: The fall of the score, in [0, 1).
+            metric: A metric of the report.
+            languages: See ``StopRule.languages``.
+            reference: The ``"best"`` or the ``"first"`` probe of the run.
+
+        Raises:
+            ConfigError: If a value is out of range or unknown, or ``languages`` is empty.
         """
-        if since not in ("best", "first"):
-            raise ConfigError(unknown("since", since, ("best", "first")))
-        return cls("collapse", _share("drop", drop), metric, _names(on), since=since)
+        if reference not in ("best", "first"):
+            raise ConfigError(unknown("reference", reference, ("best", "first")))
+        names = _names(languages)
+        return cls("collapse", _share("drop", drop), metric, names, reference=reference)
 
     def check(self, report: AlignmentReport) -> None:
-        """Refuse, at the first probe, what no report will ever have.
+        """Raise an error at the first probe if the rule cannot be applied to its reports.
 
         Raises:
             ConfigError: If the metric or a language is not in the report.
@@ -101,7 +129,7 @@ class StopRule:
                 raise ConfigError(unknown("language of a stop rule", language, report.languages))
 
     def reason(self, history: History) -> str | None:
-        """Why to stop now, in one line; None to go on. NaN never stops."""
+        """Why to stop after the latest probe, in one line; None to continue. NaN never stops."""
         if not history.points:
             return None
         return {"target": self._target, "plateau": self._plateau, "collapse": self._collapse}[
@@ -111,92 +139,92 @@ class StopRule:
     def _target(self, history: History) -> str | None:
         now = history.points[-1]
         level = 1 - (1 - LEVEL) / (now.number + 1)
-        ends = {each: now.interval(self.metric, each, level) for each in self._judged(history)}
+        ends = {names: now.interval(self.metric, names, level) for names in self._tested(history)}
         if not all(low > self.amount for low, _ in ends.values()):
             return None
-        nearest = min(ends, key=lambda each: ends[each])
+        nearest = min(ends, key=lambda names: ends[names])
         low, high = ends[nearest]
         return (
-            f"{self._what(nearest)} is above the target {self.amount:g}: it is"
+            f"{self._label(nearest)} is above the target {self.amount:g}: it is"
             f" {now.score(self.metric, nearest):.3f}, in [{low:.3f}, {high:.3f}]"
-            f" for {_counted(now.number + 1, 'look')}"
+            f" after {_counted(now.number + 1, 'probe')}"
         )
 
     def _plateau(self, history: History) -> str | None:
         window = history.window(2 * self.patience)
         if len(window) <= self.patience:
             return None
-        gains = {
-            each: statistics.paired_trend(
-                [point.shares(self.metric, each) for point in window],
+        trends = {
+            names: statistics.paired_trend(
+                [point.shares(self.metric, names) for point in window],
                 self.patience,
                 window[-1].shared,
                 ONE_SIDED,
             )
-            for each in self._judged(history)
+            for names in self._tested(history)
         }
-        if not all(gain.high < self.amount for gain in gains.values()):
+        if not all(trend.high < self.amount for trend in trends.values()):
             return None
-        fastest = max(gains, key=lambda each: gains[each].high)
+        fastest = max(trends, key=lambda names: trends[names].high)
         return (
-            f"{self._what(fastest)} gains at most {gains[fastest].high:+.3f} in"
+            f"{self._label(fastest)} rises by at most {trends[fastest].high:+.3f} in"
             f" {_counted(self.patience, 'probe')}, less than {self.amount:g}"
         )
 
     def _collapse(self, history: History) -> str | None:
-        judged = self._judged(history)
-        before = {each: history.earlier(self.metric, self.since, each) for each in judged}
+        tested = self._tested(history)
+        before = {names: history.earlier(self.metric, self.reference, names) for names in tested}
         now = history.points[-1]
         falls = {
-            each: statistics.paired_change(
-                point.shares(self.metric, each),
-                now.shares(self.metric, each),
+            names: statistics.paired_change(
+                point.shares(self.metric, names),
+                now.shares(self.metric, names),
                 now.shared,
                 null=-self.amount,
             )
-            for each, point in before.items()
+            for names, point in before.items()
             if point is not None
         }
-        # One-sided: languages that did not fall must not count as settled looks.
+        # One-sided, so that Holm does not count languages that rose as significant.
         tails = [f.p / 2 if f.difference < -self.amount else 1 - f.p / 2 for f in falls.values()]
-        beyond = [
-            (fall.difference, each)
-            for (each, fall), p in zip(falls.items(), statistics.holm(tails), strict=True)
+        significant = [
+            (fall.difference, names)
+            for (names, fall), p in zip(falls.items(), statistics.holm(tails), strict=True)
             if p < (1 - LEVEL) / 2
         ]
-        if not beyond:
+        if not significant:
             return None
-        difference, which = min(beyond, key=lambda each: each[0])
+        difference, which = min(significant, key=lambda names: names[0])
         point = before[which]
         assert point is not None
         return (
-            f"{self._what(which)} fell by {-difference:.3f} since the {self.since} probe (step"
-            f" {point.step}), by more than {self.amount:g} beyond doubt"
+            f"{self._label(which)} fell by {-difference:.3f} since the {self.reference} probe (step"
+            f" {point.step}), by more than {self.amount:g} (p < 0.025, one-sided, Holm)"
         )
 
-    def _judged(self, history: History) -> tuple[Names, ...]:
-        """What is judged by itself: one mean, or each language."""
-        if self.on == WORST:
+    def _tested(self, history: History) -> tuple[Names, ...]:
+        """The scores that are tested: one mean, or each language."""
+        if self.languages == WORST:
             return tuple((name,) for name in history.points[-1].counts[self.metric])
         return (self._named() or None,)
 
     def _named(self) -> tuple[str, ...]:
-        if self.on is None or self.on == WORST:
+        if self.languages is None or self.languages == WORST:
             return ()
-        return (self.on,) if isinstance(self.on, str) else self.on
+        return (self.languages,) if isinstance(self.languages, str) else self.languages
 
-    def _what(self, names: Names) -> str:
+    def _label(self, names: Names) -> str:
         if names is None:
             return f"{self.metric} (mean over languages)"
         return f"{self.metric} of {', '.join(names)}"
 
 
-def _names(on: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    if on is None or isinstance(on, str):
-        return on
-    if not on:
-        raise ConfigError("on must name at least one language, got none; leave it out for all")
-    return tuple(on)
+def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    if languages is None or isinstance(languages, str):
+        return languages
+    if not languages:
+        raise ConfigError("languages must have at least one language, or be None for all")
+    return tuple(languages)
 
 
 def _share(name: str, value: float) -> float:

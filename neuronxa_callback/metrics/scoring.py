@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuronxa_callback.metrics import alignment
-from neuronxa_callback.report import Counts
+from neuronxa_callback.scores import Counts
 
 QUANTILES = (0.1, 0.5, 0.9)
 """Quantiles of the margin over pairs."""

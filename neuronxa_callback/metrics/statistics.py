@@ -1,8 +1,8 @@
-"""Chance, intervals and paired tests on verdicts, in closed form: equal verdicts, equal numbers.
+"""Chance level, intervals and paired tests, in closed form (no random numbers).
 
-The unit is the pair, never pair x layer: the layers of one pair go together. What is averaged is
-therefore a number x_i per pair, its share of aligned layers, and the spread of the x_i is what an
-interval is made of. ``benchmarks/intervals.py`` measures how often the intervals hold.
+The unit is the sentence pair, not pair x layer, since the layers of a pair are correlated. A score
+is the mean of x_i, the share of layers in which pair i is aligned, and an interval follows from the
+variance of the x_i over pairs. ``benchmarks/intervals.py`` measures how often the intervals hold.
 
 Axes: ``layers``, ``pairs``, ``languages``, ``probes``. NaN in gives NaN out.
 """
@@ -23,14 +23,24 @@ ROUNDING = 1e-20
 
 
 def chance(n: int) -> float:
-    """Score of n pairs with exchangeable similarities: 1 / (2 n - 1)."""
+    """The expected score of n pairs with exchangeable similarities: 1 / (2 n - 1).
+
+    Example:
+        >>> chance(100)
+        0.005025125628140704
+    """
     return 1 / (2 * n - 1)
 
 
 def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
-    """Wilson's score interval of a share among n (also an effective, broken n), within [0, 1].
+    """Wilson's score interval of a share of n trials, within [0, 1]; n may be fractional.
 
-    Unlike Wald's it holds near 0 and 1 (E. B. Wilson, 1927, J. Am. Stat. Assoc. 22).
+    Unlike Wald's interval it holds near 0 and 1 (E. B. Wilson, 1927, J. Am. Stat. Assoc. 22).
+
+    Example:
+        >>> low, high = wilson(0.5, n=100, quantile=1.96)
+        >>> round(low, 3), round(high, 3)
+        (0.404, 0.596)
     """
     square = quantile**2 / n
     middle = (share + square / 2) / (1 + square)
@@ -40,16 +50,20 @@ def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
 
 @cache
 def layer_intervals(n: int) -> tuple[tuple[float, float], ...]:
-    """Entry k is the 95 % interval of a single layer in which k of n pairs are aligned."""
+    """Entry k is the 95 % interval of one layer's score if k of n pairs are aligned."""
     normal = float(special.ndtri((1 + LEVEL) / 2))
     return tuple(wilson(k / n, n, normal) for k in range(n + 1))
 
 
 def unpack(masks: Sequence[int | None], n: int) -> Array:
-    """Verdicts [layers, pairs] of 0 and 1 from bit masks as in a report; None gives a row of NaN.
+    """Verdicts [layers, pairs] of 0 and 1 from the bit masks of a report; None gives a row of NaN.
 
     Raises:
-        ValueError: If a mask speaks of more than n pairs.
+        ValueError: If a mask has more than n bits.
+
+    Example:
+        >>> unpack([0b011, None], n=3).tolist()
+        [[1.0, 1.0, 0.0], [nan, nan, nan]]
     """
     if any(mask is not None and mask >> n for mask in masks):
         raise ValueError(f"a mask of verdicts must have at most {n} bits, one per pair, got more")
@@ -61,9 +75,9 @@ def unpack(masks: Sequence[int | None], n: int) -> Array:
 
 
 def shares(hits: Array) -> Array:
-    """x_i of every pair: the share of layers [layers, pairs] in which it is aligned."""
-    found: Array = hits.mean(axis=0)
-    return found
+    """x_i of every pair, [pairs]: the share of the layers of ``hits`` in which it is aligned."""
+    x: Array = hits.mean(axis=0)
+    return x
 
 
 def mean_interval(hits: Array) -> tuple[float, float]:
@@ -76,18 +90,18 @@ def macro_interval(hits: Mapping[str, Array], shared: bool) -> tuple[float, floa
 
     Args:
         hits: language -> [layers, pairs].
-        shared: Whether pair i has the same pivot sentence in all languages. Then the unit is the
-            pair index jointly over languages; else languages are independent of each other.
+        shared: Whether pair i has the same pivot sentence in all languages. If so, the unit is
+            pair i of all languages together; if not, the languages are independent.
     """
     return interval([shares(each) for each in hits.values()], shared)
 
 
 def interval(x: Array | Sequence[Array], shared: bool, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's interval of the mean of x [languages, pairs], with the n that explains its spread.
+    """Wilson's interval of the mean of x [languages, pairs], with an effective number of trials.
 
-    A mean m of numbers in [0, 1] whose variance is v behaves like a share among m (1 - m) / v
-    trials. That is never fewer than there are pairs, and with Student's quantile for their
-    number it holds for few pairs too. Where all x_i are equal, the trials are the pairs.
+    A mean m of numbers in [0, 1] with variance v behaves like a share of m (1 - m) / v trials. This
+    number is at least the number of pairs, and Student's quantile makes the interval hold for few
+    pairs too. If all x_i are equal, the number of trials is the number of pairs.
     """
     x = np.asarray(x)
     mean, pairs = float(x.mean()), x.shape[1]
@@ -100,17 +114,20 @@ def interval(x: Array | Sequence[Array], shared: bool, level: float = LEVEL) -> 
 
 @dataclass(frozen=True)
 class Change:
-    """The difference of two scores on the same pairs, after minus before."""
+    """The difference of two scores on the same pairs, after minus before, in [-1, 1].
+
+    ``low`` and ``high`` are the ends of its 95 % interval.
+    """
 
     difference: float
     low: float
     high: float
     p: float
-    """Two-sided, of no change; Holm's where many changes are looked at together."""
+    """Two-sided p-value of the null hypothesis of no change; ``compare`` adjusts it by Holm."""
 
     @property
     def significant(self) -> bool:
-        """Whether chance alone would do this less than once in twenty times; False for NaN."""
+        """Whether p < 0.05; False for NaN."""
         return self.p < 1 - LEVEL
 
 
@@ -121,14 +138,14 @@ def paired_change(
     level: float = LEVEL,
     null: float = 0.0,
 ) -> Change:
-    """Change of a mean over languages, from the x_i of the same pairs at two times.
+    """The change of a mean over languages, from the x_i of the same pairs at two times.
 
     Args:
         before: The x_i [languages, pairs].
-        after: The same, later.
+        after: The x_i of the same pairs, later.
         shared: As in ``macro_interval``.
-        level: Of the interval.
-        null: The difference that p is the probability of, or of one farther from it.
+        level: The level of the interval.
+        null: The difference under the null hypothesis.
     """
     return _change(np.asarray(after) - np.asarray(before), shared, level, null)
 
@@ -136,10 +153,10 @@ def paired_change(
 def paired_trend(
     x: Array | Sequence[Array], span: int, shared: bool, level: float = LEVEL
 ) -> Change:
-    """Change over ``span`` probes, by a line of least squares through each pair's x_i.
+    """The change over ``span`` probes, by a least-squares line through the x_i of each pair.
 
-    All probes [probes, languages, pairs] speak for the line, so its change is known better than
-    that of the first and the last one alone. At least 2 probes.
+    The line uses all probes of x [probes, languages, pairs], at least 2, so its interval is
+    narrower than that of the first and the last probe alone.
     """
     x = np.asarray(x)
     time = np.arange(len(x)) - (len(x) - 1) / 2
@@ -147,10 +164,14 @@ def paired_trend(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, for many looks at one common level (S. Holm, 1979).
+    """P-values adjusted for multiple tests (S. Holm, 1979).
 
-    Below 0.05 stand those that hold with at most 5 % for even one false alarm among all of them.
-    NaN stays NaN and counts as a look.
+    If all those below 0.05 are called significant, the probability of any false positive is at most
+    5 %. NaN stays NaN and counts as a test.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
     order = sorted(range(len(p)), key=lambda k: (math.isnan(p[k]), p[k]))
     adjusted, highest = [math.nan] * len(p), 0.0
@@ -161,15 +182,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _change(gains: Array, shared: bool, level: float, null: float) -> Change:
-    """Student's interval and test of the mean of gains [languages, pairs]."""
-    mean, pairs = float(gains.mean()), gains.shape[1]
+def _change(differences: Array, shared: bool, level: float, null: float) -> Change:
+    """Student's interval and test of the mean of ``differences`` [languages, pairs]."""
+    mean, pairs = float(differences.mean()), differences.shape[1]
     if math.isnan(mean):
         return Change(math.nan, math.nan, math.nan, math.nan)
-    error = math.sqrt(_variance_of_mean(gains, shared))
+    error = math.sqrt(_variance_of_mean(differences, shared))
     if error == 0 and mean == 0:
         return Change(0.0, 0.0, 0.0, float(null == 0))
-    # Equal gains do not make a change certain: one pair more might not have gained at all.
+    # Equal differences do not make a change certain: one more pair might not have changed at all.
     error = error or 1 / pairs
     half = _quantile(level, pairs) * error
     p = 2 * float(special.stdtr(pairs - 1, -abs(mean - null) / error))
@@ -182,7 +203,7 @@ def _variance_of_mean(x: Array, shared: bool) -> float:
         variance = float(x.mean(axis=0).var(ddof=1))
     else:
         variance = float(x.var(axis=1, ddof=1).sum()) / languages**2
-    # Equal x_i have a variance of rounding errors, as if the score were known without doubt.
+    # The variance of equal x_i is a rounding error, not a very small variance.
     return variance / pairs if variance > ROUNDING else 0.0
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from neuronxa_callback.corpus import surface as baselines
 from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.probe.batching import Microbatch, PivotGroup, TokenizedCorpus
-from neuronxa_callback.report import MetricScores
+from neuronxa_callback.scores import MetricScores
 
 DOUBTFUL_LENGTH = 0.10
 """A length-only baseline above this: the score may be about length."""

@@ -13,7 +13,8 @@ from neuronxa_callback.metrics import scoring, statistics
 from neuronxa_callback.metrics.registry import COMPANIONS
 from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.probe import diagnostics
-from neuronxa_callback.report import MEAN, Counts, Layer, MetricScores
+from neuronxa_callback.report import MEAN
+from neuronxa_callback.scores import Counts, Layer, MetricScores
 
 
 class ResultCollector:
@@ -54,8 +55,8 @@ def metric_scores(
     return MetricScores(
         layers=layers,
         hits={name: scoring.pack_hits(one.hits, one.nan) for name, one in by_language.items()},
-        forward=_counts(by_language, "pivot_to_target"),
-        backward=_counts(by_language, "target_to_pivot"),
+        pivot_to_target=_counts(by_language, "pivot_to_target"),
+        target_to_pivot=_counts(by_language, "target_to_pivot"),
         mutual=_counts(by_language, "mutual"),
         intervals=intervals,
     )

@@ -75,7 +75,7 @@ def loss_over_steps(
 def curve_by_layer(axes: "Axes", report: AlignmentReport, metric: str) -> None:
     """The alignment curve: score by layer, one line per language, with its 95 % band where few.
 
-    Two levels beside it: chance, and ``null``, the score of the same sentences dealt anew.
+    Two levels beside it: chance, and the shuffled baseline (``report.shuffled_baseline``).
     """
     layers, cells = report.layers(metric), report.rows()
     for k, language in enumerate(report.languages):
@@ -87,7 +87,7 @@ def curve_by_layer(axes: "Axes", report: AlignmentReport, metric: str) -> None:
         if len(report.languages) <= len(COLOURS):
             axes.fill_between(range(len(layers)), low, high, color=look["color"], alpha=0.12, lw=0)
     _chance(axes, report)
-    _level(axes, "null", report.null(metric), 0)
+    _level(axes, "shuffled baseline", report.shuffled_baseline(metric), 0)
     axes.set_title(f"by layer, at step {report.step}", loc="left", fontsize=11)
     axes.set_xlabel("layer")
     step = max(1, len(layers) // 12)

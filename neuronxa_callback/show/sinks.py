@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from neuronxa_callback.corpus import languages as codes
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history.records import read_record
 from neuronxa_callback.report import AlignmentReport
 
 
@@ -139,7 +139,7 @@ class WandbSink:
         run.define_metric(key, step_metric="train/global_step")
 
     def _recorded(self) -> list[AlignmentReport]:
-        return read(self.record, faults=[]) if self.record and self.record.exists() else []
+        return read_record(self.record)[0] if self.record and self.record.exists() else []
 
     def _note_best(self, scalars: Mapping[str, float]) -> None:
         for key in (key for key in scalars if f"{key}/low" in scalars):
@@ -171,7 +171,7 @@ def _lines(report: AlignmentReport, metric: str) -> Any:
     numbered = all(isinstance(layer, int) for layer in layers)
     lines = {language: list(report.curve(metric, language)) for language in report.languages}
     lines["chance"] = [report.chance] * len(layers)
-    lines["null"] = [report.null(metric)] * len(layers)
+    lines["shuffled_baseline"] = [report.shuffled_baseline(metric)] * len(layers)
     return wandb.plot.line_series(
         xs=list(layers if numbered else range(len(layers))),
         ys=list(lines.values()),

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from neuronxa_callback.history.history import SINCE, History
+from neuronxa_callback.history.history import REFERENCES, History
 from neuronxa_callback.history.points import Point
 from neuronxa_callback.report import AlignmentReport
 
@@ -54,15 +54,15 @@ def changes(history: History, metric: str) -> str:
     """How the latest probe differs, such as ``significant: +0.031 since the last``."""
     found: dict[bool, list[str]] = {True: [], False: []}
     seen: list[Point] = []
-    for since in SINCE:
-        earlier = history.earlier(metric, since)
-        change = history.change(metric, since=since)
+    for reference in REFERENCES:
+        earlier = history.earlier(metric, reference)
+        change = history.change(metric, reference=reference)
         if earlier is None or change is None or earlier in seen:
             continue
         seen.append(earlier)
         if math.isnan(change.difference):
             return "change unknown"
-        found[change.significant].append(f"{change.difference:+.3f} since the {since}")
+        found[change.significant].append(f"{change.difference:+.3f} since the {reference}")
     names = {True: "significant: ", False: "not significant: "}
     return "; ".join(names[each] + ", ".join(words) for each, words in found.items() if words)
 

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ParallelCorpus, Probe, ProbeConfig
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 from tests.helpers import shell
 from tests.helpers.runs import trainer_of
 from tests.helpers.shell import CONFIG, LANGUAGES, is_one_sentence_on_the_hub
@@ -21,11 +21,11 @@ run = pytest.fixture(scope="module")(shell.run)
 def test_a_sweep_gives_the_reports_of_the_training(neuronxa, run):
     code, out, _ = neuronxa("sweep", run, "--json", "-o", run / "exact.jsonl")
     swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    trained = [report for report in read(run) if report.step]
+    trained = [report for report in read_reports(run) if report.step]
     assert code == 0
     assert [report.step for report in swept] == [2, 4, 6]
     assert swept == trained
-    assert read(run / "exact.jsonl") == trained
+    assert read_reports(run / "exact.jsonl") == trained
 
 
 def test_a_sweep_of_a_run_under_autocast_computes_as_the_run_did(neuronxa, tokenizer, tmp_path):
@@ -35,7 +35,7 @@ def test_a_sweep_of_a_run_under_autocast_computes_as_the_run_did(neuronxa, token
     swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
     assert swept[0].fingerprint["model"]["states"] == "bfloat16"
     assert swept[0].fingerprint["model"]["weights"] == "float32"
-    assert swept == [report for report in read(tmp_path) if report.step]
+    assert swept == [report for report in read_reports(tmp_path) if report.step]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_sweep_that_was_cut_goes_on_where_it_was(neuronxa, run, lines, monkeyp
     assert code == 0
     assert measured == [6]
     assert out.count("measured before") == 2
-    assert read(record) == [AlignmentReport.from_json(line.decode()) for line in lines]
+    assert read_reports(record) == [AlignmentReport.from_json(line.decode()) for line in lines]
 
 
 OTHER = {
@@ -104,9 +104,9 @@ def test_a_run_that_was_trained_again_is_measured_again(neuronxa, tokenizer, tmp
         trainer_of(tokenizer, tmp_path, [callback], model=model, args=saves).train()
         _, out, _ = neuronxa("sweep", tmp_path, "--json")
         found.append([AlignmentReport.from_json(line) for line in out.splitlines()])
-        assert found[-1] == [report for report in read(tmp_path) if report.step]
+        assert found[-1] == [report for report in read_reports(tmp_path) if report.step]
     assert found[0] != found[1]
-    assert read(tmp_path / "neuronxa" / "sweep.jsonl") == found[1]
+    assert read_reports(tmp_path / "neuronxa" / "sweep.jsonl") == found[1]
     _, out, _ = neuronxa("sweep", tmp_path)
     assert out.count("measured before") == 2
 
@@ -134,7 +134,7 @@ def test_own_sentences_that_are_named_give_the_reports_of_the_training(neuronxa,
     options = ("--corpus", sentences, "--json", "-o", tmp_path / "own.jsonl")
     _, out, _ = neuronxa("sweep", folder, *options)
     swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    assert swept == [report for report in read(folder) if report.step]
+    assert swept == [report for report in read_reports(folder) if report.step]
     assert swept[0].pivot == "fra_Latn"
     assert swept[0].fingerprint["model"]["states"] == "bfloat16"
     code, out, err = neuronxa("sweep", folder, *options, "--dtype", "float32")
@@ -144,7 +144,7 @@ def test_own_sentences_that_are_named_give_the_reports_of_the_training(neuronxa,
 
 def test_an_option_changes_itself_and_nothing_else(neuronxa, own, tmp_path):
     folder, sentences = own
-    trained = read(folder)[-1].fingerprint
+    trained = read_reports(folder)[-1].fingerprint
 
     def swept(*options):
         options = ("--corpus", sentences, "--json", "-o", tmp_path / f"{len(options)}", *options)
@@ -175,7 +175,7 @@ def test_checkpoints_of_adapters_are_measured_on_their_base(neuronxa, tokenizer,
     assert not list(tmp_path.glob("checkpoint-*/model*"))
     _, out, _ = neuronxa("sweep", tmp_path, "--json")
     swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    assert swept == [report for report in read(tmp_path) if report.step]
+    assert swept == [report for report in read_reports(tmp_path) if report.step]
 
 
 def test_a_run_of_own_sentences_must_be_told_them(neuronxa, tokenizer, tmp_path):
@@ -194,7 +194,7 @@ def test_a_run_of_own_sentences_must_be_told_them(neuronxa, tokenizer, tmp_path)
 
 def test_a_run_with_a_function_of_its_own_must_be_told_the_neurons(neuronxa, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
-    report = read(copy)[-1]
+    report = read_reports(copy)[-1]
     report.fingerprint["definition"]["neuron_modules"] = {"function": "mine", "code": "f00"}
     (copy / "neuronxa" / "reports.jsonl").write_text(report.to_json())
     code, _, err = neuronxa("sweep", copy)
@@ -221,7 +221,7 @@ def test_checkpoints_in_pieces_are_refused_with_the_command_that_merges_them(
         f"merge them: accelerate merge-weights {pieces} {folder}\n"
     )
     assert out.startswith("NeuronXA step 2: ")
-    assert [report.step for report in read(copy / "neuronxa" / "sweep.jsonl")] == [2]
+    assert [report.step for report in read_reports(copy / "neuronxa" / "sweep.jsonl")] == [2]
 
 
 def test_a_line_that_is_no_report_is_named_and_measured_again(neuronxa, run, lines, tmp_path):
@@ -231,7 +231,7 @@ def test_a_line_that_is_no_report_is_named_and_measured_again(neuronxa, run, lin
     assert code == 0
     assert f"neuronxa: {record}:2 is left out: not an alignment report: " in err
     assert out.count("measured before") == 2
-    assert [report.step for report in read(record)] == [2, 4, 6]
+    assert [report.step for report in read_reports(record)] == [2, 4, 6]
 
 
 def test_a_line_of_the_run_that_is_no_report_is_named(neuronxa, run, tmp_path):
@@ -242,7 +242,7 @@ def test_a_line_of_the_run_that_is_no_report_is_named(neuronxa, run, tmp_path):
     code, out, err = neuronxa("sweep", copy, "--json")
     assert code == 0
     assert f"neuronxa: {trained}:5 is left out: not an alignment report: " in err
-    assert [AlignmentReport.from_json(line) for line in out.splitlines()] == read(run)[1:]
+    assert [AlignmentReport.from_json(line) for line in out.splitlines()] == read_reports(run)[1:]
 
 
 # the hub
@@ -272,7 +272,7 @@ def test_revisions_of_the_hub_are_measured_by_their_steps(neuronxa, hub, tokeniz
     probe = Probe(ProbeConfig(languages=("deu_Latn",), n_pairs=10), tokenizer)
     assert code == 0
     assert swept == [probe.run(llama(0), 2), probe.run(llama(1), 10)]
-    assert read(hub / "some--model.sweep.jsonl") == swept
+    assert read_reports(hub / "some--model.sweep.jsonl") == swept
     _, out, _ = neuronxa("sweep", "some/model", *REVISIONS)
     assert out.count("measured before") == 2
 

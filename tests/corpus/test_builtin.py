@@ -8,8 +8,9 @@ import pytest
 
 from neuronxa_callback import ParallelCorpus
 from neuronxa_callback.corpus import heuristics, languages, scripts, surface
-from neuronxa_callback.corpus.parallel import BUILTIN, BUILTIN_VERSION, SPLITS
-from neuronxa_callback.corpus.text import same
+from neuronxa_callback.corpus.check import check
+from neuronxa_callback.corpus.readers.builtin import BUILTIN, BUILTIN_VERSION, SPLITS
+from neuronxa_callback.corpus.text import comparison_key
 
 SHEET = (BUILTIN / "DATASHEET.md").read_text(encoding="utf-8")
 LANGUAGES = [
@@ -104,7 +105,7 @@ def test_it_loads_whole_and_its_check_finds_nothing(split):
     assert corpus.n_pairs == 100
     assert corpus.shared_pivot
     assert len(corpus.languages) == len([each for each, _ in TRANSLATIONS if each == split])
-    assert [str(each) for each in corpus.check()] == []
+    assert [str(each) for each in check(corpus)] == []
 
 
 @every(FILES)
@@ -142,7 +143,7 @@ def test_sentences_end_as_their_script_has_it(split, code):
     if code == "tha_Thai":
         assert faults(split, code, lambda text: unicodedata.category(text[-1])[0] not in "LM") == []
         return
-    assert ends, f"say in ENDS how a sentence of {code} ends"
+    assert ends, f"add to ENDS the marks that end a sentence of {code}"
     assert faults(split, code, lambda text: text.rstrip(CLOSING)[-1:] not in ends) == []
 
 
@@ -220,7 +221,7 @@ def test_nothing_is_copied_from_english(split, code):
 def test_no_sentence_stands_twice_within_or_across_the_halves(code):
     halves = [split for split in SPLITS if (split, code) in FILES]
     both = [text for split in halves for text in lines(split, code)]
-    assert len({same(text).casefold() for text in both}) == 100 * len(halves)
+    assert len({comparison_key(text).casefold() for text in both}) == 100 * len(halves)
     assert heuristics.near_duplicates(both) == []
 
 

@@ -1,14 +1,19 @@
 import gzip
 import json
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuronxa_callback import CorpusError, ParallelCorpus
-from neuronxa_callback.corpus import contamination as against
-from neuronxa_callback.corpus.contamination import Hit, contamination
+from neuronxa_callback.corpus.contamination import (
+    Hit,
+    NgramIndex,
+    contamination,
+    corpus_sentences,
+    search_file,
+    searchable_bytes,
+)
 
 LONG = "the " + " ".join(f"{a}{b}word" for a in "bcdfg" for b in "aeiou") + " ends."
 PAIRS = {
@@ -24,6 +29,7 @@ PAIRS = {
     ],
 }
 CORPUS = ParallelCorpus("eng_Latn", PAIRS)
+INDEX = NgramIndex(corpus_sentences(CORPUS))
 NOISE = "Some other text of no interest, line after line. Ein anderer Text. 别的文字。\n"
 
 
@@ -102,7 +108,7 @@ def test_json_records_and_archives_are_read(tmp_path):
     assert hit.file == str(tmp_path / "a.txt.gz")
 
 
-def test_names_of_fields_are_no_text(tmp_path):
+def test_names_of_fields_are_not_text(tmp_path):
     assert search(tmp_path / "a.jsonl", json.dumps({PAIRS["deu_Latn"][0][0]: 1})) == ()
 
 
@@ -117,7 +123,7 @@ def test_folders_are_searched_in_order_with_progress(tmp_path):
     assert seen == sorted(seen)
 
 
-def test_what_cannot_be_searched_is_said(tmp_path):
+def test_files_that_cannot_be_searched_are_refused(tmp_path):
     with pytest.raises(CorpusError) as error:
         contamination(CORPUS, [tmp_path / "none"])
     assert str(error.value) == f"there is no training file '{tmp_path / 'none'}'"
@@ -125,12 +131,12 @@ def test_what_cannot_be_searched_is_said(tmp_path):
     with pytest.raises(CorpusError) as error:
         contamination(CORPUS, [tmp_path])
     assert str(error.value) == (
-        f"training files must be text or jsonl, plain or .gz, {tmp_path / 'a.parquet'} is .parquet;"
-        " convert it first"
+        f"training files must be text or jsonl, plain or .gz, but {tmp_path / 'a.parquet'} is"
+        " .parquet; convert it first"
     )
     with pytest.raises(CorpusError) as error:
         search(tmp_path / "a.txt.gz", b"no archive")
-    assert str(error.value).startswith(f"{tmp_path / 'a.txt.gz'} cannot be read: ")
+    assert str(error.value).startswith(f"cannot read {tmp_path / 'a.txt.gz'}: ")
 
 
 letters = st.text("abcü水 \n'", max_size=30)
@@ -141,22 +147,27 @@ letters = st.text("abcü水 \n'", max_size=30)
 def test_it_is_found_wherever_pieces_are_cut(tmp_path_factory, before, after, chunk, block):
     path = tmp_path_factory.mktemp("cut") / "a.txt"
     sentence = PAIRS["deu_Latn"][1][1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(against, "CHUNK", chunk)
-        patch.setattr(against, "BLOCK", block)
-        (hit,) = search(path, before + sentence + after)
-        assert (hit.line, hit.share) == (1 + before.count("\n"), 1.0)
-        assert search(path, before + sentence[:30] + after + sentence[31:]) == ()
+    for text, hits in (
+        (before + sentence + after, [(1 + before.count("\n"), 1.0)]),
+        (before + sentence[:30] + after + sentence[31:], []),
+    ):
+        path.write_text(text, encoding="utf-8")
+        found = search_file(INDEX, path, lambda done: None, chunk, block)
+        assert [(hit.line, hit.share) for hit in found] == hits
 
 
-def test_gigabytes_take_a_minute_or_two(tmp_path):
-    """At least 15 MB per second of one core; 40 to 160 were measured."""
+def test_a_file_is_read_once_in_chunks(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_bytes((NOISE * 1000).encode() * (13_000_000 // (len(NOISE) * 1000)))
-    taken = []
-    for _ in range(3):
-        start = time.process_time()
-        assert contamination(CORPUS, [path]) == ()
-        taken.append(time.process_time() - start)
-    # The least: whatever else runs on the machine only adds.
-    assert path.stat().st_size / min(taken) > 15e6
+    path.write_bytes(NOISE.encode() * 1000)
+    size = path.stat().st_size
+    positions = []
+    assert search_file(INDEX, path, positions.append, chunk_bytes=1000) == []
+    assert positions == [*range(1000, size, 1000), size]
+
+
+def test_few_windows_are_compared_in_full():
+    """The table leaves about one window in 2^20 / n-grams: the rest costs numpy operations only."""
+    index = NgramIndex(corpus_sentences(ParallelCorpus.builtin()))
+    text = searchable_bytes("".join(f"{k} and {k * k} more. " for k in range(50_000)).encode())
+    assert len(text) > 700_000
+    assert len(list(index.candidates(text))) < 2 * len(text) * len(index.owners) / 2**20

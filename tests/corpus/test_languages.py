@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronxa_callback.corpus.languages import capital_nouns, name, of_file, resolve, script
+from neuronxa_callback.corpus.languages import capital_nouns, code_of_name, name, resolve, script
 from neuronxa_callback.errors import CorpusError
 
 KNOWN = (
@@ -72,7 +72,7 @@ def test_unknown_languages_are_refused_with_the_nearest():
 
 
 def test_an_ambiguous_language_is_refused_with_its_choices():
-    assert refusal("ku", KNOWN) == "language 'ku' may be kmr_Cyrl or kmr_Arab; say which"
+    assert refusal("ku", KNOWN) == "language 'ku' is ambiguous; use one of kmr_Cyrl, kmr_Arab"
 
 
 def test_a_thousand_codes_are_not_listed():
@@ -80,7 +80,7 @@ def test_a_thousand_codes_are_not_listed():
     assert refusal("Klingon", codes).endswith(f"(known: {len(codes)} languages)")
 
 
-def test_a_name_with_something_behind_it_is_no_language():
+def test_a_name_with_a_suffix_is_not_a_language():
     for each in ("Metadata", "Frenchly", "Englishman"):
         assert refusal(each).startswith(f"unknown language: {each!r}")
 
@@ -95,7 +95,7 @@ def test_a_name_with_something_behind_it_is_no_language():
     ],
 )  # fmt: skip
 def test_file_names_that_are_codes(stem, code):
-    assert of_file(stem) == code
+    assert code_of_name(stem) == code
 
 
 def test_names_and_scripts():
@@ -107,13 +107,13 @@ def test_names_and_scripts():
     ]  # fmt: skip
 
 
-def test_what_a_language_is_called_means_it():
+def test_a_language_name_resolves_to_its_code():
     codes = ["deu_Latn", "zho_Hans", "zho_Hant", "srp_Latn", "kas_Deva", "prs_Arab", "kor_Hang"]
     assert [resolve(name(code)) for code in codes] == codes
 
 
 @given(st.text(max_size=10))
-def test_any_text_is_resolved_or_refused_in_words(text):
+def test_any_text_is_resolved_or_refused(text):
     try:
         found = resolve(text)
     except CorpusError as error:

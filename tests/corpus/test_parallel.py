@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronxa_callback import CorpusError, ParallelCorpus, report
-from neuronxa_callback.corpus import parallel, surface
-from neuronxa_callback.corpus.parallel import RESERVED
+from neuronxa_callback import CorpusError, ParallelCorpus
+from neuronxa_callback.corpus import surface
+from neuronxa_callback.corpus.readers.builtin import read_builtin
+from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence
 
 GOOD = (("Good morning.", "Guten Morgen."), ("Good night.", "Gute Nacht."), ("Thanks.", "Danke."))
 BAD_CHARACTERS = ["", " ", "\u200b", "\u3000\ufeff"]
@@ -28,15 +29,11 @@ def refusal(*args, **options):
     return str(error.value)
 
 
-def test_what_goes_in_comes_out():
+def test_pairs_are_kept():
     found = corpus()
     assert found.pairs == {"deu_Latn": GOOD}
     assert (found.languages, found.n_pairs, found.shared_pivot) == (("deu_Latn",), 3, True)
-    assert repr(found) == "ParallelCorpus('custom': 3 pairs, eng_Latn with 1 languages: deu_Latn)"
-
-
-def test_the_reserved_names_are_those_of_the_report():
-    assert RESERVED == report.RESERVED
+    assert repr(found) == "ParallelCorpus('custom': 3 pairs, eng_Latn with 1 language: deu_Latn)"
 
 
 def test_sentences_are_kept_in_nfc_and_without_space_around_them():
@@ -52,14 +49,14 @@ def test_blank_sentences_are_refused(blank, column):
     pair[column] = blank
     side = ["eng_Latn side of deu_Latn pair 2", "deu_Latn pair 2"][column]
     assert refusal("eng_Latn", {"deu_Latn": [GOOD[0], pair]}) == (
-        f"every sentence must hold text, {side} is blank"
+        f"every sentence must contain text, but {side} is blank"
     )
 
 
 def test_half_a_surrogate_pair_is_refused():
     assert refusal("eng_Latn", {"deu_Latn": [GOOD[0], ("a", "b\ud800")]}) == (
-        "every sentence must hold text, deu_Latn pair 2 holds half a surrogate pair, which is no"
-        " Unicode text"
+        "every sentence must contain text, but deu_Latn pair 2 contains half a surrogate pair,"
+        " which is not valid Unicode"
     )
 
 
@@ -70,43 +67,44 @@ def test_duplicates_are_refused_with_both_places(column):
     places = {"deu_Latn": ("d:1", "d:2", "d:3"), "deu_Latn/eng_Latn": ("e:1", "e:2", "e:3")}
     side = "ed"[column]
     assert refusal("eng_Latn", {"deu_Latn": rows}, origins=places) == (
-        f"every sentence of a language must differ, {side}:1 and {side}:3 are both"
-        f" {rows[0][column]!r}; drop one of the two"
+        f"the sentences of a language must differ, but {side}:1 and {side}:3 are both"
+        f" {rows[0][column]!r}; remove one of them"
     )
 
 
-def test_duplicates_are_told_on_normalised_text():
+def test_duplicates_are_compared_as_normalized_text():
     words = "e\u0301t\u00e9  \u00e9te\u0301", "\u00e9t\u00e9 \u00e9t\u00e9"
     message = refusal("eng_Latn", {"fra_Latn": [("a", words[0]), ("b", words[1])]})
-    assert message.startswith("every sentence of a language must differ, fra_Latn pair 1 and")
+    assert message.startswith("the sentences of a language must differ, but fra_Latn pair 1 and")
 
 
 @pytest.mark.parametrize(
     ("languages", "message"),
     [
-        ({}, "a corpus needs at least one language beside the pivot, got none"),
+        ({}, "a corpus needs at least one language besides the pivot, got none"),
         ({"x": GOOD[:1]}, "every language needs at least 2 pairs, x has 1"),
         (
             {"eng_Latn": GOOD},
             "the pivot 'eng_Latn' cannot be compared with itself; leave it out",
         ),
-        ({"a/b": GOOD}, "a language must have a name without '/', got 'a/b'"),
+        ({"a/b": GOOD}, "a language needs a name without '/', got 'a/b'"),
         (
             {"mean": GOOD},
-            "no language may be called 'mean', which is a key of the report (reserved: mean,"
-            " chance, early, middle, late, peak, seconds, low, high, worst)",
+            "the language name 'mean' is reserved for a key of the report (reserved: mean,"
+            " chance, early, middle, late, peak, seconds, low, high, worst); rename the language",
         ),
         (
             {"x": ["ab", "cd"]},
-            "a pair must be two texts, (pivot sentence, sentence), x pair 1 is 'ab'",
+            "a pair must be two strings, (pivot sentence, translation), but x pair 1 is 'ab'",
         ),
         (
             {"x": [("a", None)]},
-            "a pair must be two texts, (pivot sentence, sentence), x pair 1 is ('a', None)",
+            "a pair must be two strings, (pivot sentence, translation), but x pair 1 is"
+            " ('a', None)",
         ),
     ],
 )
-def test_what_cannot_be_measured_is_refused(languages, message):
+def test_invalid_pairs_are_refused(languages, message):
     assert refusal("eng_Latn", languages) == message
 
 
@@ -118,7 +116,7 @@ def test_select_keeps_the_order_asked_for_and_takes_any_form_of_a_code():
     assert both.select() == both
 
 
-def test_select_refuses_what_is_not_there():
+def test_select_refuses_missing_languages_and_pairs():
     with pytest.raises(CorpusError) as error:
         corpus().select(["Germen"])
     assert str(error.value) == (
@@ -154,12 +152,28 @@ def test_the_digest_is_of_the_content_alone():
     assert first.digest != corpus(deu_Latn=french, fra_Latn=GOOD).digest
     assert first.digest != ParallelCorpus("nld_Latn", first.pairs).digest
     assert first.digest != first.select(n_pairs=2).digest
-    # The same in another process, where hashes of text differ.
-    code = "from tests.corpus.test_parallel import *; print(corpus().digest)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd="tests", capture_output=True, text=True, check=True
+    # The same in every process, though hashes of text differ.
+    assert corpus().digest == ("79b59fce328cd4572824ba48891f10cdb84ca71e687d413d2467219339ef1a9d")
+
+
+@pytest.mark.parametrize(
+    ("split", "digest"),
+    [
+        ("dev", "68b31bbde8fbbab9739c2e9d26162b5fad7c727f4b372f890e487e2e4497ec57"),
+        ("test", "dd63a4a1d88991c8b47c56a619b69792595984418944ded121c1d62ea9cd5923"),
+    ],
+)
+def test_the_digests_of_the_built_in_sentences_are_known(split, digest):
+    assert ParallelCorpus.builtin(split).digest == digest
+
+
+def test_the_digests_of_selections_are_known():
+    assert ParallelCorpus.builtin().select(["de", "zh"], 50).digest == (
+        "9d6f37a65395be1f842158f33ecbb2749ac0a6c6923fe49c01b8a2633e66331d"
     )
-    assert found.stdout.strip() == corpus().digest
+    assert ParallelCorpus.builtin("test", ["de", "fr"], pivot="zh").digest == (
+        "a1d0392ff3698a65e5d25196624f7e493874313140131c3dcb5d69ecd9b4fe36"
+    )
 
 
 def test_it_can_be_copied_and_sent():
@@ -176,15 +190,15 @@ def test_importing_pairs_loads_no_library():
 
 
 @given(st.lists(st.tuples(texts, texts), min_size=2, max_size=6))
-def test_any_text_is_taken_whole_or_refused_in_words(rows):
+def test_any_text_is_kept_whole_or_refused(rows):
     try:
         found = corpus(x=rows)
     except CorpusError:
         distinct = [
-            len({parallel.same(parallel.clean(each)) for each in side})
+            len({comparison_key(normalize_sentence(each)) for each in side})
             for side in zip(*rows, strict=True)
         ]
-        blank = any(parallel.fault_of(parallel.clean(each)) for row in rows for each in row)
+        blank = any(find_fault(normalize_sentence(each)) for row in rows for each in row)
         assert blank or min(distinct) < len(rows)
         return
     assert corpus(x=found.pairs["x"]) == found
@@ -200,15 +214,14 @@ def test_builtin_refuses_an_unknown_split():
     )
 
 
-def test_builtin_refuses_files_of_unequal_length(tmp_path, monkeypatch):
+def test_builtin_refuses_files_of_unequal_length(tmp_path):
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "eng_Latn.txt").write_text("a\nb\n")
     (tmp_path / "dev" / "deu_Latn.txt").write_text("c\n")
-    monkeypatch.setattr(parallel, "BUILTIN", tmp_path)
     with pytest.raises(CorpusError) as error:
-        ParallelCorpus.builtin()
+        read_builtin(root=tmp_path)
     assert str(error.value) == (
-        "built-in files must have equally many lines, got {'eng_Latn': 2, 'deu_Latn': 1}"
+        "built-in files must have the same number of lines, got {'eng_Latn': 2, 'deu_Latn': 1}"
     )
 
 

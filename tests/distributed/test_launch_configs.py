@@ -14,7 +14,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 from tests.helpers.launch import kill
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def free_port():
 
 def ranks_of(folder):
     """The number of ranks that each report of a run was made by."""
-    return [report.run["ranks"] for report in read(folder / "reports.jsonl")]
+    return [report.run["ranks"] for report in read_reports(folder / "reports.jsonl")]
 
 
 def test_accelerate_starts_two_ranks(tmp_path):

@@ -8,7 +8,7 @@ from accelerate.big_modeling import cpu_offload_with_hook
 
 from neuronxa_callback import Probe, ProbeConfig
 from tests.helpers.launch import WORKERS, launch
-from tests.helpers.ranks import measured, noisy_llama, probe_of_seven, texts_of
+from tests.helpers.ranks import measurement, noisy_llama, probe_of_seven, texts_of
 from tests.helpers.tiny import llama, parallel, tokenizer_of
 
 SCRIPT = WORKERS / "slices.py"
@@ -23,7 +23,7 @@ def scenes(folder, ranks, *names):
 @pytest.fixture(scope="module")
 def whole():
     """The report of the model in one piece."""
-    return measured(probe_of_seven().run(noisy_llama()))
+    return measurement(probe_of_seven().run(noisy_llama()))
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +114,9 @@ def offloaded(model, how, folder):
 def test_weights_that_come_and_go_give_the_same_report(how, tmp_path):
     corpus = parallel(20)
     probe = Probe(ProbeConfig(corpus=corpus, n_pairs=20), tokenizer_of(texts_of(corpus)))
-    wanted = measured(probe.run(llama()))
+    wanted = measurement(probe.run(llama()))
     model = offloaded(llama(), how, tmp_path)
     if how != "hook":
         assert model.model.layers[0].mlp.up_proj.weight.device.type == "meta"
-    assert measured(probe.run(model)) == wanted
-    assert measured(probe.run(model)) == wanted
+    assert measurement(probe.run(model)) == wanted
+    assert measurement(probe.run(model)) == wanted

@@ -5,12 +5,12 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neuronxa_callback import NeuronXACallback, ParallelCorpus, Probe
+from neuronxa_callback import ParallelCorpus, Probe
 from tests.helpers.launch import WORKERS, launch
-from tests.helpers.ranks import measured
+from tests.helpers.ranks import measurement
 from tests.helpers.runs import TEXTS, trainer_of
 from tests.helpers.tiny import llama, parallel, tokenizer_of
-from tests.helpers.trainer_ranks import BUILTIN, FAILING_METHODS, ONE, Watch
+from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, Watch
 
 pytestmark = pytest.mark.distributed
 SCRIPT = WORKERS / "trainer_ranks.py"
@@ -53,7 +53,7 @@ def alone(folder):
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     with Watch() as watch:
-        callbacks = [NeuronXACallback(BUILTIN)]
+        callbacks = [watch.callback(BUILTIN)]
         trainer_of(tokenizer, folder / "alone", callbacks, model, {"max_steps": 1}).train()
     return watch.reports
 
@@ -76,7 +76,7 @@ def test_and_so_it_is_on_any_number_of_ranks(ranks, alone, folder):
 def test_one_language_alone_gives_the_same_report(folder, two):
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
     report = Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model)
-    assert [rank["single"] for rank in two] == [measured(report)] * 2
+    assert [rank["single"] for rank in two] == [measurement(report)] * 2
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
@@ -107,7 +107,7 @@ def test_a_stop_rule_stops_all_ranks_at_one_step_even_if_it_fires_on_one(two):
 def test_a_checkpoint_of_two_ranks_gives_the_same_report_to_one(folder, two):
     model = AutoModelForCausalLM.from_pretrained(folder / "ddp_with" / "checkpoint-4").eval()
     report = Probe(BUILTIN, AutoTokenizer.from_pretrained(folder / "model")).run(model, step=4)
-    assert measured(report) == two[0]["ddp"]["with"]["reports"]["4"]
+    assert measurement(report) == two[0]["ddp"]["with"]["reports"]["4"]
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_fault_of_ours_on_one_rank_is_one_warning_on_all_and_training_goes_on(
     assert second == [{"warned": [WARNING + "ValueError: a hook broke"], **rest}] * 2
 
 
-@pytest.mark.parametrize("place", FAILING_METHODS)
+@pytest.mark.parametrize("place", PLACES)
 def test_memory_that_runs_out_on_one_rank_skips_the_probe_on_all(place, two):
     words = (
         "ProbeMemoryError: memory ran out in a probe; the next one runs 64 tokens at a time"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -102,7 +102,7 @@ def test_quickstart_trains_on_none_of_the_probes_sentences():
 def test_quickstart_in_few_steps_leaves_all_that_it_names(tmp_path):
     said = run("quickstart", "--steps", 2, cwd=tmp_path)
     out = tmp_path / "runs" / "quickstart"
-    assert [report.step for report in read(out / "neuronxa" / "reports.jsonl")] == [0, 2]
+    assert [report.step for report in read_reports(out / "neuronxa" / "reports.jsonl")] == [0, 2]
     assert (out / "emergence.png").read_bytes().startswith(b"\x89PNG")
     (folder,) = (out / "wandb").glob("offline-run-*")
     assert sorted(folder.glob("*.wandb"))
@@ -116,7 +116,7 @@ def test_quickstart_shows_alignment_emerging_in_time(tmp_path):
     began = time.monotonic()
     run("quickstart", cwd=tmp_path, threads=2)
     seconds = time.monotonic() - began
-    reports = read(tmp_path / "runs" / "quickstart" / "neuronxa" / "reports.jsonl")
+    reports = read_reports(tmp_path / "runs" / "quickstart" / "neuronxa" / "reports.jsonl")
     first, last = reports[0], reports[-1]
     assert max(first.score("nasca", name) for name in first.languages) < 0.05
     best = max(last.languages, key=lambda name: last.score("nasca", name))
@@ -140,7 +140,7 @@ def test_finetune_reads_text_and_keeps_the_best_aligned(tmp_path, tiny_model, li
         "--languages", "deu_Latn", "--held-out", 0.2, "--report-to", "none", "--cpu", cwd=tmp_path,
     )  # fmt: skip
     out = tmp_path / "runs" / "finetune"
-    reports = {report.step: report for report in read(out / "neuronxa" / "reports.jsonl")}
+    reports = {report.step: report for report in read_reports(out / "neuronxa" / "reports.jsonl")}
     assert sorted(reports) == [0, 2, 4]
     best = max((2, 4), key=lambda step: reports[step].score("nasca"))
     assert f"checkpoint-{best}, eval_nasca {reports[best].score('nasca')}" in said
@@ -157,7 +157,7 @@ def test_finetune_stops_when_alignment_stands_still(tmp_path, tiny_model, lines)
         "--report-to", "none", "--cpu", cwd=tmp_path,
     )  # fmt: skip
     record = tmp_path / "runs" / "finetune" / "neuronxa" / "reports.jsonl"
-    assert [report.step for report in read(record)] == [0, 1, 2, 3]
+    assert [report.step for report in read_reports(record)] == [0, 1, 2, 3]
 
 
 def test_finetune_names_the_columns_there_are(tmp_path, tiny_model):
@@ -172,7 +172,7 @@ def test_finetune_names_the_columns_there_are(tmp_path, tiny_model):
 def test_accelerate_loop_probes_without_a_trainer(tmp_path, tiny_model, given):
     model = ("--model", tiny_model) if given else ()
     said = run("accelerate_loop", "--steps", 4, "--every", 2, "--cpu", *model, cwd=tmp_path)
-    reports = read(tmp_path / "runs" / "accelerate_loop" / "reports.jsonl")
+    reports = read_reports(tmp_path / "runs" / "accelerate_loop" / "reports.jsonl")
     assert [report.step for report in reports] == [0, 2, 4]
     assert [line.split()[1] for line in said.splitlines() if line.startswith("step")] == [
         "0", "2", "4",

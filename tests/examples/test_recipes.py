@@ -67,7 +67,7 @@ def test_axolotl_gets_the_callback_from_a_plugin(tmp_path, monkeypatch):
     trainer = trainer_of(tokenizer, "unused", model=llama())
     (callback,) = manager.add_callbacks_post_trainer({}, trainer)
     assert isinstance(callback, NeuronXACallback)
-    assert callback.pace.every == 500
+    assert callback.schedule.every == 500
     assert callback.tokenizer is tokenizer
 
 

@@ -1,22 +1,57 @@
-"""A corpus as files that the readers read again as the same corpus."""
+"""Writes a corpus as files from which the readers make an equal corpus; sentences to write."""
 
 import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import CorpusError
 
+ENGLISH = ["Good morning.", "Good night.", "Thank you.", "It is raining."]
+GERMAN = ["Guten Morgen.", "Gute Nacht.", "Danke.", "Es regnet."]
+FRENCH = ["Bonjour.", "Bonne nuit.", "Merci.", "Il pleut."]
+
+
+def zipped(*columns):
+    return tuple(zip(*columns, strict=True))
+
+
+PAIRS = {"deu_Latn": zipped(ENGLISH, GERMAN), "fra_Latn": zipped(ENGLISH, FRENCH)}
+
+
+def refusal(read, *args, **options):
+    """The message with which a reader refuses its arguments."""
+    with pytest.raises(CorpusError) as error:
+        read(*args, **options)
+    return str(error.value)
+
+
+def write_files(folder, end="\n", last=True, **files):
+    """Files of lines; in a name, two underscores mean a dot and ``__dash__`` means a dash."""
+    for name, lines in files.items():
+        text = end.join(lines) + (end if last else "")
+        path = folder / name.replace("__dash__", "-").replace("__", ".")
+        path.write_bytes(text.encode())
+    return folder
+
+
+def write_flores(folder, **options):
+    return write_files(
+        folder, **options, eng_Latn__dev=ENGLISH, deu_Latn__dev=GERMAN, fra_Latn__dev=FRENCH
+    )
+
 
 def to_folder(corpus: ParallelCorpus, path: str | Path) -> None:
-    """One file ``<code>.txt`` per language; ``pairs.<code>-<pivot>.<code>`` where pivots differ.
+    """One file ``<code>.txt`` per language; ``pairs.<code>-<pivot>.<code>`` if pivots differ.
 
     Raises:
-        CorpusError: If a sentence holds a line break.
+        CorpusError: If a sentence contains a line break.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    for language, pairs in corpus.parallel.items():
+    for language, pairs in corpus.pairs.items():
         stem = "" if corpus.shared_pivot else f"pairs.{language}-{corpus.pivot}."
         ending = ".txt" if corpus.shared_pivot else ""
         for column, code in enumerate((corpus.pivot, language)):
@@ -24,7 +59,7 @@ def to_folder(corpus: ParallelCorpus, path: str | Path) -> None:
 
 
 def to_tsv(corpus: ParallelCorpus, path: str | Path) -> None:
-    """A table with a column per language, quoted as csv is.
+    """A table with one column per language, quoted as in csv.
 
     Raises:
         CorpusError: If the languages do not share their pivot sentences.
@@ -49,8 +84,8 @@ def to_jsonl(corpus: ParallelCorpus, path: str | Path) -> None:
 def _rows(corpus: ParallelCorpus) -> list[tuple[str, ...]]:
     if not corpus.shared_pivot:
         raise CorpusError(
-            f"one table needs one pivot side for all languages, {corpus.name} has several; use a"
-            " folder"
+            f"a table needs the same pivot sentences for all languages, {corpus.name} has several;"
+            " use a folder"
         )
     shortest = corpus.select(n_pairs=corpus.n_pairs)
     columns = [[text for _, text in pairs] for pairs in shortest.pairs.values()]
@@ -61,5 +96,5 @@ def _rows(corpus: ParallelCorpus) -> list[tuple[str, ...]]:
 def _lines(path: Path, texts: list[str]) -> None:
     for number, text in enumerate(texts, start=1):
         if "\n" in text:
-            raise CorpusError(f"a sentence must be one line, {path}:{number} would be several")
+            raise CorpusError(f"a sentence must be one line, but {path}:{number} has several")
     path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8", newline="\n")

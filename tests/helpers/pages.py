@@ -8,7 +8,8 @@ import pytest
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.metrics import statistics
-from neuronxa_callback.report import MEAN, MetricScores
+from neuronxa_callback.report import MEAN
+from neuronxa_callback.scores import MetricScores
 from tests.helpers.reports import make_report
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"

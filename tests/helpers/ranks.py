@@ -42,7 +42,7 @@ def noisy_llama(seed=0):
     return model
 
 
-def measured(report):
+def measurement(report):
     """A report as JSON, without what is about the run."""
     record = report.to_dict()
     record.pop("run")

@@ -1,13 +1,16 @@
-"""Reports made from wanted scores or verdicts, without a model."""
+"""Reports and histories made from wanted scores or verdicts, without a model."""
 
+import json
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from neuronxa_callback import AlignmentReport
+from neuronxa_callback.history.history import History
 from neuronxa_callback.metrics import statistics
-from neuronxa_callback.report import MEAN, MetricScores
+from neuronxa_callback.report import MEAN
+from neuronxa_callback.scores import MetricScores
 
 TWO = {"deu_Latn": 0.5, "swh_Latn": 0.3}
 
@@ -92,8 +95,8 @@ def _scored(hits, shared):
     return MetricScores(
         layers=tuple(range(n_layers)),
         hits={name: tuple(mask_of(row) for row in each) for name, each in hits.items()},
-        forward=counts,
-        backward=counts,
+        pivot_to_target=counts,
+        target_to_pivot=counts,
         mutual=counts,
         intervals={name: tuple(map(float, each)) for name, each in intervals.items()},
     )
@@ -102,3 +105,24 @@ def _scored(hits, shared):
 def mask_of(row):
     """Verdicts of a layer as a whole number, bit i for pair i; None for NaN."""
     return None if np.isnan(row).any() else sum(1 << i for i, hit in enumerate(row.tolist()) if hit)
+
+
+def history_of(*scores, **options):
+    """A history of probes 0, 10, 20, ...: each score is a number or language -> number."""
+    history = History()
+    for k, each in enumerate(scores):
+        by_language = each if isinstance(each, dict) else {"a": each, "b": each}
+        history.append(make_report(10 * k, by_language, **options))
+    return history
+
+
+def resumed(history):
+    """The history after its state has been saved as JSON and loaded."""
+    return History.from_state(json.loads(json.dumps(history.state(), allow_nan=False)))
+
+
+def noisy(step, score, languages=("a", "b", "c"), layers=6, n=40):
+    """A report with random verdicts, fixed by step and score."""
+    rng = np.random.default_rng([step, int(1000 * score)])
+    hits = {name: rng.random((layers, n)) < score for name in languages}
+    return make_report(step, hits=hits)

@@ -91,14 +91,14 @@ def test_the_order_of_pairs_and_layers_changes_nothing(hits, random):
 
 
 @given(several())
-def test_layers_that_repeat_what_others_say_add_no_certainty(hits):
+def test_repeated_layers_add_no_certainty(hits):
     twice = np.concatenate([hits[0, 0]] * 2)
     once = statistics.mean_interval(hits[0, 0])
     assert statistics.mean_interval(twice) == pytest.approx(once, abs=1e-9)
 
 
 @given(several())
-def test_languages_that_repeat_what_others_say_add_no_certainty_where_the_pivot_is_shared(hits):
+def test_repeated_languages_add_no_certainty_if_the_pivot_is_shared(hits):
     one = hits[0, 0]
     alone = statistics.mean_interval(one)
     assert statistics.macro_interval({"a": one, "b": one}, True) == pytest.approx(alone, abs=1e-9)
@@ -163,7 +163,7 @@ def test_a_change_back_is_the_same_change(hits, shared):
     )
 
 
-def test_p_is_that_of_the_difference_asked_for():
+def test_p_is_that_of_the_given_null_hypothesis():
     rng = np.random.default_rng(0)
     before = rng.random((1, 50))
     after = before - 0.1 + rng.normal(0, 0.05, (1, 50))
@@ -214,7 +214,7 @@ def benchmark():
 
 
 @pytest.mark.parametrize("mix", ["loose", "tight"])
-def test_intervals_hold_as_often_as_they_say(benchmark, mix):
+def test_intervals_hold_about_95_times_of_100(benchmark, mix):
     found = [benchmark["covered"](300, truth, benchmark["MIXES"][mix], 7) for truth in (0.05, 0.5)]
     shares = [share for each in found for share in each.values()]
     assert len(shares) == 8
@@ -234,7 +234,3 @@ def test_pairing_finds_what_two_intervals_would_not(benchmark):
     assert held > 0.9
     false_alarms, _, _ = benchmark["power"](400, 0.0, 0.5, 7)
     assert false_alarms < 0.08
-
-
-def test_a_large_report_takes_less_than_a_second(benchmark):
-    assert benchmark["seconds"]() < 1

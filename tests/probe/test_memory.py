@@ -5,11 +5,10 @@ import gc
 import pytest
 import torch
 
-from neuronxa_callback import NeuronXACallback, Probe
+from neuronxa_callback import MemorySink, NeuronXACallback, Probe
 from neuronxa_callback.errors import ProbeMemoryError
 from neuronxa_callback.probe.memory import free_memory, is_oom
 from neuronxa_callback.probe.similarity import Pivot
-from neuronxa_callback.show.sinks import MemorySink
 from tests.helpers.probes import config_of
 from tests.helpers.runs import tokenizer_for, trainer_of
 from tests.helpers.tiny import llama, parallel

@@ -31,9 +31,9 @@ def test_the_curve_by_layer_holds_scores_bands_and_both_levels():
         for layer, (low, high) in enumerate(cells):
             assert [layer, low] in edges
             assert [layer, high] in edges
-    assert levels == ["chance", "null"]
+    assert levels == ["chance", "shuffled baseline"]
     assert [report.chance] * 2 in lines.values()
-    assert [report.null("nasca")] * 2 in lines.values()
+    assert [report.shuffled_baseline("nasca")] * 2 in lines.values()
 
 
 def test_bands_are_left_out_where_they_would_cover_each_other():
@@ -45,7 +45,7 @@ def test_bands_are_left_out_where_they_would_cover_each_other():
 
 def test_a_level_that_is_not_known_is_not_drawn():
     report = make_report(5, {"deu_Latn": [math.nan, 0.5]})
-    assert math.isnan(report.null("nasca"))
+    assert math.isnan(report.shuffled_baseline("nasca"))
     assert drawn(report)[2] == ["chance"]
 
 

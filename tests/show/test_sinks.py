@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ProbeConfig
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from tests.helpers.reports import make_report
 from tests.helpers.runs import TEXTS, trainer_of
@@ -61,9 +61,9 @@ def test_a_line_that_was_cut_costs_no_other(tmp_path, cut):
         file.write(cut(made[1].to_json().encode()))
     for report in made[1:]:
         record.write(report)
-    assert read(record.path, faults=[]) == made
+    assert read_reports(record.path) == made
     record.truncate_after(20)
-    assert read(record.path, faults=[]) == made[:3]
+    assert read_reports(record.path) == made[:3]
     assert len(record.path.read_bytes().split(b"\n")) == 5
 
 
@@ -77,7 +77,7 @@ def test_a_record_that_ends_inside_a_line_is_cut_back_and_goes_on(tmp_path):
         record.path.write_bytes(whole[:end])
         record.truncate_after(0)
         record.write(made[1])
-        assert read(record.path, faults=[]) == made[:2]
+        assert read_reports(record.path) == made[:2]
 
 
 def test_the_long_table_has_every_cell():
@@ -102,7 +102,7 @@ def trained(tracker, folder):
     tokenizer = tokenizer_of(TEXTS + [t for ps in corpus.pairs.values() for p in ps for t in p])
     callback = NeuronXACallback(ProbeConfig(corpus=corpus, n_pairs=10), every=2)
     trainer_of(tokenizer, folder, [callback], args={"report_to": [tracker]}).train()
-    return {report.step: report for report in read(folder)}
+    return {report.step: report for report in read_reports(folder)}
 
 
 def test_tensorboard_holds_the_same_keys_beside_the_loss(tmp_path, monkeypatch):
@@ -145,7 +145,7 @@ def test_trackio_holds_the_same_keys_at_the_same_steps(tmp_path):
         texts = database.execute("select metrics from metrics order by id").fetchall()
     rows = [json.loads(text) for (text,) in texts]
     probes = {row["train/global_step"]: row for row in rows if "neuronxa/nasca/mean" in row}
-    found = {report.step: report for report in read(tmp_path / "out")}
+    found = {report.step: report for report in read_reports(tmp_path / "out")}
     assert list(probes) == list(found) == [0, 2, 4, 6]
     for step, report in found.items():
         assert report.scalars().items() <= probes[step].items()

@@ -4,7 +4,8 @@ import math
 
 from rich.console import Console
 
-from neuronxa_callback.history.history import History, compare
+from neuronxa_callback.history import compare
+from neuronxa_callback.history.history import History
 from neuronxa_callback.show import tables, terminal
 from neuronxa_callback.taps.plan import FFNPart, TapPlan
 from tests.helpers.reports import make_report

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuronxa_callback import NeuronXACallback, ProbeConfig
-from neuronxa_callback.history.history import read
+from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from tests.helpers import wandb_file
 from tests.helpers.reports import make_report
@@ -40,7 +40,7 @@ def test_other_ends_of_lines_are_part_of_a_report(tmp_path, character, offline):
     for report in made:
         record.write(report)
     record.truncate_after(10)
-    assert read(record.path, faults=[]) == made[:2]
+    assert read_reports(record.path) == made[:2]
     with record.path.open("ab") as file:
         file.write(b'{"step": 5}\n')
     with wandb.init(project="p"):
@@ -83,7 +83,7 @@ def test_a_real_run_holds_loss_and_alignment_at_the_right_steps(offline, tmp_pat
     probes = {row["train/global_step"]: row for row in rows if "neuronxa/nasca/mean" in row}
     assert losses == [1, 2, 3, 4, 5, 6]
     assert list(probes) == [0, 2, 4, 6]
-    for report in read(tmp_path / "out"):
+    for report in read_reports(tmp_path / "out"):
         for key, value in report.scalars().items():
             assert probes[report.step][key] == pytest.approx(value)
     assert any(key.startswith("neuronxa_charts/nasca_heat_map") for key in probes[6])
@@ -167,7 +167,10 @@ def curve_in_wandb(offline, layers):
 def test_the_chart_by_layer_has_block_numbers_chance_and_null(offline, layers, shown):
     report, rows = curve_in_wandb(offline, layers)
     curves = {language: report.curve("nasca", language) for language in report.languages}
-    curves |= {"chance": [report.chance] * 2, "null": [report.null("nasca")] * 2}
+    curves |= {
+        "chance": [report.chance] * 2,
+        "shuffled_baseline": [report.shuffled_baseline("nasca")] * 2,
+    }
     assert rows == [
         (layer, name, pytest.approx(score))
         for name, curve in curves.items()
@@ -237,7 +240,7 @@ def test_a_run_that_goes_on_is_one_run_of_wandb(offline, tmp_path, monkeypatch, 
         ("train/loss", [1, 2, 3, 4, *range(checkpoint + 1, 9)]),
     ):
         assert [row["train/global_step"] for row in rows if key in row] == expected
-    assert [report.step for report in read(out)] == [0, 2, 4, 6, 8]
+    assert [report.step for report in read_reports(out)] == [0, 2, 4, 6, 8]
 
 
 def test_the_number_of_keys_is_bounded(offline):

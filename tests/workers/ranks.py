@@ -21,7 +21,7 @@ from tests.helpers.ranks import (
     LANGUAGES,
     error_of,
     leave,
-    measured,
+    measurement,
     noisy_llama,
     probe_of_seven,
     texts_of,
@@ -38,21 +38,21 @@ def write(folder, text):
 
 
 def shared_pivot(folder):
-    write(folder, measured(probe_of_seven().run(noisy_llama())))
+    write(folder, measurement(probe_of_seven().run(noisy_llama())))
 
 
 def own_pivots(folder):
     pairs = {code: parallel(20, (code,), seed=k).pairs[code] for k, code in enumerate(LANGUAGES)}
     corpus = ParallelCorpus("eng_Latn", pairs)
     config = ProbeConfig(corpus=corpus, n_pairs=20, batch_tokens=128)
-    write(folder, measured(Probe(config, tokenizer_of(texts_of(corpus))).run(noisy_llama())))
+    write(folder, measurement(Probe(config, tokenizer_of(texts_of(corpus))).run(noisy_llama())))
 
 
 def fault_on_one_rank(folder):
     """A hook of the package fails on rank 1: every rank raises, with that rank's message."""
     probe, model = probe_of_seven(DEFAULT_METRICS), noisy_llama()
     message = failing_hook(probe, model, ValueError("a hook broke"))
-    write(folder, json.dumps([message, measured(probe.run(model)), probe.batch_tokens]))
+    write(folder, json.dumps([message, measurement(probe.run(model)), probe.batch_tokens]))
 
 
 def memory_on_one_rank(folder):
@@ -111,7 +111,7 @@ def forward_fails_on_one_rank(folder):
     handle = model.register_forward_pre_hook(fail, with_kwargs=True)
     message = error_of(lambda: probe.run(model))
     handle.remove()
-    write(folder, json.dumps([message, measured(probe.run(model))]))
+    write(folder, json.dumps([message, measurement(probe.run(model))]))
 
 
 def fsdp2(folder):
@@ -121,7 +121,7 @@ def fsdp2(folder):
     for layer in model.model.layers:
         fully_shard(layer)
     fully_shard(model)
-    write(folder, measured(probe_of_seven().run(model)))
+    write(folder, measurement(probe_of_seven().run(model)))
 
 
 def tensor_parallel(folder):
@@ -137,7 +137,7 @@ def tensor_parallel(folder):
     plan["down_proj"] = RowwiseParallel()
     for layer in model.model.layers:
         parallelize_module(layer.mlp, mesh, plan)
-    write(folder, measured(probe_of_seven(mesh=mesh).run(model)))
+    write(folder, measurement(probe_of_seven(mesh=mesh).run(model)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausal
 from transformers.distributed import DistributedConfig
 
 from neuronxa_callback.probe.distributed import world_of
-from tests.helpers.ranks import error_of, leave, measured, noisy_llama, probe_of_seven
+from tests.helpers.ranks import error_of, leave, measurement, noisy_llama, probe_of_seven
 
 
 def experts():
@@ -42,7 +42,7 @@ def spread_over(folder, name, make, **options):
     try:
         config = DistributedConfig(**options)
         model = AutoModelForCausalLM.from_pretrained(path, distributed_config=config).eval()
-        return measured(probe_of_seven().run(model))
+        return measurement(probe_of_seven().run(model))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 

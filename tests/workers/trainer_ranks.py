@@ -21,9 +21,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 from neuronxa_callback import NeuronXACallback, Probe, StopRule
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from neuronxa_callback.taps.hooks import local
-from tests.helpers.ranks import leave, measured
+from tests.helpers.ranks import leave, measurement
 from tests.helpers.runs import trainer_of
-from tests.helpers.trainer_ranks import BUILTIN, FAILING_METHODS, ONE, SMALL, Watch
+from tests.helpers.scripted import ScriptedCallback, with_score
+from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, SMALL, Watch
 
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 
@@ -90,8 +91,8 @@ def ended(trainer):
 
 
 def train(folder, name, sharded, probed, config=BUILTIN, **args):
-    callbacks = [NeuronXACallback(config, every=2)] if probed else []
     with Watch() as watch:
+        callbacks = [watch.callback(config, every=2)] if probed else []
         run = trainer(folder, name, callbacks, sharded, **args)
         run.train()
     return {"end": ended(run), "reports": watch.reports}
@@ -137,13 +138,13 @@ def stacked(folder):
 def single(folder):
     """One language alone: no rank may lack its pivot."""
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
-    return measured(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
+    return measurement(Probe(ONE, AutoTokenizer.from_pretrained(folder / "model")).run(model))
 
 
 def resume(folder):
     """Goes on from the checkpoint that another number of ranks has left."""
     with Watch() as watch:
-        run = trainer(folder, "resumed", [NeuronXACallback(BUILTIN, every=2)])
+        run = trainer(folder, "resumed", [watch.callback(BUILTIN, every=2)])
         run.train(resume_from_checkpoint=str(folder / "ddp_with" / "checkpoint-4"))
     history = [row["step"] for row in run.state.log_history if "neuronxa/nasca/mean" in row]
     return {"reports": watch.reports, "history": history}
@@ -153,29 +154,21 @@ def stop(folder):
     """A rule that fires at step 4, but on the first rank only: where does each rank stop?"""
     found = []
     for sharded in (False, True):
-        callback = NeuronXACallback(SMALL, every=2, stop=StopRule.target(0.3))
+        options = {"every": 2, "stop": StopRule.target(0.3)}
         if os.environ["RANK"] == "0":
-            callback = improving(callback, at=4)
+            callback = ScriptedCallback(SMALL, improving_at_4, **options)
+        else:
+            callback = NeuronXACallback(SMALL, **options)
         run = trainer(folder, f"stop_{sharded}", [callback], sharded, max_steps=8)
         run.train()
-        found.append([run.state.global_step, callback._stopped is not None])
+        saved = run.state.stateful_callbacks["neuronxa_state"]
+        found.append([run.state.global_step, saved["stopped"] is not None])
     return found
 
 
-def improving(callback, at):
-    """The callback with all pairs aligned from a step on."""
-    whole = callback._measure
-
-    def measure(step, **kwargs):
-        report = whole(step, **kwargs)
-        hits = (1 << report.n_pairs) - 1 if step >= at else 0
-        for each in report.metrics.values():
-            for language in report.languages:
-                each.hits[language] = (hits,) * len(each.layers)
-        return report
-
-    callback._measure = measure
-    return callback
+def improving_at_4(report):
+    """All pairs are aligned from step 4 on."""
+    return with_score(report, 1.0 if report.step >= 4 else 0.0)
 
 
 class FailAt(TrainerCallback):
@@ -211,7 +204,7 @@ def raising(error):
 
 def failing(folder, name, sharded, fail_at, **args):
     with Watch() as watch:
-        run = trainer(folder, name, [fail_at, NeuronXACallback(SMALL, every=2)], sharded, **args)
+        run = trainer(folder, name, [fail_at, watch.callback(SMALL, every=2)], sharded, **args)
         run.train()
     return watch, run
 
@@ -231,13 +224,13 @@ def fault(folder):
 def memory(folder):
     """Memory runs out on rank 1 at step 2; then a run goes on from a checkpoint of step 4."""
     found = {}
-    for name, (sharded, place, call) in FAILING_METHODS.items():
+    for name, (sharded, place, call) in PLACES.items():
         fail_at = FailAt(2, raising(torch.OutOfMemoryError("no room")), place, call)
         saving = {"save_strategy": "steps", "save_steps": 4} if name == "ddp hook" else {}
         watch, _ = failing(folder, name.replace(" ", "_"), sharded, fail_at, **saving)
         found[name] = {"warned": watch.warned, "used": used(watch)}
     with Watch() as watch:
-        run = trainer(folder, "memory_resumed", [NeuronXACallback(SMALL, every=2)])
+        run = trainer(folder, "memory_resumed", [watch.callback(SMALL, every=2)])
         run.train(resume_from_checkpoint=str(folder / "ddp_hook" / "checkpoint-4"))
     return {**found, "resumed": used(watch)}
 
@@ -282,11 +275,11 @@ def wrapped(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     probe = Probe(SMALL, tokenizer)
-    bare = measured(probe.run(model))
+    bare = measurement(probe.run(model))
     model = DistributedDataParallel(model)
     assert model.modules_buffers
     before = model.require_forward_param_sync
-    return [bare == measured(probe.run(model)), before, model.require_forward_param_sync]
+    return [bare == measurement(probe.run(model)), before, model.require_forward_param_sync]
 
 
 def killed(folder):

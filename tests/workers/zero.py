@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.probe.distributed import is_sharded
-from tests.helpers.ranks import corpus_of_seven, leave, measured, noisy_llama, texts_of
+from tests.helpers.ranks import corpus_of_seven, leave, measurement, noisy_llama, texts_of
 from tests.helpers.tiny import tokenizer_of
 
 SETTINGS = {
@@ -29,7 +29,7 @@ def main(stage, folder):
     corpus = corpus_of_seven()
     tokenizer = tokenizer_of(texts_of(corpus))
     config = ProbeConfig(corpus=corpus, metrics=("nasca", "navca", "mexa"), batch_tokens=512)
-    before = measured(Probe(config, tokenizer).run(noisy_llama()))
+    before = measurement(Probe(config, tokenizer).run(noisy_llama()))
     ends = []
     for probed in (True, False):
         model = noisy_llama()
@@ -50,7 +50,7 @@ def train(engine, model, probe):
     ids = torch.arange(16).reshape(2, 8) + 10 + dist.get_rank()
     for _ in range(3):
         if probe is not None:
-            reports.append(measured(probe.run(model)))
+            reports.append(measurement(probe.run(model)))
         loss = engine(input_ids=ids, labels=ids).loss
         engine.backward(loss)
         engine.step()

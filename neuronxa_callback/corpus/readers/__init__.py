@@ -1,1 +1,4 @@
-"""Files and tables of parallel sentences."""
+"""Readers of parallel text: each takes a path and returns ``ParallelRows``.
+
+The constructors of ``ParallelCorpus`` document their options.
+"""

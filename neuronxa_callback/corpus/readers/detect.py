@@ -1,67 +1,83 @@
-"""Which reader a path is for, and the files that it would read."""
+"""The table of readers, and which of them a path needs."""
 
+import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from neuronxa_callback.corpus.parallel import PIVOT, ParallelCorpus
-from neuronxa_callback.corpus.readers import folder as readers
-from neuronxa_callback.corpus.readers.files import chosen, code_files, existing_folder
-from neuronxa_callback.corpus.readers.lines import decoded
+from neuronxa_callback.corpus.readers import bible, folder, tables
+from neuronxa_callback.corpus.readers.lines import text_lines
+from neuronxa_callback.corpus.rows import ParallelRows
 from neuronxa_callback.errors import CorpusError, unknown
 
-READERS = ("folder", "tatoeba", "bible", "tsv", "jsonl")
-BY_LINE = ("folder", "tatoeba")
-"""Readers of files in which each line is a sentence."""
 
+class Reader(NamedTuple):
+    """One format of parallel text."""
+
+    read: Callable[..., ParallelRows]
+    line_files: Callable[..., list[dict[str, Path]]] | None = None
+    """Groups of files, by code, in which each line is a sentence; None for other formats."""
+
+
+READERS = {
+    "folder": Reader(folder.read_folder, folder.folder_files),
+    "tatoeba": Reader(folder.read_tatoeba, folder.tatoeba_files),
+    "bible": Reader(bible.read_bible),
+    "tsv": Reader(tables.read_tsv),
+    "jsonl": Reader(tables.read_jsonl),
+    "dataset": Reader(tables.read_dataset),
+}
 VERSE = re.compile(r"\d{6,}\t")
 
 
 def guess(path: str | Path) -> str:
-    """Which reader the files call for, one of ``READERS``."""
+    """The reader for a path, one of ``READERS``, by the names and first lines of its files."""
     path = Path(path)
-    kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     if path.is_file():
-        return "jsonl" if kinds and kinds[-1] in (".jsonl", ".json") else "tsv"
+        return "jsonl" if suffixes and suffixes[-1] in (".jsonl", ".json") else "tsv"
     if not path.is_dir():
         return "tatoeba" if any(path.parent.glob(f"{path.name}.*")) else "folder"
-    if readers.is_tatoeba(path):
+    if folder.is_tatoeba(path):
         return "tatoeba"
     first = next((file for file in sorted(path.glob("*.txt*")) if file.is_file()), None)
-    lines = (line for line in decoded(first) if not line.startswith("#")) if first else iter(())
+    lines = (line for line in text_lines(first) if not line.startswith("#")) if first else iter(())
     return "bible" if VERSE.match(next(lines, "")) else "folder"
 
 
-def read(path: str | Path, reader: str, **options: Any) -> ParallelCorpus:
-    """The corpus that a reader makes of a path.
+def read(path: str | Path, reader: str | None = None, **options: Any) -> ParallelRows:
+    """The rows of a path; None guesses the reader.
 
     Raises:
-        CorpusError: If there is no such reader, or it cannot read it.
+        CorpusError: If the reader or an option is unknown, or the files cannot be read.
     """
+    reader = reader or guess(path)
+    function = _find(reader).read
+    known = list(inspect.signature(function).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise CorpusError(unknown(f"option of the reader {reader!r}", option, known))
+    return function(path, **options)
+
+
+def line_files(path: str | Path, reader: str, **options: Any) -> list[tuple[str, Path]]:
+    """Language and path of each file in which every line is a sentence.
+
+    Empty for formats that are not line-based, and where ``read`` would fail.
+    """
+    function = _find(reader).line_files
+    if function is None:
+        return []
+    known = inspect.signature(function).parameters
+    try:
+        groups = function(path, **{key: options[key] for key in options if key in known})
+    except CorpusError:
+        return []
+    return [item for group in groups for item in group.items()]
+
+
+def _find(reader: str) -> Reader:
     if reader not in READERS:
         raise CorpusError(unknown("reader", reader, READERS))
-    found: ParallelCorpus = getattr(ParallelCorpus, f"from_{reader}")(path, **options)
-    return found
-
-
-def text_files(
-    path: str | Path,
-    reader: str,
-    pivot: str = PIVOT,
-    languages: Iterable[str] | None = None,
-    extension: str | None = None,
-    **_: Any,
-) -> Iterator[tuple[str, Path]]:
-    """Language and file of all files in which each line is a sentence; none for other readers."""
-    try:
-        if reader == "folder":
-            folder = existing_folder(path)
-            files = code_files(folder, extension)
-            own, names = chosen(pivot, languages, list(files), folder)
-            yield from ((code, files[code]) for code in (own, *names))
-        elif reader == "tatoeba":
-            for files in readers.tatoeba_files(Path(path), pivot, languages):
-                yield from files.items()
-    except CorpusError:
-        return  # the reader says it better
+    return READERS[reader]

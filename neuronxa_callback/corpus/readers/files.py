@@ -1,17 +1,17 @@
-"""Which file of a folder holds which language."""
+"""Which file of a folder belongs to which language."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from neuronxa_callback.corpus import languages as codes_of
+from neuronxa_callback.corpus.languages import code_of_name, resolve_all
 from neuronxa_callback.errors import CorpusError
 
 SPLIT_WORDS = ("dev", "devtest", "test", "train", "val", "valid", "validation")
-NO_TEXT = (".csv", ".json", ".jsonl", ".md", ".parquet", ".py", ".toml", ".tsv", ".yaml", ".zip")
+NOT_TEXT = (".csv", ".json", ".jsonl", ".md", ".parquet", ".py", ".toml", ".tsv", ".yaml", ".zip")
 
 
-def code_files(folder: Path, extension: str | None = None) -> dict[str, Path]:
-    """The files of a folder that a language names: ``<code>.<ext>`` or ``dev.<code>``, sorted.
+def find_code_files(folder: Path, extension: str | None = None) -> dict[str, Path]:
+    """Code -> file for names like ``<code>.<ext>`` or ``dev.<code>``, sorted by code.
 
     Raises:
         CorpusError: If a language has several files.
@@ -23,76 +23,79 @@ def code_files(folder: Path, extension: str | None = None) -> dict[str, Path]:
             stem, ending = ending, stem
         if extension is not None and ending != extension.removeprefix("."):
             return None
-        return codes_of.of_file(stem or ending)
+        return code_of_name(stem or ending)
 
-    return by_code(folder, code, "say which with extension=, or keep one")
+    return files_by_code(folder, code, "choose one with extension=, or keep one")
 
 
-def existing_folder(path: str | Path) -> Path:
-    """The folder; a CorpusError in words where there is none."""
+def require_folder(path: str | Path) -> Path:
+    """The path of an existing folder.
+
+    Raises:
+        CorpusError: If it is not a folder.
+    """
     folder = Path(path)
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise CorpusError(f"a corpus must be a folder, {str(folder)!r} {what}")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise CorpusError(f"a corpus must be a folder, but {str(folder)!r} {problem}")
     return folder
 
 
-def by_code(
+def files_by_code(
     folder: Path, code_of: Callable[[str], str | None], hint: str = "keep one"
 ) -> dict[str, Path]:
-    """Code -> file, sorted by code; ``code_of`` sees names without ``.gz`` and may say None.
+    """Code -> file, sorted by code; ``code_of`` gets names without ``.gz``, None skips a file.
 
     Raises:
         CorpusError: If a language has several files.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         name = file.name.removesuffix(".gz")
-        if name.startswith(".") or name.endswith(NO_TEXT) or not file.is_file():
+        if name.startswith(".") or name.endswith(NOT_TEXT) or not file.is_file():
             continue
         code = code_of(name)
-        if code in found:
+        if code in files:
             raise CorpusError(
-                f"folder {str(folder)!r} has several files for {code}: {found[code].name},"
+                f"folder {str(folder)!r} has several files for {code}: {files[code].name},"
                 f" {file.name}; {hint}"
             )
         if code is not None:
-            found[code] = file
-    return dict(sorted(found.items()))
+            files[code] = file
+    return dict(sorted(files.items()))
 
 
-def contents(folder: Path) -> str:
-    """What is in a folder, for a message."""
+def list_contents(folder: Path) -> str:
+    """The first names in a folder, for a message."""
     names = [file.name + "/" * file.is_dir() for file in sorted(folder.iterdir())]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return (", ".join(names[:5]) or "nothing") + more
 
 
-def chosen(
-    pivot: str, languages: Iterable[str] | None, codes: Sequence[str], where: object
+def choose_languages(
+    pivot: str, languages: Iterable[str] | None, codes: Sequence[str], source: object
 ) -> tuple[str, list[str]]:
-    """The pivot and the languages that are meant; all but the pivot where none are named.
+    """The codes of the pivot and of the languages; None for all but the pivot.
 
     Raises:
-        CorpusError: If one of them is not among ``codes``, or the pivot is named as a language.
+        CorpusError: If one of them is not among ``codes``, or the pivot is among the languages.
     """
-    (own,) = resolved([pivot], codes, where)
+    (pivot,) = resolve_in(source, [pivot], codes)
     if languages is None:
-        return own, [code for code in codes if code != own]
-    names = resolved(languages, codes, where)
-    if own in names:
-        raise CorpusError(f"the pivot {own!r} cannot be compared with itself; leave it out")
-    return own, names
+        return pivot, [code for code in codes if code != pivot]
+    names = resolve_in(source, languages, codes)
+    if pivot in names:
+        raise CorpusError(f"the pivot {pivot!r} cannot be compared with itself; leave it out")
+    return pivot, names
 
 
-def resolved(names: Iterable[str], codes: Sequence[str], where: object) -> list[str]:
-    """Which of the codes are meant, each once.
+def resolve_in(source: object, names: Iterable[str], codes: Sequence[str]) -> list[str]:
+    """The codes that the names mean, without repetitions.
 
     Raises:
-        CorpusError: If one is not there; the sentence says where.
+        CorpusError: If one is not among ``codes``; the message begins with the source.
     """
-    names = (names,) if isinstance(names, str) else names
     try:
-        return list(dict.fromkeys(codes_of.resolve(name, codes) for name in names))
+        return resolve_all(names, codes)
     except CorpusError as cause:
-        raise CorpusError(f"{where}: {cause}") from None
+        raise CorpusError(f"{source}: {cause}") from None

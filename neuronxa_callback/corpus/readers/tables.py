@@ -1,6 +1,6 @@
-"""Parallel text in tables, one column per language: tsv, csv, jsonl, Hugging Face data sets.
+"""Parallel text in tables with one column per language: tsv, csv, jsonl, Hugging Face data sets.
 
-Rows are read one by one and no further than ``n_pairs`` usable pairs need.
+Rows are read one by one, and only as many as ``n_pairs`` usable pairs need.
 """
 
 import csv
@@ -10,22 +10,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from neuronxa_callback.corpus import languages as codes_of
-from neuronxa_callback.corpus.parallel import PIVOT, ParallelCorpus
-from neuronxa_callback.corpus.readers.files import chosen
-from neuronxa_callback.corpus.readers.lines import decoded
-from neuronxa_callback.corpus.rows import Row, corpus_of, filter_rows
+from neuronxa_callback.corpus.languages import code_of_name
+from neuronxa_callback.corpus.readers.files import choose_languages
+from neuronxa_callback.corpus.readers.lines import text_lines
+from neuronxa_callback.corpus.rows import PIVOT, ParallelRows, Row, filter_rows, merge_rows
 from neuronxa_callback.errors import CorpusError
 
 Record = Mapping[str, Any]
 Records = Iterator[tuple[str, Record]]
-"""Where each record stands, and the record."""
+"""The place of each record, for instance ``file:line``, and the record."""
 
 NOT_LANGUAGES = ("id", "url", "uri", "key", "tag", "row", "idx", "set")
-"""Usual names of columns that are also codes: languages only where ``columns`` says so."""
+"""Usual names of columns that are also language codes: ignored unless ``columns`` names them."""
 
 
-def from_tsv(
+def read_tsv(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
@@ -33,48 +32,29 @@ def from_tsv(
     columns: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     quoted: bool = True,
-) -> ParallelCorpus:
-    """A table with a header of language codes or names; also csv.
-
-    Args:
-        path: The file; ``.gz`` is unpacked.
-        pivot: The language that the others are compared with.
-        languages: Which ones; None for every column that a language names.
-        n_pairs: The first n usable pairs, reading no further; None for all.
-        columns: language -> column, where the header does not name languages.
-        delimiter: None for a comma in ``.csv`` files and a tab elsewhere.
-        quoted: Whether a quotation mark at the start of a cell encloses it, as csv has it.
-
-    Raises:
-        CorpusError: If there is no such file or column, or a row has more or fewer cells.
-    """
+) -> ParallelRows:
+    """See ``ParallelCorpus.from_tsv``."""
     path = Path(path)
     if delimiter is None:
         delimiter = "," if ".csv" in path.suffixes else "\t"
-    records = _cells(path, delimiter, quoted)
-    return _corpus(records, str(path), path.name, pivot, languages, n_pairs, columns)
+    records = _table_records(path, delimiter, quoted)
+    return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
-def from_jsonl(
+def read_jsonl(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
     n_pairs: int | None = None,
     columns: Mapping[str, str] | None = None,
-) -> ParallelCorpus:
-    """A file with one JSON object per line: ``{"eng_Latn": "...", "deu_Latn": "..."}``.
-
-    The object may also stand in the object under ``"translation"``. Arguments as in ``from_tsv``;
-    a column such as ``translation.de`` leads into an object.
-
-    Raises:
-        CorpusError: If there is no such file or key, or a line is no JSON object.
-    """
+) -> ParallelRows:
+    """See ``ParallelCorpus.from_jsonl``."""
     path = Path(path)
-    return _corpus(_objects(path), str(path), path.name, pivot, languages, n_pairs, columns)
+    records = _json_records(path)
+    return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
-def from_dataset(
+def read_dataset(
     dataset: Any,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
@@ -82,37 +62,24 @@ def from_dataset(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     config: str | None = None,
-) -> ParallelCorpus:
-    """A data set of the Hugging Face hub, or any iterable of dictionaries.
-
-    Args:
-        dataset: A name on the hub (streamed; needs the ``datasets`` library), or an object.
-        pivot: The language that the others are compared with.
-        languages: Which ones; None for every column that a language names.
-        n_pairs: The first n usable pairs, reading no further; None for all.
-        columns: language -> column; ``translation.de`` leads into a dictionary.
-        split: Which split, where there are several.
-        config: Which configuration of a data set on the hub.
-
-    Raises:
-        CorpusError: If there is no such data set, split or column.
-    """
+) -> ParallelRows:
+    """See ``ParallelCorpus.from_dataset``."""
     name = "dataset"
     if isinstance(dataset, str | Path):
         name = str(dataset)
-        dataset = _loaded(name, config, split)
+        dataset = _load_from_hub(name, config, split)
     if isinstance(dataset, Mapping):
         if split is None or split not in dataset:
             raise CorpusError(
-                f"{name} has several splits, split={split!r} must name one of them"
-                f" ({', '.join(map(str, dataset))})"
+                f"{name} has several splits ({', '.join(map(str, dataset))}); choose one with"
+                f" split=, got {split!r}"
             )
         dataset = dataset[split]
     records = ((f"{name} row {i}", record) for i, record in enumerate(dataset, start=1))
-    return _corpus(records, name, name, pivot, languages, n_pairs, columns)
+    return _read_records(records, name, name, pivot, languages, n_pairs, columns)
 
 
-def _corpus(
+def _read_records(
     records: Records,
     source: str,
     name: str,
@@ -120,22 +87,22 @@ def _corpus(
     languages: Iterable[str] | None,
     n_pairs: int | None,
     columns: Mapping[str, str] | None,
-) -> ParallelCorpus:
+) -> ParallelRows:
     first = next(records, None)
     if first is None:
-        raise CorpusError(f"a corpus must have rows, {source} has none")
-    known = _columns(first[1], columns, source)
-    own, names = chosen(pivot, languages, list(known), source)
-    codes = [own, *names]
-    paths = [known[code] for code in codes]
-    part = filter_rows(codes, (_row(each, paths) for each in chain([first], records)), n_pairs)
-    return corpus_of([part], own, name, n_pairs)
+        raise CorpusError(f"a corpus must have rows, but {source} has none")
+    column_of = _find_columns(first[1], columns, source)
+    pivot, names = choose_languages(pivot, languages, list(column_of), source)
+    codes = [pivot, *names]
+    paths = [column_of[code] for code in codes]
+    rows = (_record_row(place, record, paths) for place, record in chain([first], records))
+    return merge_rows([filter_rows(codes, rows, n_pairs)], pivot, name, n_pairs)
 
 
-def _columns(record: Record, columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
-    """Language -> column, as given or as the first record's keys name them."""
+def _find_columns(record: Record, columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
+    """Language -> column: ``columns``, or the keys of the first record that name languages."""
     if columns is not None:
-        missing = [column for column in columns.values() if not _has(record, column)]
+        missing = [column for column in columns.values() if not _has_column(record, column)]
         if missing:
             raise CorpusError(
                 f"{source} has no column {missing[0]!r} (it has: {', '.join(map(str, record))})"
@@ -144,39 +111,40 @@ def _columns(record: Record, columns: Mapping[str, str] | None, source: str) -> 
     prefix = ""
     if isinstance(record.get("translation"), Mapping):
         prefix, record = "translation.", record["translation"]
-    found: dict[str, str] = {}
+    column_of: dict[str, str] = {}
     for key in record:
-        code = None if key in NOT_LANGUAGES else codes_of.of_file(str(key))
-        if code in found:
-            raise CorpusError(f"{source} has two columns for {code}: {found[code]}, {prefix}{key}")
+        code = None if key in NOT_LANGUAGES else code_of_name(str(key))
+        if code in column_of:
+            raise CorpusError(
+                f"{source} has two columns for {code}: {column_of[code]}, {prefix}{key}"
+            )
         if code is not None:
-            found[code] = f"{prefix}{key}"
-    if len(found) < 2:
+            column_of[code] = f"{prefix}{key}"
+    if len(column_of) < 2:
         raise CorpusError(
             f"{source} must have a column for the pivot and one for another language, it has"
             f" {', '.join(map(repr, record))}; name them with columns={{'deu_Latn': ...}}"
         )
-    return found
+    return column_of
 
 
-def _row(record: tuple[str, Record], paths: Sequence[str]) -> Row:
-    place, cells = record
-    texts = [_value(cells, path) for path in paths]
+def _record_row(place: str, record: Record, paths: Sequence[str]) -> Row:
+    texts = [_text_at(record, path) for path in paths]
     return Row(texts, [f"{place} ({path})" for path in paths])
 
 
-def _value(record: Record, path: str) -> str | None:
-    """The text in a column, or along ``a.b``; None where there is none."""
+def _text_at(record: Record, path: str) -> str | None:
+    """The text in a column, or at the nested key ``a.b``; None if it is missing."""
     value: Any = record
-    for key in _keys(record, path):
+    for key in _split_path(record, path):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None
 
 
-def _has(record: Record, path: str) -> bool:
-    """Whether there is such a column, also where this record has nothing in it."""
+def _has_column(record: Record, path: str) -> bool:
+    """Whether there is such a column, even if its value in this record is None."""
     value: Any = record
-    for key in _keys(record, path):
+    for key in _split_path(record, path):
         if value is None:
             return True
         if not isinstance(value, Mapping) or key not in value:
@@ -185,12 +153,12 @@ def _has(record: Record, path: str) -> bool:
     return True
 
 
-def _keys(record: Record, path: str) -> list[str]:
+def _split_path(record: Record, path: str) -> list[str]:
     return [path] if path in record else path.split(".")
 
 
-def _cells(path: Path, delimiter: str, quoted: bool) -> Records:
-    lines = (f"{line}\n" for line in decoded(path))
+def _table_records(path: Path, delimiter: str, quoted: bool) -> Records:
+    lines = (f"{line}\n" for line in text_lines(path))
     reader = csv.reader(
         lines,
         delimiter=delimiter,
@@ -199,43 +167,43 @@ def _cells(path: Path, delimiter: str, quoted: bool) -> Records:
     )
     try:
         header = next(reader, [])
-        twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
-        if twice:
-            raise CorpusError(f"the header of {path} names {twice[0]!r} twice; rename one")
+        repeated = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+        if repeated:
+            raise CorpusError(f"the header of {path} has {repeated[0]!r} twice; rename one")
         start = reader.line_num + 1
         for cells in reader:
-            place = f"{path.name}:{start}"
-            start = reader.line_num + 1
+            number, start = start, reader.line_num + 1
             if len(cells) != len(header) and cells:
                 raise CorpusError(
-                    f"every row must have {len(header)} cells like the header, {path}:"
-                    f"{place.rpartition(':')[2]} has {len(cells)}"
+                    f"every row must have {len(header)} cells like the header, but"
+                    f" {path}:{number} has {len(cells)}"
                 )
             if cells:
-                yield place, dict(zip(header, cells, strict=True))
+                yield f"{path.name}:{number}", dict(zip(header, cells, strict=True))
     except csv.Error as cause:
         raise CorpusError(
-            f"{path}:{reader.line_num} is not a row of cells: {cause}; if quotation marks are part"
-            " of the text, set quoted=False"
+            f"cannot split {path}:{reader.line_num} into cells: {cause}; if quotation marks are"
+            " part of the text, set quoted=False"
         ) from None
 
 
-def _objects(path: Path) -> Records:
-    for number, line in enumerate(decoded(path), start=1):
+def _json_records(path: Path) -> Records:
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except ValueError as cause:
             raise CorpusError(f"{path}:{number} is not JSON: {cause}") from None
-        if not isinstance(found, dict):
+        if not isinstance(record, dict):
             raise CorpusError(
-                f"every line must be a JSON object, {path}:{number} is {type(found).__name__}"
+                f"every line must be a JSON object, but {path}:{number} is a"
+                f" {type(record).__name__}"
             )
-        yield f"{path.name}:{number}", found
+        yield f"{path.name}:{number}", record
 
 
-def _loaded(name: str, config: str | None, split: str | None) -> Any:
+def _load_from_hub(name: str, config: str | None, split: str | None) -> Any:
     try:
         from datasets import load_dataset
     except ImportError:
@@ -244,8 +212,7 @@ def _loaded(name: str, config: str | None, split: str | None) -> Any:
         ) from None
     try:
         return load_dataset(name, config, split=split, streaming=True)
-    except Exception as cause:  # the library raises whatever its many loaders raise
-        words = str(cause).strip().splitlines()
-        raise CorpusError(
-            f"data set {name!r} cannot be loaded: {words[0] if words else type(cause).__name__}"
-        ) from None
+    except Exception as cause:  # its loaders raise exceptions of many libraries
+        lines = str(cause).strip().splitlines()
+        reason = lines[0] if lines else type(cause).__name__
+        raise CorpusError(f"cannot load the data set {name!r}: {reason}") from None

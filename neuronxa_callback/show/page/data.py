@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neuronxa_callback.corpus import languages as codes
 from neuronxa_callback.errors import ConfigError, FingerprintError
-from neuronxa_callback.history.history import check_same_fingerprint
+from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Point, change
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.report import AlignmentReport
@@ -25,7 +25,8 @@ from neuronxa_callback.report import AlignmentReport
 Runs = Mapping[str, Sequence[AlignmentReport]]
 
 COLUMNS = (
-    "low", "high", "forward", "backward", "null", "change", "change_low", "change_high", "p",
+    "low", "high", "pivot_to_target", "target_to_pivot", "shuffled_baseline",
+    "change", "change_low", "change_high", "p",
 )  # fmt: skip
 """Of each language at each step, in this order; ``change`` is the paired one since the first."""
 
@@ -138,7 +139,7 @@ def numbers(
                 (
                     *report.interval(metric, name),
                     *report.retrieval(metric, name),
-                    report.null(metric, name),
+                    report.shuffled_baseline(metric, name),
                     *each,
                 )
                 for name, each in zip(names, changes, strict=True)

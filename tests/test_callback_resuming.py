@@ -1,15 +1,14 @@
-"""A run that goes on from a checkpoint: one curve, one decision, and nothing mixed."""
+"""A run that resumes from a checkpoint: one curve, the same decisions."""
 
-import re
 from dataclasses import replace
 
 import pytest
 from transformers import TrainerCallback
 
-from neuronxa_callback import NeuronXACallback, ProbeConfig, StopRule
+from neuronxa_callback import NeuronXACallback, ProbeConfig, StopRule, read_reports
 from neuronxa_callback.errors import FingerprintError
-from neuronxa_callback.history.history import read as records
 from tests.helpers.runs import tokenizer_for, trainer_of
+from tests.helpers.scripted import timed
 from tests.helpers.tiny import parallel
 
 CORPUS = parallel(12)
@@ -34,7 +33,7 @@ class KillAt(TrainerCallback):
             raise KilledError
 
 
-@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("restore", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_with_the_same_curve(restore, tokenizer, tmp_path):
     args = {
         "save_strategy": "steps",
@@ -51,10 +50,10 @@ def test_a_run_that_was_killed_goes_on_with_the_same_curve(restore, tokenizer, t
     )
     with pytest.raises(KilledError):
         cut.train()
-    assert [report.step for report in records(tmp_path / "cut")] == [0, 2, 4, 6]
+    assert [report.step for report in read_reports(tmp_path / "cut")] == [0, 2, 4, 6]
     again = trainer_of(tokenizer, tmp_path / "cut", [NeuronXACallback(CONFIG, every=2)], args=args)
     again.train(resume_from_checkpoint=True)
-    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    assert read_reports(tmp_path / "cut") == read_reports(tmp_path / "whole")
     steps = [row["step"] for row in again.state.log_history if "neuronxa/nasca/mean" in row]
     assert steps == [0, 2, 4, 6, 8]
     kept = again.state.stateful_callbacks["neuronxa_state"]["history"]
@@ -67,7 +66,7 @@ def test_resuming_from_a_checkpoint_without_the_callback(tokenizer, tmp_path):
     args["max_steps"] = 6
     again = trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=1)], args=args)
     again.train(resume_from_checkpoint=True)
-    assert [report.step for report in records(tmp_path)] == [5, 6]
+    assert [report.step for report in read_reports(tmp_path)] == [5, 6]
 
 
 @pytest.mark.parametrize("changed", [{"n_pairs": 8}, {"nas_site": "product"}])
@@ -76,22 +75,22 @@ def test_a_resume_that_measures_something_else_is_refused_at_its_start(
 ):
     args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=2)], args=args).train()
-    before = records(tmp_path)
+    before = read_reports(tmp_path)
     other = NeuronXACallback(replace(CONFIG, **changed))
     again = trainer_of(tokenizer, tmp_path, [other], args=args)
     with pytest.raises(FingerprintError, match="reports of one curve must agree in definition"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert again.state.global_step == 2
-    assert records(tmp_path) == before
+    assert read_reports(tmp_path) == before
     assert [report.step for report in before] == [0, 2, 4]
 
 
-@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("restore", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stopped_run_stays_stopped_and_decides_the_same_without_its_record(
     restore, tokenizer, tmp_path, capsys
 ):
     def run(**more):
-        rule = StopRule.plateau(patience=2, gain=0.9)
+        rule = StopRule.plateau(patience=2, min_delta=0.9)
         callbacks = [NeuronXACallback(CONFIG, every=2, stop=rule)]
         args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, **more}
         args["restore_callback_states_from_checkpoint"] = restore
@@ -112,20 +111,28 @@ def test_a_stopped_run_stays_stopped_and_decides_the_same_without_its_record(
     assert late.state.global_step <= stopped + 1
 
 
-def test_an_interval_chosen_just_before_a_checkpoint_is_kept_over_a_resume(
-    tokenizer, tmp_path, capsys
-):
+def test_an_interval_chosen_just_before_a_checkpoint_is_kept_over_a_resume(tokenizer, tmp_path):
     args = {"max_steps": 24, "save_strategy": "steps", "save_steps": 20}
 
-    def run():
-        return trainer_of(
-            tokenizer, tmp_path, [NeuronXACallback(CONFIG, max_overhead=1e-4)], args=args
-        )
+    def run(probe):
+        callbacks = timed(CONFIG, step=0.01, probe=probe, max_overhead=0.1)
+        return trainer_of(tokenizer, tmp_path, callbacks, args=args)
 
-    run().train()
+    run(probe=0.03).train()
     # No probe lies between the choice and the checkpoint.
-    assert [report.step for report in records(tmp_path)] == [0, 24]
-    chosen = re.search(r"probes every (\d+) steps", capsys.readouterr().out)[1]
-    again = run()
+    assert [report.step for report in read_reports(tmp_path)] == [0, 24]
+    again = run(probe=0.5)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-20"))
-    assert again.state.stateful_callbacks["neuronxa_state"]["interval"] == int(chosen) > 24
+    assert again.state.stateful_callbacks["neuronxa_state"]["interval"] == 30
+
+
+def test_weights_that_an_optimizer_swaps_are_never_mixed_in_one_curve(tokenizer, tmp_path):
+    args = {"optim": "schedule_free_adamw", "eval_strategy": "steps", "eval_steps": 2}
+    args |= {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant"}
+    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG)], args=args).train()
+    args["max_steps"] = 8
+    again = trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG)], args=args)
+    again.train(resume_from_checkpoint=True)
+    assert [report.step for report in read_reports(tmp_path)] == [0, 2, 4, 6, 8]
+    modes = [report.fingerprint["model"]["optimizer_weights"] for report in read_reports(tmp_path)]
+    assert modes == ["training"] * 5

@@ -1,0 +1,242 @@
+"""How a corpus is made of files, tables, data sets or the built-in sentences.
+
+Every constructor drops unusable pairs, lists them in ``dropped`` with file and line, and logs one
+warning. Readers are imported when they are called: importing this module needs the standard
+library only.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from neuronxa_callback.corpus.rows import PIVOT, ParallelRows
+
+
+class CorpusConstructors(ABC):
+    """The ``builtin``, ``read`` and ``from_...`` constructors of ``ParallelCorpus``."""
+
+    @classmethod
+    @abstractmethod
+    def from_rows(cls, rows: ParallelRows) -> Self:
+        """A corpus of the rows that a reader returned."""
+
+    @classmethod
+    def builtin(
+        cls, split: str = "dev", languages: Iterable[str] | None = None, pivot: str = PIVOT
+    ) -> Self:
+        """The sentences that come with the package, in two independent halves.
+
+        >>> from neuronxa_callback import ParallelCorpus
+        >>> ParallelCorpus.builtin("test", languages=["de", "Hindi"])
+        ParallelCorpus('builtin:test@1': 100 pairs, eng_Latn with 2 languages: deu_Latn, hin_Deva)
+
+        Args:
+            split: ``"dev"`` to monitor training, ``"test"`` to confirm a choice made on ``dev``.
+            languages: Codes or names of languages; None for all but the pivot.
+            pivot: The language that the others are compared with.
+
+        Raises:
+            CorpusError: If there is no such split or language.
+        """
+        from neuronxa_callback.corpus.readers.builtin import read_builtin
+
+        return cls.from_rows(read_builtin(split, languages, pivot))
+
+    @classmethod
+    def read(
+        cls,
+        path: str | Path,
+        reader: str | None = None,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """A corpus of a folder or file in any supported format; guesses the format if omitted.
+
+        Args:
+            path: A folder, a file or a prefix of files; with ``reader="dataset"`` a data set.
+            reader: ``folder``, ``tatoeba``, ``bible``, ``tsv``, ``jsonl`` or ``dataset``; None to
+                guess from the names and first lines of the files.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for all.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            **options: Further options of ``from_<reader>``, for instance ``extension``.
+
+        Raises:
+            CorpusError: If the reader or option is unknown, or the files cannot be read.
+        """
+        from neuronxa_callback.corpus.readers import detect
+
+        common = {"pivot": pivot, "languages": languages, "n_pairs": n_pairs}
+        return cls.from_rows(detect.read(path, reader, **common, **options))
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        extension: str | None = None,
+    ) -> Self:
+        """A folder with one file per language; lines with equal numbers are translations.
+
+        Args:
+            path: The folder: ``<code>.<ext>`` (FLORES-200 ``deu_Latn.dev``) or ``dev.<code>``
+                (FLORES+), also with ``.gz``; codes in any usual form.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for all.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            extension: Which files, if a language has several (``dev``, ``devtest``).
+
+        Raises:
+            CorpusError: If there is no such folder, file or language, or line counts differ.
+        """
+        from neuronxa_callback.corpus.readers.folder import read_folder
+
+        return cls.from_rows(read_folder(path, pivot, languages, n_pairs, extension))
+
+    @classmethod
+    def from_tatoeba(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+    ) -> Self:
+        """Two files per language: its sentences, and the pivot sentences that they translate.
+
+        Args:
+            path: A folder of ``tatoeba.deu-eng.deu`` and ``tatoeba.deu-eng.eng``, or a prefix of
+                files: ``data/train`` for ``data/train.de`` and ``data/train.en``.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for all.
+            n_pairs: The first n usable pairs of every language, reading no further; None for all.
+
+        Raises:
+            CorpusError: If there is no such folder, file or language, or line counts differ.
+        """
+        from neuronxa_callback.corpus.readers.folder import read_tatoeba
+
+        return cls.from_rows(read_tatoeba(path, pivot, languages, n_pairs))
+
+    @classmethod
+    def from_bible(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+    ) -> Self:
+        """A folder of Bibles as in PBC and sPBC, aligned by verse id: ``verse id <tab> text``.
+
+        A verse that is missing or empty in one language is dropped in all; lines that begin with
+        ``#`` are comments. Memory holds the ids of all verses, but the text of used verses only.
+
+        Args:
+            path: The folder; file names begin with a language code (``deu-x-bible-luther.txt``).
+            pivot: The language that the others are compared with; verses keep its order.
+            languages: Codes or names of languages; None for all.
+            n_pairs: The first n usable verses; None for all.
+
+        Raises:
+            CorpusError: If there is no such folder or language, or a line has no tab.
+        """
+        from neuronxa_callback.corpus.readers.bible import read_bible
+
+        return cls.from_rows(read_bible(path, pivot, languages, n_pairs))
+
+    @classmethod
+    def from_tsv(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        quoted: bool = True,
+    ) -> Self:
+        """A tsv or csv table whose header has language codes or names.
+
+        Args:
+            path: The file, also ``.gz``.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for every column named by a language.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            columns: language -> column, if the header does not name languages.
+            delimiter: None for a comma in ``.csv`` files and a tab in others.
+            quoted: Whether a quotation mark at the start of a cell encloses the cell, as in csv.
+
+        Raises:
+            CorpusError: If there is no such file or column, or a row has more or fewer cells than
+                the header.
+        """
+        from neuronxa_callback.corpus.readers.tables import read_tsv
+
+        return cls.from_rows(read_tsv(path, pivot, languages, n_pairs, columns, delimiter, quoted))
+
+    @classmethod
+    def from_jsonl(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A file with one JSON object per line: ``{"eng_Latn": "...", "deu_Latn": "..."}``.
+
+        Args:
+            path: The file, also ``.gz``.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for every key named by a language, in
+                the object or in its ``"translation"``.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            columns: language -> key; ``translation.de`` is the key ``de`` of a nested object.
+
+        Raises:
+            CorpusError: If there is no such file or key, or a line is not a JSON object.
+        """
+        from neuronxa_callback.corpus.readers.tables import read_jsonl
+
+        return cls.from_rows(read_jsonl(path, pivot, languages, n_pairs, columns))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        split: str | None = None,
+        config: str | None = None,
+    ) -> Self:
+        """A data set of the Hugging Face hub, or any iterable of dictionaries.
+
+        >>> from neuronxa_callback import ParallelCorpus
+        >>> rows = [{"en": "Yes.", "de": "Ja."}, {"en": "No.", "de": "Nein."}]
+        >>> ParallelCorpus.from_dataset(rows)
+        ParallelCorpus('dataset': 2 pairs, eng_Latn with 1 language: deu_Latn)
+
+        Args:
+            dataset: A name on the hub (streamed; needs the ``datasets`` library), or an object.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for every column named by a language.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            columns: language -> column; ``translation.de`` is the key ``de`` of a nested
+                dictionary.
+            split: Which split, if there are several.
+            config: Which configuration of a data set on the hub.
+
+        Raises:
+            CorpusError: If there is no such data set, split or column.
+        """
+        from neuronxa_callback.corpus.readers.tables import read_dataset
+
+        return cls.from_rows(
+            read_dataset(dataset, pivot, languages, n_pairs, columns, split, config)
+        )

@@ -1,0 +1,118 @@
+"""A probe inside a training run: it fails early, and a later failure does not end the run."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
+from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.report import AlignmentReport
+
+log = logging.getLogger(__name__)
+
+MIN_BATCH_TOKENS = 32
+"""The first probe is not retried with fewer tokens per forward pass."""
+
+
+class TrainingProbe:
+    """Runs a probe that is made at its first use.
+
+    The first probe of a process raises every error. After it, ``on_error="warn"`` logs an error
+    once, and the next probe tries again.
+
+    Args:
+        make_probe: tokenizer -> probe.
+        on_error: ``"warn"`` or ``"raise"``.
+
+    Raises:
+        ConfigError: If ``on_error`` is neither.
+    """
+
+    def __init__(self, make_probe: Callable[[Any], Probe], on_error: str) -> None:
+        if on_error not in ("warn", "raise"):
+            raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
+        self.make_probe, self.on_error = make_probe, on_error
+        self.probe: Probe | None = None
+        self._batch_tokens: int | None = None
+        self._first_probe_done = False
+        self._warned: set[str] = set()
+
+    @property
+    def first_probe_done(self) -> bool:
+        """Whether a probe of this process has succeeded."""
+        return self._first_probe_done
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of the corpus; empty before the first use."""
+        return () if self.probe is None else self.probe.corpus.languages
+
+    @property
+    def batch_tokens(self) -> int | None:
+        """The most tokens per forward pass, for a resume; None before the first use."""
+        return self._batch_tokens if self.probe is None else self.probe.batch_tokens
+
+    def begin(self, batch_tokens: int | None) -> None:
+        """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
+        self._batch_tokens = batch_tokens
+        self._warned = set()
+        if self.probe is not None:
+            self.probe.batch_tokens = batch_tokens or self.probe.config.batch_tokens
+
+    def run(
+        self, model: nn.Module, step: int, tokenizer: Any, optimizer: Any = None
+    ) -> AlignmentReport | None:
+        """A report of the model; None if the probe failed and training goes on.
+
+        Collective: every rank calls it.
+
+        Raises:
+            BrokenForwardError: If the ranks cannot go on together.
+            Exception: Any error of the first probe, or if ``on_error="raise"``.
+        """
+        try:
+            if self.probe is None:
+                self.probe = self.make_probe(tokenizer)
+                self.probe.batch_tokens = self._batch_tokens or self.probe.batch_tokens
+            report = self._run(self.probe, model, step)
+        except BrokenForwardError:
+            raise
+        except Exception as error:
+            self.handle_error(error)
+            return None
+        self._first_probe_done = True
+        weights = _optimizer_weights(optimizer)
+        return report if weights is None else report.with_model(optimizer_weights=weights)
+
+    def handle_error(self, error: Exception) -> None:
+        """Raise the error, or log one warning per cause."""
+        if not self._first_probe_done or self.on_error == "raise":
+            raise error
+        message = f"{type(error).__name__}: {error}"
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning(
+                "a NeuronXA probe failed, training goes on, the next one tries again: %s", message
+            )
+
+    def _run(self, probe: Probe, model: nn.Module, step: int) -> AlignmentReport:
+        """After out of memory, the first probe retries at once with half of the tokens."""
+        while True:
+            try:
+                return probe.run(model, step)
+            except ProbeMemoryError as error:
+                if self._first_probe_done or probe.batch_tokens < MIN_BATCH_TOKENS:
+                    raise
+                log.warning("%s", error)
+
+
+def _optimizer_weights(optimizer: Any) -> str | None:
+    """Which weights a schedule-free optimizer has put into the model; None for all others."""
+    groups = getattr(optimizer, "param_groups", None) or [{}]
+    mode = groups[0].get("train_mode")
+    if mode is None:
+        return None
+    # Before its first step both are the same.
+    return "training" if mode or not optimizer.state else "evaluation"

@@ -1,0 +1,69 @@
+import json
+
+from neuronxa_callback import ParallelCorpus
+from tests.helpers.corpus_files import ENGLISH, FRENCH, GERMAN, PAIRS, refusal, zipped
+
+
+def test_tables_with_a_header(tmp_path):
+    rows = zipped(ENGLISH, GERMAN, FRENCH)
+    (tmp_path / "t.tsv").write_text(
+        "id\ten\tGerman\tfra_Latn\n" + "".join("\t".join(("7", *row)) + "\n" for row in rows)
+    )
+    found = ParallelCorpus.from_tsv(tmp_path / "t.tsv")
+    assert found.pairs == PAIRS
+    assert found.where("deu_Latn", 0) == "t.tsv:2 (German)"
+    quoted = "".join(",".join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    (tmp_path / "t.csv").write_bytes(f"a,b,c\r\n{quoted}".encode())
+    columns = {"eng_Latn": "a", "deu_Latn": "b", "fra_Latn": "c"}
+    assert ParallelCorpus.from_tsv(tmp_path / "t.csv", columns=columns).pairs == PAIRS
+
+
+def test_defects_of_tables_are_refused_by_line(tmp_path):
+    read, path = ParallelCorpus.from_tsv, tmp_path / "t.tsv"
+    path.write_text("en\tde\na\tb\nc\n")
+    assert refusal(read, path) == (
+        f"every row must have 2 cells like the header, but {path}:3 has 1"
+    )
+    path.write_text('en\tde\na\tb\n"Stop!" he said\tHalt\nx\ty\n')
+    assert refusal(read, path) == (
+        f"cannot split {path}:3 into cells: '\t' expected after '\"'; if quotation marks are part"
+        " of the text, set quoted=False"
+    )
+    assert read(path, quoted=False).pairs["deu_Latn"][1] == ('"Stop!" he said', "Halt")
+    path.write_text("en\ten\na\tb\n")
+    assert refusal(read, path) == f"the header of {path} has 'en' twice; rename one"
+    path.write_text("en\teng_Latn\na\tb\n")
+    assert refusal(read, path) == f"{path} has two columns for eng_Latn: en, eng_Latn"
+    path.write_text("")
+    assert refusal(read, path) == f"a corpus must have rows, but {path} has none"
+    path.write_text("text\tid\na\tb\n")
+    assert refusal(read, path) == (
+        f"{path} must have a column for the pivot and one for another language, it has 'text',"
+        " 'id'; name them with columns={'deu_Latn': ...}"
+    )
+    assert refusal(read, path, columns={"eng_Latn": "text", "deu_Latn": "no"}) == (
+        f"{path} has no column 'no' (it has: text, id)"
+    )
+    assert refusal(read, tmp_path / "no.tsv") == f"there is no file '{tmp_path / 'no.tsv'}'"
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "t.jsonl"
+    rows = [
+        {"translation": {"en": a, "de": b, "fr": c}} for a, b, c in zipped(ENGLISH, GERMAN, FRENCH)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    found = ParallelCorpus.from_jsonl(path)
+    assert found.pairs == PAIRS
+    assert found.where("deu_Latn", 3) == "t.jsonl:4 (translation.de)"
+    flat = [{"en": "a", "de": "b"}, {"en": "c"}, {"en": "d", "de": 3}, {"en": "e", "de": "f"}]
+    path.write_text("\n".join(map(json.dumps, flat)))
+    found = ParallelCorpus.from_jsonl(path)
+    assert found.pairs["deu_Latn"] == (("a", "b"), ("e", "f"))
+    assert found.dropped == ("t.jsonl:2 (de) is missing", "t.jsonl:3 (de) is missing")
+    path.write_text('{"en": "a", "de": "b"}\n[]\n')
+    assert refusal(ParallelCorpus.from_jsonl, path) == (
+        f"every line must be a JSON object, but {path}:2 is a list"
+    )
+    path.write_text('{"en": "a", "de": "b"}\n{"en"\n')
+    assert refusal(ParallelCorpus.from_jsonl, path).startswith(f"{path}:2 is not JSON: ")
