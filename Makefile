@@ -1,9 +1,10 @@
-# Two commands do everything: `make quickstart` and `make test`. Python 3.11 or newer and make are
-# all they need. Where a virtual environment is active, or VENV names one, that one is used.
+# `make quickstart` shows what this is; `make test` and `make test-all` check a change. Each installs
+# into VENV (default: .venv). They need make and Python 3.11 or newer.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+QUICK := -m "not slow and not distributed and not browser and not zoo and not gpu"
 export TOKENIZERS_PARALLELISM = false
 
 .PHONY: quickstart test test-all lint install clean
@@ -25,13 +26,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## what every change must pass
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+test: lint  ## lint, types, contracts, unit tests and one real Trainer run: about 3 minutes
+	$(BIN)/python -m pytest -n 2 $(QUICK)
 
-test-all: test .deepspeed  ## and what is slow
-	$(BIN)/python -m pytest -m "slow and not gpu"
+test-all: test .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
+	$(BIN)/python -m pytest -m "(slow or distributed or browser or zoo) and not gpu"
 
-# Beside the environment, since accelerate imports it wherever it is found. It needs a compiler.
+# Not in the environment: accelerate imports DeepSpeed wherever it finds it. It needs a compiler.
 .deepspeed: $(STAMP)
 	if command -v g++ >/dev/null; then $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt --upgrade --target $@ --no-deps --no-build-isolation \

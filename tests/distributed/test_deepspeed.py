@@ -16,7 +16,6 @@ SHARED = Path("/dev/shm")
 
 pytestmark = [
     pytest.mark.distributed,
-    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("deepspeed") is None and not (BESIDE / "deepspeed").is_dir(),
         reason="deepspeed is not installed (`make .deepspeed`)",
@@ -39,7 +38,7 @@ def test_zero_gives_the_same_report_and_training_goes_on_as_without(stage, tmp_p
     path = os.pathsep.join((str(BESIDE / "bin"), os.environ["PATH"]))
     cpu = {"DS_ACCELERATOR": "cpu", "PATH": path, "PYTHONPATH": os.pathsep.join(map(str, places))}
     done = launch(script, stage, tmp_path, ranks=2, folder=tmp_path, seconds=500, more=cpu)
-    assert done.code == 0, done.said[-4000:]
+    assert done.code == 0, done.output[-4000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     for found in (first, second):
         probed, calm = found["with"], found["without"]

@@ -1,4 +1,4 @@
-"""Every launch file is one that its launcher takes; those that need no GPU start two ranks."""
+"""Launchers accept every launch file; those that need no GPU start two ranks."""
 
 import json
 import os
@@ -105,6 +105,7 @@ def ranks_of(folder):
     return [report.run["ranks"] for report in read_reports(folder / "reports.jsonl")]
 
 
+@pytest.mark.distributed
 def test_accelerate_starts_two_ranks(tmp_path):
     launch = (sys.executable, "-m", "accelerate.commands.launch", "--config_file")
     options = ("configs/launch/ddp.yaml", "--num_processes", "2", "--mixed_precision", "no")
@@ -113,13 +114,13 @@ def test_accelerate_starts_two_ranks(tmp_path):
     assert ranks_of(tmp_path) == [2, 2]
 
 
-@pytest.mark.slow
+@pytest.mark.distributed
 def test_torchrun_starts_two_ranks_on_one_node(tmp_path):
     ended(started("configs/launch/torchrun.sh", *LOOP, tmp_path, RANKS="2"))
     assert ranks_of(tmp_path) == [2, 2]
 
 
-@pytest.mark.slow
+@pytest.mark.distributed
 def test_torchrun_starts_one_rank_on_each_of_two_nodes(tmp_path):
     more = {"NODES": "2", "HEAD": "localhost", "RANKS": "1", "PORT": free_port()}
     jobs = [started("configs/launch/torchrun.sh", *LOOP, tmp_path, **more) for _ in range(2)]
@@ -127,7 +128,7 @@ def test_torchrun_starts_one_rank_on_each_of_two_nodes(tmp_path):
     assert ranks_of(tmp_path) == [2, 2]
 
 
-@pytest.mark.slow
+@pytest.mark.distributed
 def test_the_slurm_script_starts_the_ranks_of_its_node(tmp_path):
     """One node, with stand-ins for the two commands of SLURM that it calls."""
     stand_ins = {

@@ -13,7 +13,7 @@ SCRIPT = WORKERS / "ranks.py"
 def torchrun(scene, ranks, folder):
     """The result of every rank in a scene, as text."""
     done = launch(SCRIPT, scene, folder, ranks=ranks, folder=folder)
-    assert done.code == 0, done.said[-4000:]
+    assert done.code == 0, done.output[-4000:]
     return [(folder / f"{rank}.json").read_text() for rank in range(ranks)]
 
 
@@ -63,7 +63,7 @@ def test_a_job_may_end_right_after_an_exchange(tmp_path):
         for ranks in (2, 3)
         for k in range(5)
     ]
-    assert [job.code for job in jobs] == [0] * len(jobs), jobs[-1].said[-4000:]
+    assert [job.code for job in jobs] == [0] * len(jobs), jobs[-1].output[-4000:]
 
 
 def test_memory_that_runs_out_on_one_rank_halves_the_tokens_on_all(tmp_path):

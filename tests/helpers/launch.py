@@ -1,9 +1,8 @@
-"""Starts ``torchrun`` under a watchdog: what hangs is killed with all its ranks, and shown."""
+"""Starts ``torchrun`` with a time limit; kills a job that hangs and shows its last lines."""
 
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +14,15 @@ WORKERS = ROOT / "tests" / "workers"
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a job ended, and what all its ranks said, each line marked ``[default<rank>]:``."""
+class JobResult:
+    """Exit code and output of a job; each line begins with ``[default<rank>]:``."""
 
     code: int
-    said: str
-    seconds: float
+    output: str
 
     def lines(self, rank):
         mark = f"[default{rank}]:"
-        return [line.removeprefix(mark) for line in self.said.splitlines() if mark in line]
+        return [line.removeprefix(mark) for line in self.output.splitlines() if mark in line]
 
 
 def launch(script, *arguments, ranks, folder, seconds=150, python=sys.executable, more=None):
@@ -41,7 +39,6 @@ def launch(script, *arguments, ranks, folder, seconds=150, python=sys.executable
         *(python, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"),
         *("--tee", "3", "--log-dir", str(folder / "logs"), str(script), *map(str, arguments)),
     ]
-    began = time.monotonic()
     with (folder / "said.txt").open("w+", encoding="utf-8") as said:
         job = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
         try:
@@ -53,7 +50,7 @@ def launch(script, *arguments, ranks, folder, seconds=150, python=sys.executable
         finally:
             kill(job)
         said.seek(0)
-        return Done(job.returncode, said.read(), time.monotonic() - began)
+        return JobResult(job.returncode, said.read())
 
 
 def kill(job):
@@ -73,7 +70,7 @@ def kill(job):
 
 
 def _tails(said, ranks, count=12):
-    done = Done(0, said, 0)
+    done = JobResult(0, said)
     return "\n".join(
         line for rank in range(ranks) for line in (f"-- rank {rank}", *done.lines(rank)[-count:])
     )
