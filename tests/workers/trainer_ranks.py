@@ -21,10 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 from neuronxa_callback import NeuronXACallback, Probe, StopRule
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from neuronxa_callback.taps.hooks import local
-from tests.helpers.ranks import leave, measurement
+from tests.helpers.ranks import BUILTIN, ONE, PLACES, SMALL, Watch, leave, measurement
 from tests.helpers.runs import trainer_of
 from tests.helpers.scripted import ScriptedCallback, with_score
-from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, SMALL, Watch
 
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 
