@@ -26,7 +26,7 @@ def say(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
 
 
 @contextmanager
-def progress(wanted: bool, what: str, unit: str = "") -> Iterator["probe.Progress | None"]:
+def progress(wanted: bool, what: str, unit: str = "") -> Iterator["probe.ProgressCallback | None"]:
     """A bar on stderr, which goes away when all is done; none where nobody looks."""
     console = Console(stderr=True)
     if not wanted or not console.is_terminal:

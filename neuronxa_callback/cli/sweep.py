@@ -18,7 +18,7 @@ from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAErro
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.records import FOLDER
 from neuronxa_callback.probe import fingerprint
-from neuronxa_callback.probe.probe import Probe, Progress
+from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.sinks import JsonlSink
 
@@ -118,7 +118,9 @@ class Sweep:
         self.autocast = self.recorded.autocast if self.recorded and not own else None
         self.done = self._done()
 
-    def reports(self, progress: Progress | None = None) -> Iterator[tuple[AlignmentReport, bool]]:
+    def reports(
+        self, progress: ProgressCallback | None = None
+    ) -> Iterator[tuple[AlignmentReport, bool]]:
         """Each checkpoint's report, and whether it was measured now.
 
         Raises:
@@ -176,7 +178,7 @@ class Sweep:
             model = taps.build_on_meta(load_model.base_of_adapters(first.place) or first.place, how)
         except NeuronXAError:
             model = load_model.load(first.place, how)
-        sentences, _ = probe.tokenised(model)
+        sentences, _ = probe.tokenize(model)
         return fingerprint.definition(self.config, probe.corpus, sentences)
 
     def _refuse_mixing(self, now: Mapping[str, Any], parts: Sequence[str]) -> None:
@@ -203,7 +205,7 @@ class Sweep:
             raise FingerprintError(f"{cause}; name another file than {self.record}") from None
 
     def _measure(
-        self, probe: Probe, each: Checkpoint, progress: Progress | None
+        self, probe: Probe, each: Checkpoint, progress: ProgressCallback | None
     ) -> AlignmentReport:
         noted = {"weights": each.weights, **self._loading()}
         model = load_model.load(each.place, self._how(each))
