@@ -62,7 +62,7 @@ def model_part(model: nn.Module, tokenizer: str, states: str, plan: TapPlan) -> 
     base = base_of(model)
     config = text_config(model)
     parameter = next(iter(model.parameters()), None)
-    paths = module_paths(plan)
+    paths = plan.module_paths
     return {
         "class": type(base).__name__.removeprefix("FSDP"),
         "type": getattr(getattr(base, "config", None), "model_type", None),
@@ -91,11 +91,6 @@ def environment(device: torch.device, batch_tokens: int) -> dict[str, Any]:
         "products": str(alignment.product_dtype(device)).removeprefix("torch."),
         "batch_tokens": batch_tokens,
     }
-
-
-def module_paths(plan: TapPlan) -> tuple[str, ...]:
-    """The module of each part, in order."""
-    return tuple(part.path for part in plan.parts)
 
 
 def path_patterns(paths: Sequence[str]) -> list[str]:

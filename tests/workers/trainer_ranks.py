@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 
 from neuronxa_callback import NeuronXACallback, Probe, StopRule
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
-from neuronxa_callback.taps.hooks import local
+from neuronxa_callback.taps.modules import local_shard
 from tests.helpers.ranks import BUILTIN, ONE, PLACES, SMALL, Watch, leave, measurement
 from tests.helpers.runs import trainer_of
 from tests.helpers.scripted import ScriptedCallback, with_score
@@ -61,7 +61,7 @@ def allow_fsdp():
 def digest(tensors):
     found = hashlib.sha256()
     for name, tensor in tensors:
-        whole = local(torch.as_tensor(tensor).detach()).contiguous()
+        whole = local_shard(torch.as_tensor(tensor).detach()).contiguous()
         found.update(f"{name} {whole.dtype} {tuple(whole.shape)}".encode())
         found.update(
             whole.view(torch.uint8).numpy().tobytes() if whole.ndim else repr(whole).encode()
