@@ -7,7 +7,7 @@ import typer
 from rich import progress
 from rich.console import Console
 
-from neuronxa_callback.probe.probe import Progress
+from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import terminal
 from neuronxa_callback.show.sinks import long_table
@@ -28,7 +28,7 @@ def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
 @contextmanager
 def progress_bar(
     enabled: bool, description: str, in_bytes: bool = False
-) -> Iterator[Progress | None]:
+) -> Iterator[ProgressCallback | None]:
     """Show a bar on stderr that disappears at the end.
 
     Args:

@@ -26,7 +26,7 @@ from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAErro
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.records import FOLDER
 from neuronxa_callback.probe import fingerprint
-from neuronxa_callback.probe.probe import Probe, Progress
+from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.sinks import JsonlSink
 
@@ -135,7 +135,9 @@ class Sweep:
             self.autocast = self.recorded.autocast if load_options.dtype == "auto" else None
         self.measured = self._read_measured()
 
-    def reports(self, progress: Progress | None = None) -> Iterator[tuple[AlignmentReport, bool]]:
+    def reports(
+        self, progress: ProgressCallback | None = None
+    ) -> Iterator[tuple[AlignmentReport, bool]]:
         """Measure the checkpoints that the file lacks.
 
         Yields:
@@ -197,7 +199,7 @@ class Sweep:
             model = build_on_meta(adapter_base(first.location) or first.location, load_options)
         except NeuronXAError:
             model = load_model(first.location, load_options)
-        sentences, _ = probe.tokenised(model)
+        sentences, _ = probe.tokenize(model)
         return fingerprint.definition(self.config, probe.corpus, sentences)
 
     def _require_same(self, planned: Mapping[str, Any], parts: Sequence[str]) -> None:
@@ -228,7 +230,7 @@ class Sweep:
             ) from None
 
     def _measure(
-        self, probe: Probe, checkpoint: Checkpoint, progress: Progress | None
+        self, probe: Probe, checkpoint: Checkpoint, progress: ProgressCallback | None
     ) -> AlignmentReport:
         swept = {"weights": checkpoint.weights_id, **self._loading()}
         model = load_model(checkpoint.location, self._load_options_of(checkpoint))

@@ -21,6 +21,7 @@ def test_a_sweep_gives_the_reports_of_the_training(neuronxa, run):
     assert read_reports(run / "exact.jsonl") == trained
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_run_with_autocast_gives_the_reports_of_the_training(
     neuronxa, tokenizer, tmp_path
 ):
@@ -140,6 +141,7 @@ def test_a_sweep_with_the_sentences_of_the_run_gives_the_reports_of_the_training
     assert "agree in model, but autocast is 'bfloat16' in one and None in the other;" in err
 
 
+@pytest.mark.slow
 def test_an_option_changes_nothing_else(neuronxa, own, tmp_path):
     folder, sentences = own
     trained = read_reports(folder)[-1].fingerprint

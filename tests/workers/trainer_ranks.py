@@ -19,12 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
 from neuronxa_callback import NeuronXACallback, Probe, StopRule
-from neuronxa_callback.probe.distributed import local
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
+from neuronxa_callback.taps.hooks import local
+from tests.helpers.ranks import BUILTIN, ONE, PLACES, SMALL, Watch, leave, measurement
 from tests.helpers.runs import trainer_of
 from tests.helpers.scripted import ScriptedCallback, with_score
-from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, SMALL, Watch, measurement
-from tests.workers.ranks import leave
 
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 
