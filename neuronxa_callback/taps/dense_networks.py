@@ -1,11 +1,11 @@
 """Decides whether a linear layer is a down projection, and builds the tap that reads it."""
 
+from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.flow.structure import FFNInput, analyze
 from neuronxa_callback.taps.flow.use import Use, data_of
 from neuronxa_callback.taps.flow.walk import NotPointwise
 from neuronxa_callback.taps.fused_kernels import match_product
 from neuronxa_callback.taps.graph import Call, Node
-from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.hooks import DenseTap, Source, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.modules import channel_dim, local_shard
@@ -141,7 +141,7 @@ def _runs_once(path: str, trace: Trace) -> bool:
 
     A network that gets the tokens in chunks calls all of its modules equally often.
     """
-    calls = trace.calls_of(path)
+    calls = [call for call in trace.calls if call.path == path]
     inputs = {(call.block, call.outer[-1].order if call.outer else -1) for call in calls}
     return len(inputs) == len(calls)
 
@@ -152,4 +152,3 @@ def _overwritten(ffn_input: FFNInput) -> list[str]:
     if gate is not None and gate.overwritten:
         paths += gate.modules
     return paths
-

@@ -7,15 +7,16 @@ from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.dense_networks import dense_network, dense_tap, ffn_input_of
 from neuronxa_callback.taps.expert_hooks import ExpertsTap
 from neuronxa_callback.taps.expert_recipes import find_recipe
-from neuronxa_callback.taps.fused_kernels import KernelMatch, match_module
 from neuronxa_callback.taps.flow.positions import MIXED, Order, order_of, rows_of
-from neuronxa_callback.taps.flow.unread import refuse_unread_networks
-from neuronxa_callback.taps.flow.use import Use
-from neuronxa_callback.taps.streams import (
+from neuronxa_callback.taps.flow.streams import (
     leave_out_adapters,
     refuse_second_streams,
     refuse_uncertain,
 )
+from neuronxa_callback.taps.flow.unread import refuse_unread_networks
+from neuronxa_callback.taps.flow.unread_experts import refuse_unread_experts
+from neuronxa_callback.taps.flow.use import Use
+from neuronxa_callback.taps.fused_kernels import KernelMatch, match_module
 from neuronxa_callback.taps.graph import Call
 from neuronxa_callback.taps.hooks import RecomputedTap, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN, Pass, label_layers, stack_of
@@ -23,7 +24,6 @@ from neuronxa_callback.taps.module_experts import (
     expert_group,
     experts_of_group,
     is_same_expert,
-    refuse_unread_experts,
 )
 from neuronxa_callback.taps.modules import channel_dim
 from neuronxa_callback.taps.override import Override, chosen_by_user
@@ -211,11 +211,11 @@ class Discovery:
             rows = batch * order.count
             if order.start != ffn.rows // batch:
                 order, kind = None, "moved"
-        if ffn.rows == 0 and ffn.passes and rows != batch * tokens and ffn.single_call:
+        other = rows != batch * tokens and kind == "unknown"
+        if other and ffn.rows == 0 and ffn.passes and ffn.single_call:
             # PEGASUS-X: the network also runs on global states, which are not tokens.
-            if kind == "unknown":
-                ignored.append(number)
-                return
+            ignored.append(number)
+            return
         if kind == "moved" and order is None:
             ffn.refusal = ffn.refusal or (
                 f"every feed-forward network must get the tokens of each sentence in their order, "

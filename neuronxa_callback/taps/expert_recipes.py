@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.graph import Node
-from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.flow.structure import analyze
 from neuronxa_callback.taps.flow.walk import NotPointwise
+from neuronxa_callback.taps.graph import Node
+from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.pointwise import Formula, formula
 from neuronxa_callback.taps.stacked_experts import (
     PROJECTED,

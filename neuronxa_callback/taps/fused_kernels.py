@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.graph import Call
-from neuronxa_callback.taps.kernel_copies import (
+from neuronxa_callback.taps.flow.kernel_copies import (
     NoCopyError,
     fresh_copy,
     input_of_layer,
     plain_numbers,
     reproduces,
 )
-from neuronxa_callback.taps.modules import is_linear, is_list_entry
 from neuronxa_callback.taps.flow.structure import FFNInput
+from neuronxa_callback.taps.graph import Call
+from neuronxa_callback.taps.modules import contains_linear, is_linear, is_list_entry, is_norm
 from neuronxa_callback.taps.pointwise import Formula
 
 Activation = Callable[[Tensor], Tensor]
@@ -136,8 +136,8 @@ def match_product(call: Call, calls: Sequence[Call]) -> tuple[FFNInput, Formula]
             "off, or pass the networks that can be read as neuron_modules="
         )
     gate_of, columns, other, act = found[0]
-    gate = KernelGate(gate_of.path, columns, act)
-    return _ffn_input(call, gate_of, None if other is None else other[0]), gate
+    second = None if other is None else other[0]
+    return _ffn_input(call, gate_of, second), KernelGate(gate_of.path, columns, act)
 
 
 def _candidate_parts(
@@ -151,10 +151,20 @@ def _candidate_parts(
 def _is_alone(call: Call, siblings: Sequence[Call], calls: Sequence[Call]) -> bool:
     """Whether the module around has no other linear layers, and these are those of a network."""
     around = call.outer[-1]
-    inside = {
-        other.path for other in calls if other.linear and around in other.outer
-    } - {call.path, *(each.path for each in siblings)}
+    inside = {other.path for other in calls if other.linear and around in other.outer} - {
+        call.path,
+        *(each.path for each in siblings),
+    }
     assert call.input is not None
+    assert call.source is not None
+    if any(
+        each.source is not None and each.source.root() is call.source.root() for each in siblings
+    ):
+        return False
+    for child in around.module.children():
+        known = contains_linear(child) or is_norm(child)
+        if not known and any(True for _ in child.parameters()):
+            return False
     width, hidden = call.input.shape[-1], call.output.shape[-1]
     outs = [each.output.shape[-1] for each in siblings]
     reads_hidden = all(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.taps.modules import tensors_of
@@ -37,7 +38,7 @@ class Node:
         self.index = index
         self.path = ""
         """Path of the linear layer that returned it, or ``module path:name`` of a weight."""
-        self.positions: Any = None
+        self.positions = torch.full((1,) * value.ndim, -3)
         """Which token each value belongs to, see ``flow.positions``."""
         self.module: nn.Module | None = None
         """The module that returned this tensor, if the operation is a module."""
@@ -61,7 +62,7 @@ class Node:
     @property
     def constant(self) -> bool:
         """Whether the values depend on no token."""
-        return self.positions is not None and bool((self.positions == -1).all())
+        return bool((self.positions == -1).all())
 
     @property
     def unknown(self) -> bool:

@@ -51,12 +51,11 @@ class StateLayout:
 
     def _kept(self, length: int, tokens: int) -> Callable[[Tensor], Tensor] | None:
         """Takes the tokens out of an extended sequence of ``length`` positions."""
+        gaps = self.gaps
         if len(self.gaps) == 1:
             # One run of inserted positions may have any length.
             gaps = ((self.gaps[0][0], length - tokens),)
-        elif sum(count for _, count in self.gaps) == length - tokens:
-            gaps = self.gaps
-        else:
+        elif sum(count for _, count in self.gaps) != length - tokens:
             return None
         places = {"front": 0, "first": 1, "last": tokens - 1, "behind": tokens}
         kept: list[int] = []

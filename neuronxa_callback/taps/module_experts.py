@@ -1,10 +1,7 @@
-"""Experts that are separate modules: which modules form one set, and which input has the tokens.
-
-Experts that cannot be read are refused by name, so that they are never left out silently.
-"""
+"""Experts that are separate modules: which modules form one set, and which input has the tokens."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,19 +10,18 @@ from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, TokenMatcher
-from neuronxa_callback.taps.flow.operations import RANKINGS, STRUCTURE
+from neuronxa_callback.taps.flow.operations import STRUCTURE
 from neuronxa_callback.taps.flow.positions import order_of, rows_of
 from neuronxa_callback.taps.flow.structure import FFNInput
 from neuronxa_callback.taps.flow.use import data_of
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.hooks import DenseTap, Source
 from neuronxa_callback.taps.layers import FoundFFN
-from neuronxa_callback.taps.modules import is_linear, is_list_entry, modules_by_path
+from neuronxa_callback.taps.modules import modules_by_path
 from neuronxa_callback.taps.pointwise import Formula
 from neuronxa_callback.taps.trace import Trace
 
 _ROW_SELECTIONS = ("__getitem__", "index_select", "gather", "take_along_dim", "masked_select")
-_LOOKUPS = ("embedding", "embedding_bag")
 
 
 @dataclass(frozen=True)
@@ -156,6 +152,7 @@ def experts_of_group(
         has_gate=ffn_input.gate is not None
         and (ffn_input.gate is ffn_input.product or bool(tap.gate.modules)),
         problem=ffn_input.problem,
+        hidden=data_of(source).value.shape[-1] if count == 1 else 0,
     )
 
 
@@ -246,66 +243,3 @@ class _RenamedFormula:
 
     def __call__(self, outputs: Mapping[str, Tensor]) -> Tensor:
         return self.formula({name: outputs[path] for name, path in self.names.items()})
-
-
-def refuse_unread_experts(trace: Trace, found: Collection[str]) -> None:
-    """Refuses experts that ran but are not in ``found``; otherwise they would go unnoticed.
-
-    Raises:
-        TapError: If there are such experts; names the first.
-    """
-    for call in trace.calls:
-        inside = any(path.startswith(call.path) for path in found)
-        around = any(call.path.startswith(f"{path}.") for path in found)
-        is_named_expert = re.search(r"experts?$", type(call.module).__name__.lower())
-        if is_named_expert and is_list_entry(call.block[0]) and not (inside or around):
-            if is_linear(call.module) or not any(True for _ in call.module.parameters()):
-                continue
-            raise TapError(
-                f"experts must be one module with 3-D weights or separate modules, but {call.path} "
-                f"({type(call.module).__name__}) is neither (packed weights?); load the model "
-                "dequantized, or pass the networks that can be read as neuron_modules="
-            )
-    if picker := _module_of_retrieval(trace.nodes()):
-        raise TapError(
-            "experts must be linear layers or 3-D weights, but each token of "
-            f"{picker} selects single neurons from a table of rows (retrieved experts, product "
-            "keys); pass the networks that can be read as neuron_modules="
-        )
-
-
-def _module_of_retrieval(nodes: Iterable[Node]) -> str:
-    """The module in which states rank rows of a table of weights; empty if there is none.
-
-    Token ids, positions and distances are lookups too, but their indices are no ranking of states.
-    """
-    for node in nodes:
-        if node.name not in _LOOKUPS + _ROW_SELECTIONS:
-            continue
-        is_lookup = node.name in _LOOKUPS
-        table = any(_is_table(part.root(), is_lookup) for part in node.inputs)
-        if table and any(_is_ranking(part) for part in node.inputs):
-            return node.within
-    return ""
-
-
-def _is_table(node: Node, is_lookup: bool) -> bool:
-    # Rows are also selected from states, which are leaves if a kernel computed them.
-    weights = node.op == "leaf" and (is_lookup or isinstance(node.value, nn.Parameter))
-    return weights and node.value.ndim > 1 and node.value.is_floating_point()
-
-
-def _is_ranking(node: Node) -> bool:
-    """Whether these integers come from sorting states."""
-    waiting, seen = [node], set[int]()
-    while waiting:
-        current = waiting.pop()
-        if current.value.is_floating_point() or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if current.name in RANKINGS and any(
-            part.value.is_floating_point() for part in current.inputs
-        ):
-            return True
-        waiting += current.inputs
-    return False

@@ -15,8 +15,8 @@ from torch import nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.discovery import Discovery
-from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.flow.signature import Signature, change_of, signature_of
+from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.modules import modules_by_path
 from neuronxa_callback.taps.override import Override
 from neuronxa_callback.taps.reader import GATE, SITES, Reader, StateSink, Tap

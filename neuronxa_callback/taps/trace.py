@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuronxa_callback.taps.flow import positions
-from neuronxa_callback.taps.flow.operations import CONTRACTIONS, SUMS
+from neuronxa_callback.taps.flow.calls import acts_as_linear, is_single, storage, token_ids, twice
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.modules import (
     channel_dim,
@@ -120,10 +120,6 @@ class Trace(TorchFunctionMode):
         """Every recorded tensor, in the order in which they were produced."""
         return iter(self._nodes.values())
 
-    def calls_of(self, path: str) -> list[Call]:
-        """All calls of one module."""
-        return [call for call in self.calls if call.path == path]
-
     def users(self) -> dict[int, list[Node]]:
         """Identity of a node -> the nodes that are computed from it."""
         found: dict[int, list[Node]] = {}
@@ -139,7 +135,10 @@ class Trace(TorchFunctionMode):
         # Weights that are gathered or loaded for one call are other objects than before it.
         for frame in reversed(self._stack):
             module = frame.call.module
-            for owner, prefix in ((module, ""), *((m, f".{n}") for n, m in module.named_children())):
+            for owner, prefix in (
+                (module, ""),
+                *((m, f".{n}") for n, m in module.named_children()),
+            ):
                 for name, weight in owner._parameters.items():
                     if weight is tensor:
                         return f"{frame.call.path}{prefix}:{name}"
@@ -171,7 +170,7 @@ class Trace(TorchFunctionMode):
             self._add(result, node, id(result) in self._nodes)
 
     def _add(self, result: Tensor, node: Node, overwrites: bool) -> None:
-        sharing = self._storages.setdefault(_storage(result), [])
+        sharing = self._storages.setdefault(storage(result), [])
         if overwrites:
             for other in sharing:
                 other.overwritten = True
@@ -200,9 +199,9 @@ class Trace(TorchFunctionMode):
         if self._paused:
             return None
         changed = None
-        if not self._stack and _is_single(args, kwargs):
+        if not self._stack and is_single(args, kwargs):
             # With one sentence, sentences and tokens cannot be told apart.
-            changed = args, kwargs = _twice(args), _twice(kwargs)
+            changed = args, kwargs = twice(args), twice(kwargs)
         self._find_tokens(args, kwargs)
         path = self.paths[id(module)]
         self._runs[path] = self._runs.get(path, 0) + 1
@@ -265,7 +264,7 @@ class Trace(TorchFunctionMode):
 
     def _record_module(self, call: Call, out: Tensor, source: Node) -> None:
         module = call.module
-        if self._has_no_linear[id(module)] and _acts_as_linear(self.node(out), source):
+        if self._has_no_linear[id(module)] and acts_as_linear(self.node(out), source):
             call.linear = True
         if call.linear:
             self._add_module_node(out, "linear", call)
@@ -286,79 +285,18 @@ class Trace(TorchFunctionMode):
         node = Node(out, kind, inputs)
         node.path, node.module = call.path, call.module
         node.within, call.result = call.path, node
-        node.positions = self._through(call, out)
-        self._add(out, node, overwrites=False)
-
-    def _through(self, call: Call, out: Tensor) -> Any:
-        """The tokens of a module's output, which are those of its input."""
-        source = call.source
-        assert source is not None
         dim = channel_dim(call.module) if call.linear else -1
-        numbers, shape = source.positions, source.value.shape
-        kept = source.value.ndim == out.ndim and all(
-            shape[k] == out.shape[k] for k in range(out.ndim) if k != dim % out.ndim
-        )
-        if not kept or numbers.shape[dim] != 1:
-            return positions.filled(positions.UNKNOWN, out.ndim)
-        return numbers
+        assert call.source is not None
+        node.positions = positions.through(call.source, out, dim)
+        self._add(out, node, overwrites=False)
 
     def _find_tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.shape is not None:
             return
-        named = [value for name, value in kwargs.items() if name.endswith("input_ids")]
-        for ids in (kwargs.get("input_ids"), *args[:1], *named):
-            if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.ndim < 2:
-                continue
+        for ids in token_ids(args, kwargs):
             shape = (ids.shape[0], ids.shape[-1])
             self.shape = self.shape or shape
-            if shape == self.shape and ids.ndim == 2:
-                self.node(ids).positions = positions.numbered(shape)
-            elif shape == self.shape:
-                self.node(ids).positions = positions.numbered(shape).reshape(
-                    shape[0], *(1,) * (ids.ndim - 2), shape[1]
-                )
-
-
-def _is_single(args: Any, kwargs: Any) -> bool:
-    """Whether the token ids are those of one sentence."""
-    first = next(tensors_of((kwargs.get("input_ids"), args, kwargs)), None)
-    return first is not None and first.ndim > 1 and first.shape[0] == 1
-
-
-def _twice(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
-    if type(value) in (tuple, list):
-        return type(value)(_twice(item) for item in value)
-    if type(value) is dict:
-        return {key: _twice(item) for key, item in value.items()}
-    return value
-
-
-def _storage(tensor: Tensor) -> int:
-    try:
-        return tensor.untyped_storage().data_ptr() or id(tensor)
-    except (RuntimeError, NotImplementedError):
-        return id(tensor)
-
-
-def _acts_as_linear(out: Node, source: Node) -> bool:
-    """Whether ``out`` is ``source`` times a weight, plus weights."""
-    node = out.root()
-    while node.name in SUMS and len(node.inputs) == 2:
-        states = [part for part in node.inputs if not part.constant]
-        if len(states) != 1:
-            return False
-        node = states[0].root()
-    if node.name not in CONTRACTIONS or out.value.ndim != source.value.ndim:
-        return False
-    states = [part for part in node.inputs if not part.constant]
-    weights = [part for part in node.inputs if part.constant and part.root().path]
-    same_rows = out.value.shape[:-1] == source.value.shape[:-1]
-    return (
-        len(states) == 1
-        and bool(weights)
-        and states[0].root() is source.root()
-        and same_rows
-        and all(part.value.ndim <= 2 for part in weights)
-    )
+            if shape == self.shape:
+                middle = (1,) * (ids.ndim - 2)
+                numbers = positions.numbered(shape).reshape(shape[0], *middle, shape[1])
+                self.node(ids).positions = numbers

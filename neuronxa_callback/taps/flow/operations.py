@@ -34,14 +34,22 @@ ACTIVATIONS = operation_names(
     "softsign special_erf special_expit tanhshrink sin cos glu"
 )
 WEAK_ACTIVATIONS = operation_names("tanh tanh_ where threshold threshold_ hardshrink softshrink")
-"""Activation functions that may also be a bound or a mask: they make a gate if nothing else does."""
+"""Activation functions that may also be a bound or a mask: they make a gate if no other does."""
 _OTHER = operation_names(
     "square square_ pow __pow__ __rpow__ pow_ exp exp_ expm1 abs abs_ __abs__ sqrt rsqrt log log1p "
     "neg __neg__ negative sign sgn floor ceil round trunc reciprocal special_ndtri xlogy float_power "
     "copysign"
 )
 POINTWISE = (
-    TIMES | DIVISIONS | SUMS | COMPARISONS | BOUNDS | MASKS | ACTIVATIONS | WEAK_ACTIVATIONS | _OTHER
+    TIMES
+    | DIVISIONS
+    | SUMS
+    | COMPARISONS
+    | BOUNDS
+    | MASKS
+    | ACTIVATIONS
+    | WEAK_ACTIVATIONS
+    | _OTHER
 )
 OVER_NEURONS = operation_names(
     "mean std var amax amin sum norm linalg_norm vector_norm linalg_vector_norm logsumexp std_mean "

@@ -106,7 +106,7 @@ def _is_constant(node: Node) -> bool:
 
 def _looked_up(args: Any, shape: tuple[int, ...]) -> Tensor | None:
     """Rows of a table, by the token ids."""
-    index = [part for part in args[1:] if isinstance(part, Node)]
+    index: list[Any] = [part for part in args[1:] if isinstance(part, Node)]
     index += [part for part in args[1:] if isinstance(part, tuple) and part]
     if len(index) != 1 or not isinstance(index[0], Node):
         return None
@@ -168,10 +168,12 @@ def _written(
 ) -> Tensor | None:
     """Numbers after values were written into places of a tensor."""
     name = getattr(func, "__name__", "")
-    base, nodes = args[0], [item for item in (*args[1:], *kwargs.values())]
+    base: Node = args[0]
+    nodes: list[Any] = [*args[1:], *kwargs.values()]
     total = _numbers(base).clone()
     if name == "copy_":
-        return nodes[0].positions if nodes[0].value.shape == shape else None
+        whole: Tensor | None = nodes[0].positions if nodes[0].value.shape == shape else None
+        return whole
     source = nodes[-1]
     values = _numbers(source) if isinstance(source, Node) else CONSTANT
     places = _real(tuple(nodes[:-1]))
@@ -199,6 +201,15 @@ def _compact(numbers: Tensor) -> Tensor:
             if numbers.stride(dim) == 0 or bool((numbers == one).all()):
                 numbers = one
     return numbers.clone()
+
+
+def through(source: Node, out: Tensor, channels: int) -> Tensor:
+    """Numbers of the output of a layer that changes the channels of ``source`` only."""
+    shape, numbers = source.value.shape, source.positions
+    kept = source.value.ndim == out.ndim and all(
+        shape[k] == out.shape[k] for k in range(out.ndim) if k != channels % out.ndim
+    )
+    return numbers if kept and numbers.shape[channels] == 1 else filled(UNKNOWN, out.ndim)
 
 
 @dataclass(frozen=True)
@@ -250,5 +261,3 @@ def _gaps(kept: list[bool]) -> tuple[tuple[int, int], ...]:
         else:
             gaps[before] = gaps.get(before, 0) + 1
     return tuple(gaps.items())
-
-

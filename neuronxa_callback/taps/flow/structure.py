@@ -116,9 +116,7 @@ def _activation_on(walk: BackwardWalk, spine: list[Node]) -> int:
     return place
 
 
-def _before_norm(
-    walk: BackwardWalk, spine: list[Node], place: int, top: Node
-) -> tuple[Node, str]:
+def _before_norm(walk: BackwardWalk, spine: list[Node], place: int, top: Node) -> tuple[Node, str]:
     """The product, and the first step after ``place`` that is none of a product, as text."""
     problem = ""
     for index in range(place - 1, -1, -1):
@@ -134,8 +132,8 @@ def _step(walk: BackwardWalk, node: Node, inner: Node) -> str:
     """How a tensor of the spine follows from the next one.
 
     Returns:
-        ``mask``, ``clamp``, ``scale`` (by weights), ``number`` (a scale by a number), ``norm`` (also
-        a number of the token), or ``other``.
+        ``mask``, ``clamp``, ``scale`` (by weights), ``number`` (a scale by a number), ``norm``
+        (also a number of the token), or ``other``.
     """
     others = [part for part in node.inputs if walk.same(part) is not inner]
     constant = [part for part in others if not walk.sources(part)]
@@ -196,8 +194,6 @@ def _gate_in(walk: BackwardWalk, factor: Node) -> Node | None:
     for index in range(place):
         if spine[index].modules:
             return spine[index]
-    if any(
-        _step(walk, spine[k - 1], spine[k]) in ("other", "norm") for k in range(1, place + 1)
-    ):
+    if any(_step(walk, spine[k - 1], spine[k]) in ("other", "norm") for k in range(1, place + 1)):
         return None
     return spine[place]

@@ -56,4 +56,3 @@ def _is_down(node: Node) -> bool:
         if len(read) == 1 and node.value.shape[-1] == width:
             return True
     return False
-

@@ -188,9 +188,10 @@ class BackwardWalk:
 def slice_text(node: Node) -> str:
     """The part of its input that a slicing operation takes, as text."""
     rest = tuple(_text(item) for item in node.args[1:])
-    return f"{node.name}{rest}{ {key: _text(item) for key, item in node.kwargs.items()} }{node.index}"
+    return (
+        f"{node.name}{rest}{ {key: _text(item) for key, item in node.kwargs.items()} }{node.index}"
+    )
 
 
 def _text(value: Any) -> str:
     return f"tensor {id(value.value)}" if isinstance(value, Node) else repr(value)
-

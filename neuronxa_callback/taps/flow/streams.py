@@ -7,7 +7,7 @@ import torch
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.graph import Call
 from neuronxa_callback.taps.layers import FoundFFN, stack_of
-from neuronxa_callback.taps.modules import is_list_entry
+from neuronxa_callback.taps.modules import is_list_entry, tensors_of
 from neuronxa_callback.taps.trace import Trace
 
 
@@ -16,7 +16,7 @@ def leave_out_adapters(found: dict[str, FoundFFN]) -> None:
 
     Other narrow networks beside a wider one are refused: they may be adapters or not.
     """
-    wide = {}
+    wide: dict[str, int] = {}
     for ffn in found.values():
         for one in ffn.passes if ffn.hidden else ():
             wide[one.block[0]] = max(wide.get(one.block[0], 0), ffn.width)
@@ -75,7 +75,9 @@ def refuse_second_streams(trace: Trace, networks: Sequence[FoundFFN]) -> None:
     """
     reached: set[int] = set()
     starts = {
-        id(call.result) for call in trace.calls if call.result is not None and _is_of(call, networks)
+        id(call.result)
+        for call in trace.calls
+        if call.result is not None and _is_of(call, networks)
     }
     starts |= {
         id(trace.node(call.output))
@@ -91,7 +93,10 @@ def refuse_second_streams(trace: Trace, networks: Sequence[FoundFFN]) -> None:
         if first.setdefault(stack, block) == block:
             continue
         call = _call_of(trace, block)
-        if call is None or call.source is None or id(call.source) in reached:
+        if call is None or call.source is None:
+            continue
+        given = [trace.node(tensor) for tensor in tensors_of((call.args, call.kwargs))]
+        if any(id(node) in reached for node in (call.source, *given)):
             continue
         if bool((call.source.positions >= 0).any()):
             raise TapError(
