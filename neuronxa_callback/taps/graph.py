@@ -46,6 +46,8 @@ class Node:
         """Whether a later operation wrote into this tensor."""
         self.modules: list[str] = []
         """Paths of the pointwise modules that returned this tensor."""
+        self.block: tuple[str, int] = ("", 0)
+        """The block and its run in which a module returned the tensor."""
         self.within = ""
         """Path of the innermost module that was running when the tensor was produced."""
 

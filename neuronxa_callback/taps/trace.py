@@ -39,12 +39,7 @@ class Trace(TorchFunctionMode):
     """Records one forward pass of ``model``; keeps every tensor alive until it is deleted."""
 
     def __init__(self, model: nn.Module, on_output: Callable[[Call], None] | None = None) -> None:
-        """A trace of ``model``.
-
-        Args:
-            model: The model that will be called.
-            on_output: Called after each module's forward, while sharded weights are gathered.
-        """
+        """``on_output`` is called after each module's forward, while its weights are gathered."""
         super().__init__()
         self._on_output, self._paused = on_output, False
         self.paths = {id(module): unwrapped_path(path) for path, module in model.named_modules()}
@@ -284,7 +279,7 @@ class Trace(TorchFunctionMode):
         inputs = [self.node(tensor) for tensor in tensors_of((call.args, call.kwargs))]
         node = Node(out, kind, inputs)
         node.path, node.module = call.path, call.module
-        node.within, call.result = call.path, node
+        node.within, node.block, call.result = call.path, call.block, node
         dim = channel_dim(call.module) if call.linear else -1
         assert call.source is not None
         node.positions = positions.through(call.source, out, dim)

@@ -37,8 +37,8 @@ WEAK_ACTIVATIONS = operation_names("tanh tanh_ where threshold threshold_ hardsh
 """Activation functions that may also be a bound or a mask: they make a gate if no other does."""
 _OTHER = operation_names(
     "square square_ pow __pow__ __rpow__ pow_ exp exp_ expm1 abs abs_ __abs__ sqrt rsqrt log log1p "
-    "neg __neg__ negative sign sgn floor ceil round trunc reciprocal special_ndtri xlogy float_power "
-    "copysign"
+    "neg __neg__ negative sign sgn floor ceil round trunc reciprocal special_ndtri xlogy "
+    "float_power copysign"
 )
 POINTWISE = (
     TIMES

@@ -91,6 +91,8 @@ def _find(walk: BackwardWalk, top: Node) -> _Found:
     if len(factors) < 2:
         problem = f"its layers meet in {core.name!r} instead of one multiplication"
         return _Found(product, None, gated=True, activated=True, problem=problem)
+    if product is core.root() and any(_weighted(walk, each) is not each for each in factors):
+        product = _product_of([_weighted(walk, each) for each in factors], core)
     gate = _gate_among(walk, factors)
     if gate is None and not problem:
         problem = "more than one factor of the product has an activation function, or none"
@@ -174,6 +176,23 @@ def _factors(walk: BackwardWalk, core: Node) -> list[Node]:
     return _factors(walk, one) + _factors(walk, other)
 
 
+def _weighted(walk: BackwardWalk, factor: Node) -> Node:
+    """The factor without a number of the token that multiplies it."""
+    root = factor.root()
+    inner = walk.computed(root)
+    if root.name in TIMES and len(inner) == 1 and _step(walk, root, inner[0]) == "norm":
+        return _weighted(walk, inner[0])
+    return factor
+
+
+def _product_of(factors: list[Node], core: Node) -> Node:
+    """The product of these factors, which the model itself does not compute."""
+    total = factors[0]
+    for factor in factors[1:]:
+        total = Node(core.value, torch.mul, (total, factor))
+    return total
+
+
 def _gate_among(walk: BackwardWalk, factors: list[Node]) -> Node | None:
     """The activation function's output in the only factor that has one."""
     for weak in (False, True):
@@ -194,6 +213,4 @@ def _gate_in(walk: BackwardWalk, factor: Node) -> Node | None:
     for index in range(place):
         if spine[index].modules:
             return spine[index]
-    if any(_step(walk, spine[k - 1], spine[k]) in ("other", "norm") for k in range(1, place + 1)):
-        return None
     return spine[place]

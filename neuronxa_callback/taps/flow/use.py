@@ -65,9 +65,11 @@ class Use:
             TapError: If that cannot be known.
         """
         block = call.block[0]
-        paths = [source.path or source.within for source in ffn_input.sources]
-        inside = all(path.startswith(f"{block}.") for path in (call.path, *paths))
-        if not is_list_entry(block) or not inside:
+        inside = all(
+            source.block == call.block or source.within.startswith(f"{block}.")
+            for source in ffn_input.sources
+        )
+        if not is_list_entry(block) or call.path == block or not inside:
             return False
         read = input_of(ffn_input)
         if read is None or not self._returns(call, ffn_input):

@@ -1,0 +1,31 @@
+"""Hostile little models: each is read right, compared with a formula by hand, or refused by name."""
+
+import pytest
+import torch
+
+from neuronxa_callback.errors import TapError
+from tests.helpers.attacks import gates, tokens
+from tests.helpers.attacks.models import VOCABULARY, expected_states
+from tests.helpers.ffn.formulas import close
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
+
+TOKEN_IDS = torch.randint(
+    0, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(3)
+)
+CASES = {**gates.CASES, **tokens.CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_model_is_read_right_or_refused_by_name(name):
+    build, refusal = CASES[name]
+    model = build()
+    if refusal:
+        with pytest.raises(TapError, match=refusal):
+            read(model, lambda ids: model(input_ids=ids), tokens=TOKEN_IDS)
+        return
+    plan, states = read(model, lambda ids: model(input_ids=ids), tokens=TOKEN_IDS)
+    wanted = [pair for layer in expected_states(model, TOKEN_IDS) for pair in layer]
+    assert len(states) == len(wanted), [part.path for part in plan.parts]
+    for part, (gate, product) in zip(states, wanted, strict=True):
+        assert close(part["gate"], gate.flatten(0, 1))
+        assert close(part["product"], product.flatten(0, 1))
