@@ -130,3 +130,36 @@ class _TensorCopies:
 def _version(tensor: Tensor) -> int:
     # Inference-mode tensors have no version; nothing can write to them in here.
     return 0 if tensor.is_inference() else tensor._version
+
+
+CHUNK = 2**20
+"""Elements of one step of ``weights_checksum``."""
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def weights_checksum(model: nn.Module) -> int | None:
+    """A checksum of the bits, names and shapes of all parameters and buffers.
+
+    Computed on the device of each tensor, in integers, with one transfer per device. Equal weights
+    give equal numbers; other weights differ with overwhelming probability.
+
+    Returns:
+        An integer; None for weights that cannot be read here (meta device, shards, packed types).
+    """
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    total = hash(tuple((name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors))
+    sums: dict[torch.device, Tensor] = {}
+    factors: dict[torch.device, Tensor] = {}
+    for _, tensor in tensors:
+        if type(tensor.data) is not Tensor or tensor.is_meta or tensor.is_complex():
+            return None
+        device = tensor.device
+        if device not in factors:
+            odd = torch.arange(CHUNK, dtype=torch.int64, device=device) * 2654435761
+            factors[device], sums[device] = (odd ^ (odd >> 7)) * 2 + 1, odd.new_zeros(())
+        bits = tensor.detach().reshape(-1).view(INTEGERS[tensor.element_size()])
+        for start in range(0, len(bits), CHUNK):
+            chunk = bits[start : start + CHUNK]
+            products = (chunk.to(torch.int64) + 1) * factors[device][: len(chunk)]
+            sums[device] = sums[device] * 6364136223846793005 + products.sum()
+    return hash((total, *(int(value) for value in sums.values())))
