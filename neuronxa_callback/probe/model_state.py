@@ -25,6 +25,7 @@ def preserve_model_state(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_preserve_random_state())
         stack.enter_context(_preserve_modules(model))
+        stack.enter_context(_pause_tracker_hooks(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -63,6 +64,29 @@ def _preserve_modules(model: nn.Module) -> Iterator[None]:
                 f" {lost[0]} was written to, and there is no copy of it; probe saved checkpoints"
                 " with `neuronxa sweep` instead"
             )
+
+
+@contextmanager
+def _pause_tracker_hooks(model: nn.Module) -> Iterator[None]:
+    """Hooks of ``wandb.watch`` count forwards and log; those of a probe are not training's."""
+    paused = []
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            kept = {key: hook for key, hook in hooks.items() if not _is_tracker_hook(hook)}
+            if len(kept) < len(hooks):
+                paused.append((hooks, dict(hooks)))
+                hooks.clear()
+                hooks.update(kept)
+    try:
+        yield
+    finally:
+        for hooks, before in paused:
+            hooks.clear()
+            hooks.update(before)
+
+
+def _is_tracker_hook(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).partition(".")[0] == "wandb"
 
 
 PLAIN_TYPES = (bool, int, float, str)

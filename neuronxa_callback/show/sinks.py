@@ -6,6 +6,7 @@ training ends. Only the trackers in use are imported.
 
 import csv
 import io
+import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 from neuronxa_callback.corpus import languages
 from neuronxa_callback.history.records import RECORD, read_record
 from neuronxa_callback.report import AlignmentReport
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -65,7 +68,7 @@ class WandbSink:
         scalars = report.scalars()
         if not self.defined:
             config = {**report.fingerprint, "corpus": corpus_table(report)}
-            run.config.update({"neuronxa": config}, allow_val_change=True)
+            run.config.update({_root("neuronxa", report): config}, allow_val_change=True)
             for earlier in self._recorded():
                 self._note_best(earlier.scalars())
         for key in scalars:
@@ -81,7 +84,7 @@ class WandbSink:
             return
         import wandb
 
-        artifact = wandb.Artifact(f"neuronxa-{run.id}", type="neuronxa")
+        artifact = wandb.Artifact(f"{self.record.parent.name}-{run.id}", type="neuronxa")
         artifact.add_file(str(self.record), name="reports.jsonl")
         with artifact.new_file("scores.csv", mode="w", encoding="utf-8") as file:
             file.write(long_table(self._recorded()))
@@ -114,14 +117,20 @@ class WandbSink:
         from neuronxa_callback.show import charts
 
         media: dict[str, Any] = {}
+        root = _root("neuronxa_charts", report)
         for metric in report.metrics:
-            media[f"neuronxa_charts/{metric}_by_layer"] = _layer_chart(report, metric)
+            media[f"{root}/{metric}_by_layer"] = _layer_chart(report, metric)
             pictures = {"curve": charts.by_layer, "heat_map": charts.heat_map}
             for name, draw in pictures.items():
-                media[f"neuronxa_charts/{metric}_{name}"] = wandb.Image(
+                media[f"{root}/{metric}_{name}"] = wandb.Image(
                     charts.pixels(draw(report, metric)), caption=f"{metric}, step {report.step}"
                 )
         return media
+
+
+def _root(prefix: str, report: AlignmentReport) -> str:
+    """The prefix, with the name of the callback if it has one."""
+    return f"{prefix}/{report.run['name']}" if report.run.get("name") else prefix
 
 
 def _layer_chart(report: AlignmentReport, metric: str) -> Any:
@@ -189,7 +198,8 @@ def sinks_for(
 ) -> tuple[Sink, ...]:
     """The sinks for the trackers that a Trainer reports to; unknown trackers are skipped.
 
-    A W&B run that is already active gets a sink too.
+    An active W&B run that ``report_to`` does not name is left alone: its owner may log with
+    ``step=``, and W&B drops such rows after anybody else's.
 
     Args:
         trackers: ``args.report_to``.
@@ -198,8 +208,14 @@ def sinks_for(
     """
     folder, names = Path(folder), list(trackers)
     sinks: list[Sink] = []
-    if "wandb" in names or "all" in names or _wandb_is_active():
+    if "wandb" in names or "all" in names:
         sinks.append(WandbSink(folder / RECORD, last_step))
+    elif _wandb_is_active():
+        log.warning(
+            "the active W&B run gets no scores, since report_to does not name wandb; to log there"
+            " (which advances its step counter), pass"
+            " sinks=[neuronxa_callback.show.sinks.WandbSink()]"
+        )
     if "tensorboard" in names:
         sinks.append(TensorBoardSink(folder / "tensorboard"))
     if "mlflow" in names:
