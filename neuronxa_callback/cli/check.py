@@ -76,6 +76,7 @@ class CheckResult:
         return {
             "languages": [] if self.corpus is None else list(self.corpus.languages),
             "pairs": 0 if self.corpus is None else self.corpus.n_pairs,
+            "notes": [] if self.corpus is None else list(self.corpus.notes),
             "findings": [asdict(each) for each in self.findings],
             "fertility": self._fertility(),
             "contamination": [asdict(each) for each in hits],
@@ -84,6 +85,8 @@ class CheckResult:
     def show(self, hits: Sequence[Hit], files: Sequence[Path]) -> None:
         """Everything for people, what is worst last."""
         console = Console(soft_wrap=True, highlight=False)
+        for note in () if self.corpus is None else self.corpus.notes:
+            console.print(Text(note))
         for language, ratio in self._fertility().items():
             console.print(Text(f"{language}: {ratio:.2f} times the tokens of the pivot"))
         for each in reversed(self.findings):

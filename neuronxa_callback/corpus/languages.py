@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from langcodes import Language
 from language_data.names import (  # type: ignore[import-untyped,unused-ignore]
@@ -30,21 +30,19 @@ from neuronxa_callback.errors import CorpusError
 
 CAPITAL_NOUNS = ("bar", "deu", "gsw", "ksh", "ltz", "nds", "pfl", "vmf")
 """German and related languages: a capital inside a sentence marks a noun, not a name."""
-WORDS = frozenset(
-    """
-    abs aff aid all ann ans are asc ask aud aut aux avg bad bat bench bid bio bit box bpe buf
-    cap cfg cid ckp cmd cnt col column com con ctx cur dat day del dep dev dic did dif dim dir
-    doc dom dst dup edu eid emb end env eos err eva even exe exp fid fig fix fmt fun gen gid
-    git gld gpt gra gun has hid hit hyp idx img inc inf ini inp ins int iso iss job key lab
-    label law lbl lem len lex lid lnk loc log lst map max med mem met meta mid mis mod msg mul
-    nat nbr ner new nid non not npy npz nrm num obj off old oov opt org out own par pdf pic pid
-    pkl png pos pre pro psn pub qid rad ran raw rec ref reg rel rep res rev rid row rte rtf sec
-    seg sel seq set sex sgm sha sig sim siz snt sou spk spm sql src srt sta std str sub sum sys
-    tab tag tar tax ten ter tgt tgx tgz tid tim tit tmp tmx tok top tot trg trn tst two txt typ
-    uid und uri url usr val var vcb ver vid vis voc vtt who wid win wmt www xls xml yes yml zip
-    zxx
-    """.split()
-)
+COMMON = """
+abs aff aid all ann ans are asc ask aud aut aux avg bad bat bench bid bio bit box bpe buf cap cfg
+cid ckp cmd cnt col column com con ctx cur dat day del dep dev dic did dif dim dir doc dom dst dup
+edu eid emb end env eos err eva even exe exp fid fig fix fmt fun gen gid git gld gpt gra gun has
+hid hit hyp idx img inc inf ini inp ins int iso iss job key lab label law lbl lem len lex lid lnk
+loc log lst map max med mem met meta mid mis mod msg mul nat nbr ner new nid non not npy npz nrm
+num obj off old oov opt org out own par pdf pic pid pkl png pos pre pro psn pub qid rad ran raw
+rec ref reg rel rep res rev rid row rte rtf sec seg sel seq set sex sgm sha sig sim siz snt sou
+spk spm sql src srt sta std str sub sum sys tab tag tar tax ten ter tgt tgx tgz tid tim tit tmp
+tmx tok top tot trg trn tst two txt typ uid und uri url usr val var vcb ver vid vis voc vtt who
+wid win wmt www xls xml yes yml zip zxx
+"""
+WORDS = frozenset(COMMON.split())
 """Words in names of columns and files that are also codes or names of rare languages."""
 PLAIN_NAMES = {
     "arb": "Arabic",

@@ -48,6 +48,8 @@ class ParallelCorpus(CorpusConstructors):
     have the key ``deu_Latn/eng_Latn``."""
     dropped: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """One message for each pair that a reader dropped: file, line and reason."""
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What a reader took and what it left out, as sentences: columns, files, dropped pairs."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", _normalize_pairs(self.pairs))
@@ -139,7 +141,7 @@ class ParallelCorpus(CorpusConstructors):
     @classmethod
     def from_rows(cls, rows: ParallelRows) -> Self:
         """A corpus of the rows that a reader returned."""
-        return cls(rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped)
+        return cls(rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped, rows.notes)
 
     def _check_sentences(self, language: str) -> None:
         pairs = self.pairs[language]
