@@ -44,7 +44,7 @@ class ColumnChoice(NamedTuple):
 def language_of_column(name: str) -> str | None:
     """The code in a column's name: ``de``, ``German``, ``sentence_deu_Latn``, ``de_text``."""
     affix = AFFIX.fullmatch(name)
-    return code_of_name(name) or (code_of_name(affix[1] or affix[2]) if affix else None)
+    return (code_of_name(affix[1] or affix[2]) if affix else None) or code_of_name(name)
 
 
 def find_columns(records: Sequence[Mapping[str, Any]]) -> ColumnChoice:

@@ -31,6 +31,8 @@ def dataset_records(dataset: Any, config: str | None, split: str | None) -> tupl
 
 def _is_columns(dataset: Mapping[str, Any]) -> bool:
     """Whether it maps columns to lists of text; else it maps splits to data sets."""
+    if "translation" in dataset:
+        return True
     values = list(dataset.values())
     return bool(values) and all(
         hasattr(cells, "tolist")  # numpy, pandas
@@ -50,7 +52,7 @@ def _rows(dataset: Any, name: str) -> Any:
     if hasattr(dataset, "with_format"):  # datasets: arrow, pandas, numpy or torch rows
         return iter(dataset.with_format(None))
     for method, options in (("to_pylist", ()), ("to_dicts", ()), ("to_dict", ("records",))):
-        if hasattr(dataset, method):  # pyarrow, polars, pandas
+        if hasattr(dataset, method) and hasattr(dataset, "columns"):  # pyarrow, polars, pandas
             return iter(getattr(dataset, method)(*options))
     try:
         return iter(dataset)

@@ -110,7 +110,8 @@ def tatoeba_files(
 
 def is_tatoeba(folder: Path) -> bool:
     """Whether a folder has files named like ``tatoeba.deu-eng.deu``."""
-    return any(TATOEBA.fullmatch(file.name.removesuffix(".gz")) for file in folder.iterdir())
+    matches = (TATOEBA.fullmatch(file.name.removesuffix(".gz")) for file in folder.iterdir())
+    return any(match and match[4] in (match[2], match[3]) for match in matches)
 
 
 def _read_groups(

@@ -62,9 +62,9 @@ def _binary_format(head: Sequence[bytes]) -> str | None:
     start = b"".join(head[:1])[:64]
     known = next((name for magic, name in STARTS if start.startswith(magic)), None)
     if known is None and any(b"\0" in line for line in head):
-        zeros = b"".join(head)[:4000]
-        wide = zeros.count(b"\0") > 0.6 * len(zeros)
-        return f"UTF-{32 if wide else 16} text; convert it to UTF-8"
+        text = b"".join(head)[:4000]
+        is_wide = 8 * text.count(b"\0\0") > len(text)  # half of each letter is zero in UTF-32
+        return f"UTF-{32 if is_wide else 16} text; convert it to UTF-8"
     return known
 
 

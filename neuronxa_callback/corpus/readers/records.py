@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def json_records(path: Path) -> Records:
         is_line = isinstance(json.loads(first or "{}"), dict)
     except ValueError:
         is_line = not first.lstrip().startswith("[") and first.strip() != "{"
-    if not is_line or (path.name.removesuffix(".gz").endswith(".json") and _is_one_object(path)):
+    if not is_line or _is_one_object(path):
         yield from _whole_json(path)
         return
     for number, line in enumerate(text_lines(path), start=1):
@@ -118,17 +118,18 @@ def records_of_value(value: Any, source: str) -> list[Record]:
         CorpusError: If the value has another shape.
     """
     if isinstance(value, Mapping):
-        lists = {key: cells for key, cells in value.items() if isinstance(cells, list | tuple)}
-        first = next(iter(lists.values()), ())
-        if len(lists) == 1 and all(isinstance(item, Mapping) for item in first):
-            value = first
-        elif len({len(cells) for cells in lists.values()}) > 1:
-            counts = ", ".join(f"{key} {len(cells)}" for key, cells in lists.items())
-            raise CorpusError(f"columns must have the same length, but {source} has {counts}")
-        elif len(lists) > 1:
-            return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-        else:
+        columns = {key: cells for key, cells in value.items() if isinstance(cells, list | tuple)}
+        tables = [cells for cells in columns.values() if cells and _are_objects(cells)]
+        if len(tables) == 1:
+            value = tables[0]
+        elif len(columns) < max(1, len(value)):
             value = [value]
+        elif len({len(cells) for cells in columns.values()}) > 1:
+            counts = ", ".join(f"{key} {len(cells)}" for key, cells in columns.items())
+            raise CorpusError(f"columns must have the same length, but {source} has {counts}")
+        else:
+            rows = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, row, strict=True)) for row in rows]
     wrong = next((item for item in value if not isinstance(item, Mapping)), None)
     if wrong is not None:
         raise CorpusError(
@@ -136,6 +137,10 @@ def records_of_value(value: Any, source: str) -> list[Record]:
             f" {type(wrong).__name__}"
         )
     return list(value)
+
+
+def _are_objects(cells: Sequence[Any]) -> bool:
+    return all(isinstance(cell, Mapping) for cell in cells)
 
 
 def parquet_records(path: Path) -> Records:

@@ -98,8 +98,8 @@ def test_columns_of_one_language_conflict_only_where_they_are_asked_for(tmp_path
     rows = zipped(["en", *ENGLISH], ["pt", *GERMAN], ["pt-br", *FRENCH], ["de", *GERMAN])
     path.write_text("".join("\t".join(row) + "\n" for row in rows))
     assert refusal(ParallelCorpus.from_tsv, path) == (
-        f"{path} has several columns for por_Latn: pt, pt-br; choose one with columns=, or leave the"
-        " language out"
+        f"{path} has several columns for por_Latn: pt, pt-br; choose one with columns=, or leave"
+        " the language out"
     )
     assert "several columns" in refusal(ParallelCorpus.from_tsv, path, languages=["pt"])
     corpus = ParallelCorpus.from_tsv(path, languages=["de"])
