@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neuronxa_callback.corpus.check import ERROR, Finding, check, check_path, fertility
+from neuronxa_callback.corpus.check import ERROR, Finding, check, fertility, read_and_check
 from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
-from neuronxa_callback.errors import ConfigError, CorpusError
+from neuronxa_callback.errors import ConfigError
 
 MOST = 20
 """Lines of training data that are shown."""
@@ -48,11 +48,7 @@ class CheckResult:
         if not Path(name).exists() and not any(Path(name).parent.glob(f"{Path(name).name}.*")):
             raise ConfigError(f"a corpus must be 'builtin', a folder or a file, got {name!r}")
         kind = reader or detect.guess(name)
-        self.findings = check_path(name, kind, tokenizer, max_length, **given)
-        try:
-            self.corpus = ParallelCorpus.read(name, kind, **given)
-        except CorpusError:
-            self.corpus = None
+        self.corpus, self.findings = read_and_check(name, kind, tokenizer, max_length, **given)
 
     @property
     def errors(self) -> int:

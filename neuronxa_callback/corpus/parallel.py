@@ -56,8 +56,11 @@ class ParallelCorpus(CorpusConstructors):
         object.__setattr__(self, "dropped", tuple(self.dropped))
         object.__setattr__(self, "origins", {k: tuple(v) for k, v in self.origins.items()})
         _check_names(self.pivot, self.languages)
+        checked: list[str] = []
         for language in self.languages:
-            self._check_sentences(language)
+            pivots = [pivot for pivot, _ in self.pairs[language]]
+            self._check_sentences(language, (1,) if pivots == checked else (0, 1))
+            checked = pivots
 
     def __hash__(self) -> int:
         return int(self.digest[:15], 16)
@@ -143,11 +146,11 @@ class ParallelCorpus(CorpusConstructors):
         """A corpus of the rows that a reader returned."""
         return cls(rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped, rows.notes)
 
-    def _check_sentences(self, language: str) -> None:
+    def _check_sentences(self, language: str, columns: Sequence[int]) -> None:
         pairs = self.pairs[language]
         if len(pairs) < 2:
             raise CorpusError(f"every language needs at least 2 pairs, {language} has {len(pairs)}")
-        for column in (0, 1):
+        for column in columns:
             seen: dict[str, int] = {}
             for i, pair in enumerate(pairs):
                 fault = find_fault(pair[column])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 INLINE = ("a", "b", "br", "em", "font", "i", "s", "small", "span", "strong", "sub", "sup", "u")
 TAG = re.compile(r"</?([A-Za-z][\w:.-]*)(?:\s[^<>]*)?/?>|<[?!][^<>]*>")
+SURROGATE = re.compile("[\ud800-\udfff]")
 PLACEHOLDER = re.compile(r"__[A-Za-z]+__|[\[<{]{1,2}[A-Z][A-Z_ ]+[\]>}]{1,2}|#(?:N/A|REF!|VALUE!)")
 
 
@@ -30,7 +31,7 @@ def find_fault(text: str) -> str | None:
         return "contains the character NUL; is it UTF-16 or UTF-32?"
     if is_marker(text):
         return f"is a marker, not a sentence: {shorten(text)!r}"
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not text.isascii() and SURROGATE.search(text):
         return "contains half a surrogate pair, which is not valid Unicode"
     return None
 
