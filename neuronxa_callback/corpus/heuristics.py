@@ -53,7 +53,10 @@ def copies(pivots: Profile, texts: Profile) -> list[tuple[int, bool]]:
 
 def wrong_script(texts: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, str, bool]]:
     """Rows with many letters outside the wanted writing systems; True if far too many."""
-    usual = {letter for letter in set("".join(texts)) if system_of(letter) in (None, *wanted)}
+    letters = set("".join(texts))
+    usual = {letter for letter in letters if system_of(letter) in (None, *wanted)}
+    if len(usual) == len(letters):
+        return
     for i, text in enumerate(texts):
         if usual.issuperset(text):
             continue
@@ -70,6 +73,8 @@ def mixed_words(texts: Sequence[str]) -> RowMessages:
     """Rows with a word that mixes letters of two similar scripts."""
     letters = set("".join(texts))
     similar = [{x for x in letters if system_of(x) == system} for system in LOOKALIKES]
+    if sum(map(bool, similar)) < 2:
+        return
     for i, text in enumerate(texts):
         if sum(not group.isdisjoint(text) for group in similar) < 2:
             continue

@@ -19,10 +19,12 @@ BINS = 512
 """Bins of hashed 3-grams: the dot product of hashed counts is never less than the exact one."""
 CHARACTER_BITS = 14
 """Up to 16,384 different characters are told apart; the exact comparison tells apart all."""
-SUFFIX = 0.66
+SUFFIX = 0.68
 """Squared norm of the frequent 3-grams of a sentence that are left out of the index."""
 COLUMN_BITS = 17
 """Rare 3-grams are indexed by a hash of so many bits."""
+CHUNK = 2500
+"""Rows that are compared with all others at a time."""
 Array = NDArray[Any]
 
 
@@ -129,8 +131,9 @@ def similar_pairs(profile: Profile, least: float) -> list[tuple[int, int, float]
     suffix = np.zeros(len(norms))
     suffix[rows[is_rare]] = np.sqrt(np.maximum(rest[is_rare], 0))
     found = []
-    for start in range(0, len(norms), 1000):
-        part = sparse.coo_array(index[start : start + 1000] @ index.T)
+    transposed = index.T.tocsr()
+    for start in range(0, len(norms), CHUNK):
+        part = sparse.coo_array(index[start : start + CHUNK] @ transposed)
         i, j = part.row + start, part.col
         keep = (i < j) & (part.data >= least - 1e-9 - np.maximum(suffix[i], suffix[j]))
         for one, other in zip(i[keep].tolist(), j[keep].tolist(), strict=True):

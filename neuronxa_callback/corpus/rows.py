@@ -83,55 +83,44 @@ def filter_rows(
     """
     if n_pairs is not None and n_pairs < 2:
         raise CorpusError(f"n_pairs must be at least 2, got {n_pairs}")
-    seen: list[dict[str, str]] = [{} for _ in codes]
-    repeats = _Repeats()
+    seen: list[dict[str, int]] = [{} for _ in codes]
+    beside: dict[tuple[int, str], set[str]] = {}
     kept: dict[int, Row] = {}
+    markers: set[int] = set()
     dropped: dict[int, tuple[str, str]] = {}
     for number, row in enumerate(rows):
         texts = [None if text is None else normalize_sentence(text) for text in row.texts]
         keys = [comparison_key(text or "") for text in texts]
-        fault = _row_fault(texts, keys, row.places, seen)
+        fault = _row_fault(texts, keys, row.places, seen, kept)
         if fault is None:
-            for k, (known, key, place) in enumerate(zip(seen, keys, row.places, strict=True)):
-                known[key] = place
-                repeats.first(k, key, number, keys)
+            for known, key in zip(seen, keys, strict=True):
+                known[key] = number
             kept[number] = Row(texts, row.places)
         else:
             k, message = fault
             dropped[number] = (codes[k], message)
-            marker = repeats.add(k, keys, number + 1) if keys[k] in seen[k] else None
-            if marker in kept:
-                place = kept[marker].places[k]
-                text = shorten(str(kept.pop(marker).texts[k]))
-                message = f"{place} is a marker, not a sentence: {text!r} is in many rows"
-                dropped[marker] = (codes[k], message)
-        if len(kept) == n_pairs:
+            first = seen[k].get(keys[k])
+            if first is not None and first not in markers:
+                # Beside other sentences each time, a repeated cell is no translation of them.
+                others = beside.setdefault((k, keys[k]), {str(kept[first].texts[-(k == 0)])})
+                others.add(str(texts[-(k == 0)]))
+                if len(others) >= max(MARKER_ROWS, MARKER_SHARE * (number + 1)):
+                    markers.add(first)
+                    dropped[first] = (codes[k], _marker_message(kept[first], k))
+        if len(kept) - len(markers) == n_pairs:
             break
     reasons = [dropped[number] for number in sorted(dropped)]
     return FilteredRows(
         tuple(codes),
-        tuple(kept.values()),
+        tuple(row for number, row in kept.items() if number not in markers),
         tuple(message for _, message in reasons),
         tuple(code for code, _ in reasons),
     )
 
 
-class _Repeats:
-    """Counts, per column, the rows that repeat a cell beside different sentences."""
-
-    def __init__(self) -> None:
-        self.beside: dict[tuple[int, str], tuple[int, set[str]]] = {}
-
-    def first(self, k: int, key: str, number: int, keys: Sequence[str]) -> None:
-        """Notes a row that was kept."""
-        self.beside[k, key] = (number, {keys[0 if k else -1]})
-
-    def add(self, k: int, keys: Sequence[str], total: int) -> int | None:
-        """Notes a repetition; the number of the first row once the cell must be a marker."""
-        number, beside = self.beside[k, keys[k]]
-        beside.add(keys[0 if k else -1])
-        is_marker = len(beside) >= max(MARKER_ROWS, MARKER_SHARE * total)
-        return number if is_marker else None
+def _marker_message(row: Row, k: int) -> str:
+    text = shorten(str(row.texts[k]))
+    return f"{row.places[k]} is a marker, not a sentence: {text!r} is in many rows"
 
 
 def merge_rows(
@@ -182,7 +171,8 @@ def _row_fault(
     texts: Sequence[str | None],
     keys: Sequence[str],
     places: Sequence[str],
-    seen: Sequence[Mapping[str, str]],
+    seen: Sequence[Mapping[str, int]],
+    kept: Mapping[int, Row],
 ) -> tuple[int, str] | None:
     """The column for which a row is dropped, and why; None for a usable row."""
     for k, (text, key, place, known) in enumerate(zip(texts, keys, places, seen, strict=True)):
@@ -192,7 +182,7 @@ def _row_fault(
         if fault:
             return k, f"{place} {fault}"
         if key in known:
-            return k, f"{place} repeats {known[key]}: {shorten(text)!r}"
+            return k, f"{place} repeats {kept[known[key]].places[k]}: {shorten(text)!r}"
     return None
 
 

@@ -61,26 +61,24 @@ def find_shift(
     lengths = _log_lengths(pivots), _log_lengths(texts)
     shared = _shared(pivot_marks, marks)
     best, found = LEAST, None
-    for size in sorted({min(n, size) for size in WINDOWS}):
-        starts = np.unique([*range(0, n - size, STEP), n - size])
-        base, base_hits = _windows(*lengths, shared[0], starts, size, 0)
-        for offset in OFFSETS:
-            inside = starts[(starts + offset >= 0) & (starts + offset + size <= n)]
-            if size == n:
-                inside = np.array([max(0, -offset)])
-            width = min(size, n - abs(offset))
-            if width < MIN_WINDOW or not inside.size:
+    base = _Windows(*lengths, shared[0], 0)
+    for offset in OFFSETS:
+        shifted = _Windows(*lengths, shared[offset], offset)
+        for size in sorted({min(n - abs(offset), size) for size in WINDOWS}):
+            if size < MIN_WINDOW:
                 continue
-            fit, hits = _windows(*lengths, shared[offset], inside, width, offset)
-            rows = np.searchsorted(starts, inside, side="right") - 1
-            by_length = (np.arctanh(fit) - np.arctanh(base[rows])) / math.sqrt(2 / (width - 3))
-            by_marks = (hits - base_hits[rows]) / np.sqrt(hits + base_hits[rows] + 1)
+            begin, end = max(0, -offset), min(n, n - offset) - size
+            starts = np.unique([*range(begin, end, STEP), end])
+            fit, hits = shifted.compare(starts, size)
+            unshifted, base_hits = base.compare(starts, size)
+            by_length = (np.arctanh(fit) - np.arctanh(unshifted)) / math.sqrt(2 / (size - 3))
+            by_marks = (hits - base_hits) / np.sqrt(hits + base_hits + 1)
             both = (by_length + by_marks) / math.sqrt(2)
             score = np.maximum(both, np.maximum(by_length, by_marks))
             k = int(np.argmax(score))
             if score[k] > best:
                 best = float(score[k])
-                found = Shift(0, 0, offset, float(fit[k]), float(base[rows[k]]))
+                found = Shift(0, 0, offset, float(fit[k]), float(unshifted[k]))
     if found is None:
         return None
     located = _locate(found, *lengths, shared)
@@ -90,28 +88,29 @@ def find_shift(
 def _log_lengths(texts: Sequence[str]) -> Array:
     """Log lengths; the shortest and longest twentieth count as their neighbours, as outliers."""
     lengths = np.log([len(text) for text in texts])
-    return np.clip(lengths, *np.quantile(lengths, (0.05, 0.95)))
+    low, high = np.quantile(lengths, (0.05, 0.95))
+    return np.asarray(np.clip(lengths, low, high))
 
 
-def _windows(
-    first: Array, second: Array, shared: Array, starts: Array, size: int, offset: int
-) -> tuple[Array, Array]:
-    """Correlation of lengths and number of pairs with a shared mark, per window."""
-    i = np.arange(max(0, -offset), min(len(first), len(first) - offset))
-    x, y = np.zeros(len(first)), np.zeros(len(first))
-    x[i], y[i] = first[i], second[i + offset]
+class _Windows:
+    """Sums over windows of pairs, with the second side at an offset."""
 
-    def mean(values: Array) -> Array:
-        total = np.concatenate(([0.0], np.cumsum(values)))
-        return np.asarray((total[starts + size] - total[starts]) / size)
+    def __init__(self, first: Array, second: Array, shared: Array, offset: int) -> None:
+        n = len(first)
+        i = np.arange(max(0, -offset), min(n, n - offset))
+        x, y = np.zeros(n), np.zeros(n)
+        x[i] = first[i] - first[i].mean()
+        y[i] = second[i + offset] - second[i + offset].mean()
+        self.until = np.zeros((6, n + 1))
+        np.cumsum([x, y, x * x, y * y, x * y, shared], axis=1, out=self.until[:, 1:])
 
-    centre = x[i].mean(), y[i].mean()
-    x, y = x - centre[0], y - centre[1]
-    variance = [mean(side * side) - mean(side) ** 2 for side in (x, y)]
-    product = np.sqrt(np.maximum(variance[0] * variance[1], 0))
-    covariance = mean(x * y) - mean(x) * mean(y)
-    fit = np.where(product > 1e-9, covariance / np.maximum(product, 1e-9), 0.0)
-    return np.clip(fit, -MAX_CORRELATION, MAX_CORRELATION), mean(shared * 1.0) * size
+    def compare(self, starts: Array, size: int) -> tuple[Array, Array]:
+        """Correlation of lengths and number of pairs with a shared mark, per window."""
+        sums = self.until[:, starts + size] - self.until[:, starts]
+        x, y, xx, yy, xy = sums[:5] / size
+        variances = np.maximum((xx - x * x) * (yy - y * y), 0)
+        fit = np.where(variances > 1e-18, (xy - x * y) / np.sqrt(np.maximum(variances, 1e-18)), 0)
+        return np.clip(fit, -MAX_CORRELATION, MAX_CORRELATION), sums[5]
 
 
 def _shared(pivot_marks: Sequence[set[str]], marks: Sequence[set[str]]) -> dict[int, Array]:

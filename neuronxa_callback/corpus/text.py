@@ -20,12 +20,14 @@ def normalize_sentence(text: str) -> str:
 
 def comparison_key(text: str) -> str:
     """A key that is equal for two sentences that differ in white space only."""
+    if "  " not in text and text.isprintable():
+        return text.strip()  # the usual case: the only white space is a single space
     return " ".join(text.split())
 
 
 def find_fault(text: str) -> str | None:
     """Why a sentence cannot be measured at all, or None."""
-    if not any(map(_is_visible, text)):
+    if not text[:1].isalnum() and not any(map(_is_visible, text)):
         return "is blank"
     if "\0" in text:
         return "contains the character NUL; is it UTF-16 or UTF-32?"
