@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from neuronxa_callback import ParallelCorpus
-from neuronxa_callback.probe.batching import Group, Sentence, Side, microbatches
+from neuronxa_callback.probe.batching import PivotGroup, Sentence, Side, microbatches
 from neuronxa_callback.probe.sharding import shard_microbatches
 
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -47,8 +47,8 @@ def groups_of(languages, kind):
     sides = [side(*each) for each in zip(names, islice(cycle(targets), languages), strict=True)]
     rows = tuple(range(len(pivot)))
     if kind == KINDS[0]:
-        return (Group(side("p", pivot), tuple(sides), (rows,) * languages),)
-    return tuple(Group(side("p", pivot), (each,), (rows,)) for each in sides)
+        return (PivotGroup(side("p", pivot), tuple(sides), (rows,) * languages),)
+    return tuple(PivotGroup(side("p", pivot), (each,), (rows,)) for each in sides)
 
 
 def balance(groups, ranks, batch_tokens):
@@ -62,7 +62,7 @@ def balance(groups, ranks, batch_tokens):
                 here[rank] += 0 if each is None else each.tokens
         total = [a + b for a, b in zip(total, here, strict=True)]
         longest += max(here)
-        hands = [rank for group in stage.groups for rank in stage.hands(group)]
+        hands = [rank for group in stage.groups for rank in stage.ranks_of(group)]
         held = max(held, *map(hands.count, hands))
     mean = sum(total) / ranks
     return len(work) / ranks, max(total) / mean, 1 - mean / longest, held

@@ -1,9 +1,10 @@
-"""What it costs to read the states, before anything is done with them.
+"""Measures the cost of reading neuron states, without any further computation.
 
     python benchmarks/capture.py [--rounds 9] [--out F]
 
-Hooks that hand the states to a sink that drops them, over the bare forward of the same batch; the
-last column is a whole probe (pooling, scoring, report) over the bare forward of its microbatches.
+The columns are ratios: a forward pass with hooks and a sink that ignores the states to the bare
+forward pass of the same batch, and a complete probe (pooling, scoring, report) to the bare forward
+passes of its microbatches.
 """
 
 import argparse
@@ -13,13 +14,13 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import forward
 import subjects
-from neuronxa_callback.taps.plan import discover
+from neuronxa_callback.taps import discover
 
 BATCH, TOKENS = 64, 32
 
 
-class Dropped:
-    """A sink that keeps nothing."""
+class NullSink:
+    """A sink that ignores all states."""
 
     def dense(self, part, site, states, start):
         pass
@@ -46,8 +47,8 @@ SUBJECTS = {
 }
 
 
-def captured(model, rounds):
-    """Seconds bare, with the gate, with gate and product, in turn."""
+def seconds(model, rounds):
+    """Seconds of a forward pass: bare, reading the gate, reading gate and product, in turn."""
     ids = torch.randint(5, 8000, (BATCH, TOKENS))
 
     def bare():
@@ -57,18 +58,18 @@ def captured(model, rounds):
     plan = discover(model, bare)
 
     def tapped(sites):
-        with plan.attach(model, sites, Dropped(), lambda: ids.shape) as reader:
+        with plan.attach(model, sites, NullSink(), lambda: ids.shape) as reader:
             reader.begin()
             bare()
             reader.end()
         assert reader.error is None
 
-    acts = {
+    variants = {
         "bare": bare,
         "gate": lambda: tapped(("gate",)),
         "gate and product": lambda: tapped(("gate", "product")),
     }
-    return subjects.paired(acts, rounds)
+    return subjects.paired(variants, rounds)
 
 
 def main():
@@ -79,19 +80,19 @@ def main():
     corpus = forward.ParallelCorpus.builtin("dev", subjects.TWELVE[:4])
     tokenizer = subjects.tokenizer_of(corpus)
     lines = [
-        subjects.heading("The cost of reading states"),
-        f"{BATCH} x {TOKENS} tokens; median ratios to the bare forward of {options.rounds} paired"
-        " rounds, with the least and the most.\n",
+        subjects.heading("Cost of reading states"),
+        f"{BATCH} x {TOKENS} tokens; median (minimum-maximum) ratio to the bare forward pass in"
+        f" {options.rounds} paired rounds.\n",
         "| model | gate | gate and product | whole probe, nasca | whole probe, nasca and navca |",
         "|---|---|---|---|---|",
     ]
     for name, make in SUBJECTS.items():
         model = make()
-        found = subjects.ratios(captured(model, options.rounds), "bare")
+        ratios = subjects.ratios(seconds(model, options.rounds), "bare")
         kinds = ["nasca", "nasca, navca"]
         whole, _ = forward.measure(model, tokenizer, corpus, kinds, max(3, options.rounds // 3))
-        found |= subjects.ratios(whole, "bare")
-        cells = [f"{each[0]:.2f} ({each[1]:.2f}-{each[2]:.2f})" for each in found.values()]
+        ratios |= subjects.ratios(whole, "bare")
+        cells = [f"{median:.2f} ({low:.2f}-{high:.2f})" for median, low, high in ratios.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     subjects.keep("\n".join(lines), options.out)
 

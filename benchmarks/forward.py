@@ -26,20 +26,20 @@ KINDS = {
 
 def bare(model, probe):
     """Runs all microbatches of a probe and keeps nothing."""
-    _, groups = probe.tokenised(model)
+    _, groups = probe.tokenize(model)
     device = next(model.parameters()).device
     batches = []
     for work in microbatches(groups, probe.batch_tokens):
         group = groups[work.group]
         side = group.pivot if work.target is None else group.targets[work.target]
-        batches.append(collate([side.sentences[row] for row in work.rows], probe.encoder.pad))
+        batches.append(collate([side.sentences[row] for row in work.rows], probe.tokenizer.pad))
 
     def run():
         with torch.no_grad():
             for batch in batches:
                 model(
                     input_ids=batch.ids.to(device),
-                    attention_mask=batch.counts.long().to(device),
+                    attention_mask=batch.mask.long().to(device),
                     use_cache=False,
                     logits_to_keep=1,
                 )

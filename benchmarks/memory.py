@@ -54,7 +54,7 @@ def added(languages):
     probe = Probe(ProbeConfig(corpus=corpus, batch_tokens=BATCH_TOKENS), tokenizer)
     small = ProbeConfig(corpus=of(8), batch_tokens=BATCH_TOKENS)
     forward.bare(model, Probe(small, tokenizer))()
-    probe.tokenised(model)
+    probe.tokenize(model)
     gc.collect()
     before = peak()
     probe.run(model)

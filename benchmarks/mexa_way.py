@@ -66,11 +66,11 @@ def score_at_once(dots, pivot_squares, target_squares):
 def whole(model, probe, corpus):
     """MEXA's way from text to scores: language -> aligned pairs per layer."""
     pivot = vectors_one_by_one(
-        model, probe.encoder, [p for p, _ in next(iter(corpus.pairs.values()))]
+        model, probe.tokenizer, [p for p, _ in next(iter(corpus.pairs.values()))]
     )
     found = {}
     for language, pairs in corpus.pairs.items():
-        target = vectors_one_by_one(model, probe.encoder, [t for _, t in pairs])
+        target = vectors_one_by_one(model, probe.tokenizer, [t for _, t in pairs])
         found[language] = score_cell_by_cell(pivot, target)
     return found
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
 from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS
-from neuronxa_callback.taps.hooks import SITES
 from neuronxa_callback.taps.plan import STACKS
+from neuronxa_callback.taps.reader import SITES
 
 EXTRA_PAIRS = 100
 """Pairs to read beyond those needed, since some may be too long for the model."""

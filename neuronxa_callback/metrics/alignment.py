@@ -1,8 +1,8 @@
-"""The method as pure functions of tensors, in the order in which it runs.
+"""The method as pure functions of tensors, in the order in which a probe calls them.
 
 Axes: ``batch`` sentences of a microbatch, ``tokens`` of a padded sentence, ``width`` neurons,
-``rows`` ways of weighting tokens, ``pairs`` parallel sentences, where row i of one language
-translates row i of the other; leading axes (``layers``) are carried along. NaN in gives NaN out.
+``rows`` token weightings, ``pairs`` parallel sentences (row i of one language translates row i of
+the other). Leading axes (``layers``) are carried along. NaN in gives NaN out.
 
 Source: NeuronXA (arXiv:2507.14900); weak alignment and position weights: MEXA (arXiv:2410.05873).
 """
@@ -20,52 +20,74 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-def positions(counts: Bool[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
-    """Position t = 1..T of every token that counts, 0 elsewhere, on whichever side padding is.
+def positions(mask: Bool[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
+    """Position t = 1..T of every token in the mask, 0 elsewhere, for padding on either side.
 
-    The weights of the method are w_t = t / (1 + 2 + .. + T). These are their whole numbers: the
-    divisor cancels in the cosine, and whole numbers up to 2^24 are exact in fp32, so that a pooled
-    activation state does not depend on the order of summation.
+    The method's weights are w_t = t / (1 + 2 + .. + T). The divisor cancels in the cosine, so the
+    numerators are used: whole numbers up to 2^24 are exact in fp32, and a pooled activation state
+    does not depend on the order of summation.
+
+    >>> positions(torch.tensor([[False, True, True], [True, True, False]])).tolist()
+    [[0.0, 1.0, 2.0], [1.0, 2.0, 0.0]]
     """
-    return counts.cumsum(dim=1).mul_(counts).float()
+    return mask.cumsum(dim=1).mul_(mask).float()
 
 
 def active(states: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:
-    """NAS: 1 where a neuron's state is above zero, else 0 (fp32). NaN is not seen here."""
-    # One pass, where a comparison and a conversion would be two.
-    found = torch.empty(states.shape, dtype=torch.float32, device=states.device)
-    return torch.gt(states, 0, out=found)
+    """NAS per token: 1 where a neuron's state is above zero, else 0 (fp32); NaN becomes 0.
+
+    >>> active(torch.tensor([0.5, 0.0, -1.0])).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    # One kernel instead of a comparison and a conversion.
+    result = torch.empty(states.shape, dtype=torch.float32, device=states.device)
+    return torch.gt(states, 0, out=result)
 
 
 def magnitude(states: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:
-    """NAV: the size of the coefficient by which a neuron scales its value vector (fp32)."""
-    # In this order the pass that is left over is over the narrower numbers.
+    """NAV per token: |p|, the size of the coefficient of a neuron's value vector (fp32).
+
+    >>> magnitude(torch.tensor([0.5, -1.0])).tolist()
+    [0.5, 1.0]
+    """
+    # abs() first: it then runs in the narrower dtype.
     return states.abs().float()
 
 
 def pool(
     values: Float[Tensor, "batch tokens width"], weights: Float[Tensor, "batch rows tokens"]
 ) -> Float[Tensor, "batch rows width"]:
-    """Weighted sums over tokens in fp32, whatever autocast and TF32 are set to around it."""
-    with exactly(values.device):
+    """Weighted sums over tokens in full fp32, also inside autocast and with TF32 enabled.
+
+    >>> pool(torch.tensor([[[1.0], [3.0]]]), torch.tensor([[[1.0, 2.0]]])).tolist()
+    [[[7.0]]]
+    """
+    with full_precision(values.device):
         return torch.bmm(weights, values)
 
 
 def dots(
     pivot: Float[Tensor, "pairs width"], target: Float[Tensor, "batch width"]
 ) -> Float[Tensor, "pairs batch"]:
-    """Dot products in fp64 (fp32 where the device has no fp64).
+    """Dot products in fp64 (fp32 on a device without fp64).
 
-    For activation states all numbers are whole and below 2^53: the result is exact.
+    For activation states all terms are whole numbers below 2^53, so the result is exact.
+
+    >>> dots(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]])).tolist()
+    [[11.0, 2.0]]
     """
-    wide = widest(pivot.device)
-    with exactly(pivot.device):
-        return pivot.to(wide) @ target.to(wide).T
+    dtype = product_dtype(pivot.device)
+    with full_precision(pivot.device):
+        return pivot.to(dtype) @ target.to(dtype).T
 
 
 def squares(vectors: Float[Tensor, "batch width"]) -> Float[Tensor, " batch"]:
-    """Squared lengths, in the precision of ``dots``."""
-    return vectors.to(widest(vectors.device)).square().sum(dim=1)
+    """Squared lengths, in the precision of ``dots``.
+
+    >>> squares(torch.tensor([[3.0, 4.0]])).tolist()
+    [25.0]
+    """
+    return vectors.to(product_dtype(vectors.device)).square().sum(dim=1)
 
 
 def cosines(
@@ -73,7 +95,11 @@ def cosines(
     pivot_squares: Float[Tensor, "*layers pairs"],
     target_squares: Float[Tensor, "*layers batch"],
 ) -> Float[Tensor, "*layers pairs batch"]:
-    """Cosine similarities; 0 with a zero vector, which is similar to nothing."""
+    """Cosine similarities in [-1, 1]; 0 for a zero vector, which is similar to nothing.
+
+    >>> cosines(torch.tensor([[6.0, 0.0]]), torch.tensor([4.0]), torch.tensor([9.0, 0.0])).tolist()
+    [[1.0, 0.0]]
+    """
     lengths = (pivot_squares[..., :, None] * target_squares[..., None, :]).sqrt()
     return torch.where(lengths == 0, torch.zeros_like(dot), dot / lengths)
 
@@ -81,7 +107,11 @@ def cosines(
 def rivals(
     similarity: Float[Tensor, "*layers pairs pairs"],
 ) -> tuple[Float[Tensor, "*layers pairs"], Float[Tensor, "*layers pairs"]]:
-    """Per pair its best rival in the row (another target) and in the column (another pivot)."""
+    """Per pair the highest other cell of its row (targets) and of its column (pivots).
+
+    >>> rivals(torch.tensor([[9.0, 1.0], [2.0, 8.0]]))
+    (tensor([1., 2.]), tensor([2., 1.]))
+    """
     own = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     others = similarity.masked_fill(own, -torch.inf)
     return others.amax(dim=-1), others.amax(dim=-2)
@@ -90,23 +120,34 @@ def rivals(
 def weakly_aligned(
     similarity: Float[Tensor, "*layers pairs pairs"],
 ) -> Bool[Tensor, "*layers pairs"]:
-    """Which pairs are nearer to each other than to any other sentence, both ways.
+    """Which pairs are nearer to each other than to any other sentence, in both directions.
 
-    Pair i holds when c_ii > c_ij and c_ii > c_ji for every j != i. Both are strict: a tie is no
-    evidence. A layer that holds NaN must be told apart with ``holds_nan``.
+    Pair i is aligned when c_ii > c_ij and c_ii > c_ji for every j != i. Both comparisons are
+    strict: a tie is no evidence. The result for a layer with NaN has no meaning; ``holds_nan``
+    finds such layers.
+
+    >>> weakly_aligned(torch.tensor([[0.9, 0.1, 0.1], [0.2, 0.8, 0.8], [0.1, 0.1, 0.7]])).tolist()
+    [True, False, False]
 
     Raises:
         ValueError: If ``similarity`` is not square or has fewer than 2 pairs.
     """
-    forward, backward = retrieved(similarity)
-    return forward & backward
+    pivot_to_target, target_to_pivot = retrieved(similarity)
+    return pivot_to_target & target_to_pivot
 
 
 def retrieved(
     similarity: Float[Tensor, "*layers pairs pairs"],
 ) -> tuple[Bool[Tensor, "*layers pairs"], Bool[Tensor, "*layers pairs"]]:
-    """Which pairs are nearest neighbours from pivot to target, and from target to pivot."""
-    _check(similarity)
+    """Which pairs are strict nearest neighbours from pivot to target, and from target to pivot.
+
+    >>> retrieved(torch.tensor([[0.9, 0.1], [0.95, 0.99]]))
+    (tensor([True, True]), tensor([False,  True]))
+
+    Raises:
+        ValueError: If ``similarity`` is not square or has fewer than 2 pairs.
+    """
+    _check_square(similarity)
     row, column = rivals(similarity)
     own = similarity.diagonal(dim1=-2, dim2=-1)
     return own > row, own > column
@@ -117,31 +158,37 @@ def mutual_maxima(
 ) -> Int[Tensor, "*layers"]:
     """M, the number of cells that are strict maxima of their row and of their column.
 
-    Under random re-pairing of the sentences the expected share of weakly aligned pairs is M / n^2.
+    With randomly shuffled pairs the expected share of weakly aligned pairs is M / n^2.
+
+    >>> mutual_maxima(torch.tensor([[0.1, 0.9], [0.2, 0.3]])).item()
+    1
+
+    Raises:
+        ValueError: If ``similarity`` is not square or has fewer than 2 pairs.
     """
-    _check(similarity)
-    tops_of_rows = similarity == similarity.amax(dim=-1, keepdim=True)
-    tops_of_columns = similarity == similarity.amax(dim=-2, keepdim=True)
-    alone = (tops_of_rows.sum(dim=-1, keepdim=True) == 1) & (
-        tops_of_columns.sum(dim=-2, keepdim=True) == 1
+    _check_square(similarity)
+    row_maxima = similarity == similarity.amax(dim=-1, keepdim=True)
+    column_maxima = similarity == similarity.amax(dim=-2, keepdim=True)
+    unique = (row_maxima.sum(dim=-1, keepdim=True) == 1) & (
+        column_maxima.sum(dim=-2, keepdim=True) == 1
     )
-    return (tops_of_rows & tops_of_columns & alone).sum(dim=(-2, -1))
+    return (row_maxima & column_maxima & unique).sum(dim=(-2, -1))
 
 
 def holds_nan(similarity: Float[Tensor, "*layers pairs pairs"]) -> Bool[Tensor, "*layers"]:
-    """Which layers hold a NaN: their score is NaN, never a plausible number."""
-    # Cosines are finite or NaN: a sum is NaN where one of them is.
+    """Which layers hold a NaN, so that their score must be NaN too."""
+    # Cosines are finite or NaN, so the sum is NaN exactly where one of them is.
     return similarity.sum(dim=(-2, -1)).isnan()
 
 
-def widest(device: torch.device) -> torch.dtype:
-    """fp64, or fp32 on a device that has no fp64."""
+def product_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of dot products: fp64, or fp32 on a device without fp64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager
-def exactly(device: torch.device) -> Iterator[None]:
-    """Full fp32 products: autocast and TF32 off inside, as they were afterwards."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Switches autocast and TF32 off inside, and restores both afterwards."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":
             yield
@@ -153,7 +200,7 @@ def exactly(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _without_tf32() -> Iterator[None]:
     matmul = torch.backends.cuda.matmul
-    # torch 2.9 brought a setting of its own, and refuses to be asked by the older one after it.
+    # From torch 2.9 on the older setting cannot be read once the newer one is in use.
     name = "fp32_precision" if hasattr(matmul, "fp32_precision") else "allow_tf32"
     before = getattr(matmul, name)
     setattr(matmul, name, "ieee" if name == "fp32_precision" else False)
@@ -163,7 +210,7 @@ def _without_tf32() -> Iterator[None]:
         setattr(matmul, name, before)
 
 
-def _check(similarity: Tensor) -> None:
+def _check_square(similarity: Tensor) -> None:
     shape = tuple(similarity.shape)
     if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 2:
         raise ValueError(f"similarity must be square with at least 2 pairs, got shape {shape}")

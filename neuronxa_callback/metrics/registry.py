@@ -1,11 +1,7 @@
-"""What is computed from a model's states: alignment metrics and diagnostics, as values in tables.
+"""The metrics and diagnostics as tables: what each reads and how it weighs tokens.
 
-An alignment metric gives a verdict per pair, language and layer. A diagnostic gives small arrays
-beside it. Adding one changes no other number by one bit: each has sums of its own.
-
-Axes: ``batch`` sentences of a microbatch, ``tokens`` padded, ``width`` neurons of one part (one
-FFN of one layer), ``pairs`` pivot sentences. A layer's dot products and squared lengths are sums
-over its parts, so that parts are never concatenated.
+An alignment metric gives a result per pair, language and layer; a diagnostic gives small arrays
+next to it. Each has sums of its own, so adding one changes no other number by one bit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +14,7 @@ from neuronxa_callback.metrics import alignment
 
 @dataclass(frozen=True)
 class Alignment:
-    """One alignment metric: where it reads, what it makes of a state, how it weighs tokens."""
+    """One alignment metric: the states that it reads and the weights of their tokens."""
 
     source: str
     """``"nas"``, ``"nav"`` (sites as configured), or ``"hidden"`` states."""
@@ -26,8 +22,6 @@ class Alignment:
     """A name in ``WEIGHTS``."""
     version: int = 1
     """Rises whenever its numbers change."""
-    companion: bool = False
-    """A companion is a diagnostic's number, not a metric that can be asked for by name."""
 
 
 ALIGNMENT: Mapping[str, Alignment] = {
@@ -39,9 +33,10 @@ ALIGNMENT: Mapping[str, Alignment] = {
 """NASCA and NAVCA: arXiv:2507.14900. MEXA, position-weighted and last token: arXiv:2410.05873."""
 
 COMPANIONS: Mapping[str, Alignment] = {
-    "navca_without_special_tokens": Alignment("nav", "no_special", companion=True),
+    "navca_without_special_tokens": Alignment("nav", "no_special"),
 }
-"""One token with a huge activation (BOS, an attention sink) can be most of a NAV vector."""
+"""Metrics of diagnostics, which cannot be selected. NAVCA without special tokens: one token with a
+huge activation (BOS, an attention sink) can dominate a NAV vector."""
 
 DIAGNOSTICS: Mapping[str, str] = {
     "surface": "score of character 3-grams and of lengths alone, under the same rule",
@@ -55,48 +50,63 @@ DIAGNOSTICS: Mapping[str, str] = {
 STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "nas": alignment.active,
     "nav": alignment.magnitude,
-    "hidden": lambda states: states.float(),
+    "hidden": Tensor.float,
 }
+"""Source -> the value of each state, fp32."""
 
 
-def _last(counts: Tensor, special: Tensor) -> Tensor:
-    places = alignment.positions(counts)
-    return (places == places.amax(dim=1, keepdim=True)).float()
+def _all_tokens(mask: Tensor, special: Tensor) -> Tensor:
+    return alignment.positions(mask)
+
+
+def _no_special_tokens(mask: Tensor, special: Tensor) -> Tensor:
+    return alignment.positions(mask & ~special)
+
+
+def _last_token(mask: Tensor, special: Tensor) -> Tensor:
+    positions = alignment.positions(mask)
+    return (positions == positions.amax(dim=1, keepdim=True)).float()
 
 
 WEIGHTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "position": lambda counts, special: alignment.positions(counts),
-    "no_special": lambda counts, special: alignment.positions(counts & ~special),
-    "last": _last,
+    "position": _all_tokens,
+    "no_special": _no_special_tokens,
+    "last": _last_token,
 }
-"""Token weights [batch, tokens] from which tokens count and which are special, each a bool tensor
-[batch, tokens]; a common factor cancels in the cosine."""
+"""Token weights [batch, tokens] from the attention mask and the special tokens, both bool [batch,
+tokens]. A common factor cancels in the cosine."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """All that one reading of a site's states is used for: one pass, several weightings."""
+    """Everything that is computed in one pass over a source's states."""
 
     source: str
+    """``"nas"``, ``"nav"`` or ``"hidden"``."""
     names: tuple[str, ...]
     """Metrics and companions, in the order of ``weights``."""
     weights: tuple[str, ...]
+    """One name in ``WEIGHTS`` per metric."""
     shares: bool = False
-    """Whether the share of the largest token is taken."""
+    """Whether the share of the largest token is computed."""
     activity: bool = False
-    """Whether the fraction of active neurons is taken."""
+    """Whether the fraction of active neurons is computed."""
 
 
 def reads_of(metrics: Sequence[str], diagnostics: Sequence[str]) -> tuple[Read, ...]:
-    """What must be read, once per source, for some metrics and diagnostics."""
-    found = []
+    """The reads, at most one per source, that some metrics and diagnostics need.
+
+    >>> [(read.source, read.names) for read in reads_of(("mexa", "nasca"), ())]
+    [('nas', ('nasca',)), ('hidden', ('mexa',))]
+    """
+    reads = []
     for source in STATES:
         names = [name for name in metrics if ALIGNMENT[name].source == source]
         if names and "sinks" in diagnostics:
-            names += [name for name, each in COMPANIONS.items() if each.source == source]
+            names += [name for name, metric in COMPANIONS.items() if metric.source == source]
         if names:
             weights = tuple({**ALIGNMENT, **COMPANIONS}[name].weights for name in names)
             shares = source == "nav" and "sinks" in diagnostics
             activity = source == "nas" and "activity" in diagnostics
-            found.append(Read(source, tuple(names), weights, shares, activity))
-    return tuple(found)
+            reads.append(Read(source, tuple(names), weights, shares, activity))
+    return tuple(reads)

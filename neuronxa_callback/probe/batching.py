@@ -1,7 +1,7 @@
-"""Which sentences run together: tokenised once, cut into fixed microbatches, made tensors.
+"""Which sentences run together: tokenized once, cut into fixed microbatches, made into tensors.
 
-Nothing here knows a model. A microbatch holds sentences of one side, sorted by length, so that
-its make-up, and with it every rounding of the model, is the same for any number of ranks.
+Nothing here depends on a model. A microbatch holds sentences of one side, sorted by length. Its
+composition, and with it every rounding of the model, is the same for any number of ranks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import CorpusError
 
 FORWARD_COST = 96
-"""What one more microbatch costs, in tokens: it weighs padding against the number of forwards."""
+"""Fixed cost of a microbatch in tokens: it weighs padding against the number of forwards."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Sentence:
     special: tuple[bool, ...]
 
 
-Encode = Callable[[str], Sentence]
+Tokenize = Callable[[str], Sentence]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,17 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Group:
+class PivotGroup:
     """A pivot side and the languages that are compared with it."""
 
     pivot: Side
     targets: tuple[Side, ...]
     rows: tuple[tuple[int, ...], ...]
-    """Per target, which pivot sentence pair i has."""
+    """Per target, the pivot sentence of each pair."""
+
+    def side(self, target: int | None) -> Side:
+        """One of the targets; the pivot for None."""
+        return self.pivot if target is None else self.targets[target]
 
 
 @dataclass(frozen=True)
@@ -53,118 +57,147 @@ class Microbatch:
 
     group: int
     target: int | None
-    """Which target of the group; None for its pivot."""
+    """Index of the target in its group; None for the pivot."""
     rows: tuple[int, ...]
+    """Indices of the sentences in their side."""
     tokens: int
-    """Tokens run, padding included."""
-
-
-def tokenize(corpus: ParallelCorpus, n_pairs: int, encode: Encode, limit: int) -> "TokenizedCorpus":
-    """The first ``n_pairs`` usable pairs of every language, as token ids.
-
-    A pair with a sentence of no tokens, or of more than ``limit``, is dropped and named: in every
-    language where the pivot is shared, since the pivot must stay the same. It is never cut.
-
-    Raises:
-        CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
-    """
-    known: dict[str, Sentence] = {}
-
-    def once(text: str) -> Sentence:
-        if text not in known:
-            known[text] = encode(text)
-        return known[text]
-
-    bad: dict[str, dict[int, str]] = {language: {} for language in corpus.languages}
-    for language in corpus.languages:
-        for i, pair in enumerate(corpus.pairs[language]):
-            for side, text in zip((corpus.pivot, language), pair, strict=True):
-                length = len(once(text).ids)
-                if not 0 < length <= limit:
-                    what = f"{length} tokens of {side}, allowed 1 to {limit}"
-                    bad[language].setdefault(i, f"{corpus.where(language, i)}: {what}")
-    dropped = tuple(dict.fromkeys(words for each in bad.values() for words in each.values()))
-    shared = corpus.shared_pivot
-    everywhere = {i for each in bad.values() for i in each} if shared else set()
-    usable: dict[str, tuple[tuple[str, str], ...]] = {}
-    for language in corpus.languages:
-        out = everywhere if shared else bad[language].keys()
-        pairs = [pair for i, pair in enumerate(corpus.pairs[language]) if i not in out]
-        if len(pairs) < n_pairs:
-            raise CorpusError(
-                f"every language needs {n_pairs} usable pairs, {language} has {len(pairs)} of"
-                f" {len(corpus.pairs[language])}"
-                + (f" ({len(out)} dropped, first: {dropped[0]})" if dropped else "")
-                + f"; set n_pairs={len(pairs)} or leave the language out"
-            )
-        usable[language] = tuple(pairs[:n_pairs])
-    return TokenizedCorpus(usable, known, dropped)
+    """Number of tokens, padding included."""
 
 
 @dataclass(frozen=True)
 class TokenizedCorpus:
-    """Usable pairs per language, what their sentences are in tokens, and what was dropped."""
+    """The usable pairs of each language, their token ids, and the dropped pairs."""
 
     pairs: Mapping[str, tuple[tuple[str, str], ...]]
-    known: Mapping[str, Sentence]
+    """language -> (pivot text, target text) of each pair."""
+    sentences: Mapping[str, Sentence]
+    """text -> its tokens."""
     dropped: tuple[str, ...]
+    """One message per dropped pair."""
 
-    def groups(self, pivot: str) -> tuple[Group, ...]:
-        """Languages by the pivot sentences they share; a sentence of a group runs once.
+    def groups(self, pivot: str) -> tuple[PivotGroup, ...]:
+        """Groups languages by the pivot sentences they share; each sentence runs once per group.
 
-        Languages join a group while at least half of their pivot sentences are in it already and
-        its pivot has at most twice as many sentences as one language: memory stays bounded.
+        A language joins a group if at least half of its pivot sentences are already in it, and the
+        group's pivot stays at most twice as large as the language: this bounds memory.
         """
-        pools: list[tuple[dict[str, int], list[str]]] = []
+        groups: list[tuple[dict[str, int], list[str]]] = []
         for language, pairs in self.pairs.items():
             texts = [pair[0] for pair in pairs]
-            home = next((each for each in pools if _belongs(texts, each[0])), None)
-            if home is None:
-                home = ({}, [])
-                pools.append(home)
+            group = next((group for group in groups if _fits(texts, group[0])), None)
+            if group is None:
+                group = ({}, [])
+                groups.append(group)
             for text in texts:
-                home[0].setdefault(text, len(home[0]))
-            home[1].append(language)
+                group[0].setdefault(text, len(group[0]))
+            group[1].append(language)
         return tuple(
-            Group(
-                pivot=Side(pivot, tuple(self.known[text] for text in pool)),
+            PivotGroup(
+                pivot=Side(pivot, tuple(self.sentences[text] for text in index)),
                 targets=tuple(
-                    Side(name, tuple(self.known[pair[1]] for pair in self.pairs[name]))
-                    for name in members
+                    Side(name, tuple(self.sentences[pair[1]] for pair in self.pairs[name]))
+                    for name in languages
                 ),
-                rows=tuple(tuple(pool[pair[0]] for pair in self.pairs[name]) for name in members),
+                rows=tuple(
+                    tuple(index[pair[0]] for pair in self.pairs[name]) for name in languages
+                ),
             )
-            for pool, members in pools
+            for index, languages in groups
         )
 
     def same_tokens(self) -> tuple[str, ...]:
-        """One sentence per side in which two sentences have equal token ids: they tie for ever."""
-        found = []
+        """One message per side in which two sentences have equal token ids, so that they tie."""
+        messages = []
         for language, pairs in self.pairs.items():
             for column, side in ((0, "the pivot's side of "), (1, "")):
-                ids = [self.known[pair[column]].ids for pair in pairs]
+                ids = [self.sentences[pair[column]].ids for pair in pairs]
                 ties = len(ids) - len(dict.fromkeys(ids))
                 if ties:
-                    found.append(
+                    messages.append(
                         f"{side}{language}: {ties} of {len(ids)} sentences have the same tokens as"
                         " another and can never be aligned (unknown words?)"
                     )
-        return tuple(found)
+        return tuple(messages)
 
 
-def _belongs(texts: Sequence[str], pool: Mapping[str, int]) -> bool:
-    new = sum(text not in pool for text in texts)
-    return new <= len(texts) / 2 and len(pool) + new <= 2 * len(texts)
+def _fits(texts: Sequence[str], index: Mapping[str, int]) -> bool:
+    new = sum(text not in index for text in texts)
+    return new <= len(texts) / 2 and len(index) + new <= 2 * len(texts)
+
+
+def tokenize(
+    corpus: ParallelCorpus, n_pairs: int, tokenize_sentence: Tokenize, limit: int
+) -> TokenizedCorpus:
+    """The first ``n_pairs`` usable pairs of every language, as token ids.
+
+    A pair is dropped if one of its sentences has no tokens or more than ``limit``; it is never
+    cut. If the pivot is shared, the pair is dropped in every language, so that the pivot stays the
+    same.
+
+    Raises:
+        CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
+    """
+    texts = [text for pairs in corpus.pairs.values() for pair in pairs for text in pair]
+    sentences = {text: tokenize_sentence(text) for text in dict.fromkeys(texts)}
+    unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
+    dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
+    anywhere = {i for pairs in unusable.values() for i in pairs}
+    usable: dict[str, tuple[tuple[str, str], ...]] = {}
+    for language in corpus.languages:
+        excluded = anywhere if corpus.shared_pivot else unusable[language].keys()
+        pairs = [pair for i, pair in enumerate(corpus.pairs[language]) if i not in excluded]
+        if len(pairs) < n_pairs:
+            raise CorpusError(
+                f"every language needs {n_pairs} usable pairs, {language} has {len(pairs)} of"
+                f" {len(corpus.pairs[language])}"
+                + (f" ({len(excluded)} dropped, first: {dropped[0]})" if dropped else "")
+                + f"; set n_pairs={len(pairs)} or leave the language out"
+            )
+        usable[language] = tuple(pairs[:n_pairs])
+    return TokenizedCorpus(usable, sentences, dropped)
+
+
+def _unusable_pairs(
+    corpus: ParallelCorpus, language: str, sentences: Mapping[str, Sentence], limit: int
+) -> dict[int, str]:
+    """Pair -> the reason why it cannot be used, with its place in the corpus."""
+    reasons: dict[int, str] = {}
+    for i, pair in enumerate(corpus.pairs[language]):
+        for side, text in zip((corpus.pivot, language), pair, strict=True):
+            length = len(sentences[text].ids)
+            if not 0 < length <= limit:
+                reason = f"{length} tokens of {side}, allowed 1 to {limit}"
+                reasons.setdefault(i, f"{corpus.where(language, i)}: {reason}")
+    return reasons
+
+
+def microbatches(groups: Sequence[PivotGroup], batch_tokens: int) -> tuple[Microbatch, ...]:
+    """All work in order: per group its pivot, then its targets."""
+    work = []
+    for g, group in enumerate(groups):
+        for target in (None, *range(len(group.targets))):
+            lengths = [len(sentence.ids) for sentence in group.side(target).sentences]
+            for rows in cut(lengths, batch_tokens):
+                tokens = len(rows) * max(lengths[row] for row in rows)
+                work.append(Microbatch(g, target, rows, tokens))
+    return tuple(work)
 
 
 def cut(lengths: Sequence[int], batch_tokens: int) -> tuple[tuple[int, ...], ...]:
     """Rows of each microbatch: sorted by length, at most ``batch_tokens`` with padding.
 
-    The cuts with the least cost, where a microbatch costs its padded tokens and ``FORWARD_COST``.
-    A sentence that is longer than ``batch_tokens`` runs alone.
+    Of all cuts the one with the least cost, by dynamic programming; a microbatch costs its padded
+    tokens plus ``FORWARD_COST``. A sentence longer than ``batch_tokens`` runs alone.
+
+    >>> cut([3, 100, 4, 101], batch_tokens=4096)
+    ((0, 2), (1, 3))
     """
     order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    ends = [k + 1 for k in range(len(order)) if k + 1 == len(order) or _steps(order, lengths, k)]
+    ends = [
+        k + 1
+        for k in range(len(order))
+        if k + 1 == len(order) or lengths[order[k]] != lengths[order[k + 1]]
+    ]
     best: dict[int, tuple[float, int]] = {0: (0.0, 0)}
     for end in ends:
         longest = lengths[order[end - 1]]
@@ -181,12 +214,8 @@ def cut(lengths: Sequence[int], batch_tokens: int) -> tuple[tuple[int, ...], ...
         cuts.append(order[start:end])
         end = start
     return tuple(
-        tuple(piece) for whole in reversed(cuts) for piece in _fit(whole, lengths, batch_tokens)
+        tuple(rows) for whole in reversed(cuts) for rows in _split(whole, lengths, batch_tokens)
     )
-
-
-def _steps(order: Sequence[int], lengths: Sequence[int], k: int) -> bool:
-    return lengths[order[k]] != lengths[order[k + 1]]
 
 
 def _cost(rows: int, longest: int, batch_tokens: int) -> float:
@@ -194,49 +223,42 @@ def _cost(rows: int, longest: int, batch_tokens: int) -> float:
     return rows * longest + forwards * FORWARD_COST
 
 
-def _fit(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[Sequence[int]]:
+def _split(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[Sequence[int]]:
+    """Pieces of about equal size that fit ``batch_tokens``."""
     most = max(1, batch_tokens // lengths[rows[-1]])
     pieces = -(-len(rows) // most)
     bounds = [round(k * len(rows) / pieces) for k in range(pieces + 1)]
     return [rows[a:b] for a, b in pairwise(bounds)]
 
 
-def microbatches(groups: Sequence[Group], batch_tokens: int) -> tuple[Microbatch, ...]:
-    """All work in order: per group its pivot, then its targets."""
-    found = []
-    for g, group in enumerate(groups):
-        for target, side in [(None, group.pivot), *enumerate(group.targets)]:
-            lengths = [len(sentence.ids) for sentence in side.sentences]
-            for rows in cut(lengths, batch_tokens):
-                tokens = len(rows) * max(lengths[row] for row in rows)
-                found.append(Microbatch(g, target, rows, tokens))
-    return tuple(found)
-
-
 @dataclass(frozen=True)
 class Batch:
-    """A microbatch as tensors [batch, tokens], right-padded."""
+    """A microbatch as tensors [batch, tokens], padded on the right."""
 
     ids: Tensor
-    counts: Tensor
-    """Which tokens count: all but padding."""
+    mask: Tensor
+    """bool: all tokens but padding."""
     special: Tensor
-    """Which tokens the tokenizer added."""
+    """bool: tokens that the tokenizer added."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        return Batch(self.ids.to(device), self.counts.to(device), self.special.to(device))
+        """The same batch on a device."""
+        return Batch(self.ids.to(device), self.mask.to(device), self.special.to(device))
 
 
 def collate(sentences: Sequence[Sentence], pad: int) -> Batch:
-    """Right-padded tensors of some sentences."""
+    """Sentences as tensors [batch, tokens], padded on the right with the id ``pad``.
+
+    >>> collate([Sentence((5, 6), (True, False)), Sentence((7,), (True,))], pad=0).ids.tolist()
+    [[5, 6], [7, 0]]
+    """
     width = max(len(sentence.ids) for sentence in sentences)
     ids = torch.full((len(sentences), width), pad, dtype=torch.long)
-    counts = torch.zeros((len(sentences), width), dtype=torch.bool)
+    mask = torch.zeros((len(sentences), width), dtype=torch.bool)
     special = torch.zeros((len(sentences), width), dtype=torch.bool)
     for row, sentence in enumerate(sentences):
         length = len(sentence.ids)
         ids[row, :length] = torch.tensor(sentence.ids)
-        counts[row, :length] = True
+        mask[row, :length] = True
         special[row, :length] = torch.tensor(sentence.special)
-    return Batch(ids, counts, special)
+    return Batch(ids, mask, special)

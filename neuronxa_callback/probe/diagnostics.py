@@ -1,109 +1,132 @@
-"""Small arrays beside the scores, and warnings where one of them makes a score doubtful."""
+"""Small arrays next to the scores, and warnings if one of them makes a score doubtful."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from neuronxa_callback.corpus import surface as baselines
 from neuronxa_callback.metrics.scoring import PairScores
-from neuronxa_callback.probe.batching import Microbatch, TokenizedCorpus
+from neuronxa_callback.probe.batching import Microbatch, PivotGroup, TokenizedCorpus
+from neuronxa_callback.scores import MetricScores
 
 DOUBTFUL_LENGTH = 0.10
 """A length-only baseline above this: the score may be about length."""
 DOUBTFUL_SURFACE = 0.60
 """A character baseline above this: the score may be about spelling."""
 DOUBTFUL_SINK = 0.50
-"""One token makes more than this of a NAV vector."""
-
-Curves = Mapping[str, Sequence[float | None]]
+"""A largest token with more than this share of a NAV vector."""
 
 
-def surface(tokenised: TokenizedCorpus) -> dict[str, dict[str, float]]:
-    """Per language the share of pairs that spelling, or length, aligns under the same rule."""
-    found = {}
-    for language, pairs in tokenised.pairs.items():
-        found[language] = {
+def surface(corpus: TokenizedCorpus) -> dict[str, dict[str, float]]:
+    """The scores of character 3-grams and of lengths alone, per language, under the same rule."""
+    return {
+        language: {
             "characters": sum(baselines.surface_hits(pairs)) / len(pairs),
             "length": sum(baselines.length_hits(pairs)) / len(pairs),
         }
-    return found
+        for language, pairs in corpus.pairs.items()
+    }
 
 
-def tokens(tokenised: TokenizedCorpus, work: Sequence[Microbatch], run: int) -> dict[str, Any]:
+def tokens(
+    corpus: TokenizedCorpus, groups: Sequence[PivotGroup], work: Sequence[Microbatch]
+) -> dict[str, Any]:
     """Tokens per sentence and per character of both sides, and the share of padding."""
-    found: dict[str, Any] = {}
-    for language, pairs in tokenised.pairs.items():
+    languages: dict[str, Any] = {}
+    for language, pairs in corpus.pairs.items():
         for column, side in ((0, "pivot"), (1, "target")):
             texts = [pair[column] for pair in pairs]
-            total = sum(len(tokenised.known[text].ids) for text in texts)
-            found.setdefault(language, {})[side] = {
-                "per_sentence": plain(total / len(texts)),
-                "per_character": plain(total / sum(map(len, texts))),
+            total = sum(len(corpus.sentences[text].ids) for text in texts)
+            languages.setdefault(language, {})[side] = {
+                "per_sentence": rounded(total / len(texts)),
+                "per_character": rounded(total / sum(map(len, texts))),
             }
-    padded = sum(each.tokens for each in work)
-    return {"languages": found, "padding": plain(1 - run / padded)}
+    sides = [side for group in groups for side in (group.pivot, *group.targets)]
+    real = sum(len(sentence.ids) for side in sides for sentence in side.sentences)
+    padded = sum(microbatch.tokens for microbatch in work)
+    return {"languages": languages, "padding": rounded(1 - real / padded)}
 
 
-def margins(verdicts: Mapping[str, Mapping[str, PairScores]]) -> dict[str, Any]:
+def margins(scores: Mapping[str, Mapping[str, PairScores]]) -> dict[str, Any]:
     """Metric -> language -> statistic -> one number per layer."""
     return {
         metric: {
-            language: {name: curve(each) for name, each in verdict.margins.items()}
-            for language, verdict in by_language.items()
+            language: {name: curve(values) for name, values in pair_scores.margins.items()}
+            for language, pair_scores in by_language.items()
         }
-        for metric, by_language in verdicts.items()
+        for metric, by_language in scores.items()
     }
 
 
 def warnings(
-    diagnostics: Mapping[str, Any], ties: Sequence[str], dropped: Sequence[str]
-) -> list[str]:
-    """One sentence for each thing that makes a score doubtful."""
-    found = list(ties)
-    if dropped:
-        found.append(f"{len(dropped)} pairs were dropped; the first: {dropped[0]}")
-    for language, scores in diagnostics.get("surface", {}).items():
-        if scores["length"] > DOUBTFUL_LENGTH:
-            share = scores["length"]
-            found.append(f"{language}: the length-only baseline already scores {share:.2f}")
-        if scores["characters"] > DOUBTFUL_SURFACE:
-            share = scores["characters"]
-            found.append(f"{language}: the character baseline already scores {share:.2f}")
-    for language, shares in diagnostics.get("sinks", {}).get("largest_token", {}).items():
+    diagnosed: Mapping[str, Any],
+    metrics: Mapping[str, MetricScores],
+    corpus: TokenizedCorpus,
+) -> tuple[str, ...]:
+    """One sentence per reason to doubt a score.
+
+    Args:
+        diagnosed: The diagnostics of a report.
+        metrics: Its scores.
+        corpus: Its sentences.
+    """
+    messages = list(corpus.same_tokens())
+    if corpus.dropped:
+        messages.append(f"{len(corpus.dropped)} pairs were dropped; the first: {corpus.dropped[0]}")
+    messages += _surface_warnings(diagnosed.get("surface", {}))
+    messages += _sink_warnings(diagnosed.get("sinks", {}).get("largest_token", {}))
+    messages += _tie_warnings(diagnosed.get("margins", {}))
+    for metric, scores in metrics.items():
+        for language, layers in scores.hits.items():
+            nan = layers.count(None)
+            if nan:
+                messages.append(f"{language}: {nan} of {len(layers)} layers of {metric} hold NaN")
+    return tuple(messages)
+
+
+def _surface_warnings(by_language: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    for language, scores in by_language.items():
+        for name, limit, text in (
+            ("length", DOUBTFUL_LENGTH, "length-only"),
+            ("characters", DOUBTFUL_SURFACE, "character"),
+        ):
+            if scores[name] > limit:
+                yield f"{language}: the {text} baseline already scores {scores[name]:.2f}"
+
+
+def _sink_warnings(by_language: Mapping[str, Sequence[float | None]]) -> Iterator[str]:
+    for language, shares in by_language.items():
         high = [share for share in shares if share is not None and share > DOUBTFUL_SINK]
         if high:
-            found.append(
+            yield (
                 f"{language}: one token makes {max(high):.0%} of the NAV vector in"
                 f" {len(high)} of {len(shares)} layers; compare navca without special tokens"
             )
-    for metric, languages in diagnostics.get("margins", {}).items():
-        for language, named in languages.items():
-            tied = [count for count in named["ties"] if count]
+
+
+def _tie_warnings(margins: Mapping[str, Any]) -> Iterator[str]:
+    for metric, by_language in margins.items():
+        for language, statistics in by_language.items():
+            ties = statistics["ties"]
+            tied = [count for count in ties if count]
             if tied:
-                found.append(
+                yield (
                     f"{language}: up to {max(tied):.0f} pairs tie in {metric}, in {len(tied)} of"
-                    f" {len(named['ties'])} layers, and ties are not alignment"
+                    f" {len(ties)} layers, and ties are not alignment"
                 )
-    return found
 
 
-def not_numbers(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
-    """One sentence for each language and metric with layers that hold NaN."""
-    return [
-        f"{language}: {sum(map(math.isnan, each))} of {len(each)} layers of {metric} hold NaN"
-        for metric, by_language in curves.items()
-        for language, each in by_language.items()
-        if any(map(math.isnan, each))
-    ]
+def curve(values: Tensor) -> list[float | None]:
+    """Values [layers] as plain numbers of four significant digits; None for NaN."""
+    return [rounded(value) for value in values.tolist()]
 
 
-def curve(numbers: Tensor) -> list[float | None]:
-    """One plain number per layer, four significant digits; None for NaN."""
-    return [plain(number) for number in numbers.tolist()]
+def rounded(value: float) -> float | None:
+    """Four significant digits, more than a diagnostic's precision; None if not finite.
 
-
-def plain(number: float) -> float | None:
-    """Four significant digits, which is more than any diagnostic is worth; None for NaN."""
-    return float(f"{number:.4g}") if math.isfinite(number) else None
+    >>> rounded(0.123456), rounded(float("nan"))
+    (0.1235, None)
+    """
+    return float(f"{value:.4g}") if math.isfinite(value) else None

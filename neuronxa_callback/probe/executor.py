@@ -1,262 +1,280 @@
-"""This rank's microbatches, round by round, and the exchanges between rounds.
+"""Runs the microbatches of this rank, and the exchanges between ranks.
 
-Every rank runs as many forwards as every other. What goes wrong on one is noted, and before the
-next exchange all ranks leave together: none waits for a sum that another will never give.
+Every rank runs equally many forwards. A failure on one rank is recorded; before the next exchange
+all ranks leave together, so that none waits for a sum that another rank never gives.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuronxa_callback.errors import BrokenForwardError
 from neuronxa_callback.metrics import alignment
-from neuronxa_callback.probe.batching import Batch, Group, Microbatch, Sentence, collate
+from neuronxa_callback.metrics.registry import Read
+from neuronxa_callback.probe.batching import Batch, Microbatch, PivotGroup, collate
 from neuronxa_callback.probe.distributed import World
+from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
-from neuronxa_callback.probe.similarity import PartialSimilarity, Pivot, SimilarityAccumulator
-from neuronxa_callback.taps.plan import Reader
+from neuronxa_callback.probe.similarity import (
+    LayerLayout,
+    PartialSimilarity,
+    Pivot,
+    SimilarityAccumulator,
+)
+from neuronxa_callback.probe.synchronization import OtherRankFailedError
+from neuronxa_callback.taps.plan import Reader, TapPlan
 
-Forward = Callable[[Batch], Sequence[Tensor]]
-"""One microbatch through the model; its hidden states where they are wanted."""
-Judge = Callable[[str, Mapping[str, Tensor], Tensor | None, Tensor | None], None]
-"""Takes a language, similarities [layers, pairs, pairs] by metric, token shares and activity."""
+STATISTICS = ("shares", "activity")
+"""Statistics per sentence, each a field of ``Read`` and of ``PartialSimilarity``."""
+
+
+@dataclass(frozen=True)
+class ProbeContext:
+    """Everything that the executor needs to run one probe on one rank."""
+
+    model: nn.Module
+    forward: Forward
+    plan: TapPlan
+    layouts: Mapping[str, LayerLayout]
+    """Source (``"nas"``, ``"nav"``, ``"hidden"``) -> the parts of its layers."""
+    reads: Mapping[str, Sequence[Read]]
+    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
+    world: World
+    flag: Tensor
+    """[1], for ``World.all_ok``; vectors are compared and sums are exchanged on its device."""
+    groups: Sequence[PivotGroup]
+    stages: Sequence[Stage]
+    dummy: Batch
+    """What a rank runs when it has no microbatch."""
+    pad: int
+    """Token id of padding."""
+    margins: bool
+    """Whether to compute margins."""
+    progress: Callable[[int, int], None] | None = None
+    """Called with (microbatches done, microbatches in all) of this rank."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the executor returns."""
+
+    results: ResultCollector
+    """Equal on all ranks."""
+    pivots: Mapping[int, Pivot]
+    """group -> the pivots that this rank still holds."""
+    dtype: str
+    """The dtype in which the neurons computed."""
 
 
 class Executor:
-    """Runs the stages of one probe on one rank.
+    """One run of a probe on one rank."""
 
-    Args:
-        forward: Runs the model.
-        compare: Where the states go.
-        world: The ranks.
-        groups: The sentences.
-        dummy: What a rank runs where it has no work.
-        pad: Token id of padding.
-        judge: Gets every language as soon as it is complete, on all ranks alike.
-        collective: Whether the forward itself is collective (sharded weights).
-        told: Called after each microbatch of this rank.
-    """
-
-    def __init__(
-        self,
-        forward: Forward,
-        compare: SimilarityAccumulator,
-        world: World,
-        groups: Sequence[Group],
-        dummy: Sequence[Sentence],
-        pad: int,
-        judge: Judge,
-        collective: bool,
-        told: Callable[[], None],
-    ) -> None:
-        self.forward, self.compare, self.world, self.groups = forward, compare, world, groups
-        self.dummy, self.pad, self.collect = dummy, pad, judge
-        self.collective, self.told = collective, told
+    def __init__(self, context: ProbeContext) -> None:
+        self.context, self.world, self.device = context, context.world, context.flag.device
+        self.results = ResultCollector(context.margins)
         self.failure: Exception | None = None
-        self.broken = False
-        """Whether a collective forward failed here: other ranks wait in it and hear nothing."""
-        self.shape = (0, 0)
+        self.batch = context.dummy
         self.pivots: dict[int, Pivot] = {}
-        self.waiting: dict[tuple[int, int], list[PartialSimilarity]] = {}
-        self.flag = torch.zeros(1, device=compare.home)
+        self.pending: dict[tuple[int, int], list[PartialSimilarity]] = {}
+        """(group, target) -> what this rank has computed of an incomplete language."""
+        own = [work[self.world.rank] for stage in context.stages for work in stage.rounds]
+        self.total, self.done = sum(work is not None for work in own), 0
 
-    def run(self, stages: Sequence[Stage], reader: Reader) -> None:
-        """All stages. Collective: all ranks leave it at the same place.
+    def run(self) -> Measurement:
+        """Runs all stages. Collective: all ranks leave it at the same place.
 
-        Raises the failure of this rank, if any; where another rank has failed, it just ends.
+        Raises:
+            OtherRankFailedError: If another rank failed; the failing rank raises its own error.
         """
-        try:
-            for stage in stages:
-                self._stage(stage, reader)
-        except _ElsewhereError:
-            return
+        context = self.context
+        with ExitStack() as hooks:
+            with self._record_failure():
+                self.accumulator = SimilarityAccumulator(
+                    context.layouts, context.reads, self.world, self.device
+                )
+                sites = tuple(site for site in context.reads if site != "hidden")
+                attached = context.plan.attach(
+                    context.model, sites, self.accumulator, self._batch_shape
+                )
+                reader = hooks.enter_context(attached)
+            self._leave_if_any_failed()
+            for stage in context.stages:
+                self._run_stage(stage, reader)
         if self.failure is not None:
             raise self.failure
+        return Measurement(self.results, self.pivots, self.accumulator.dtype)
 
-    def _stage(self, stage: Stage, reader: Reader) -> None:
+    def _batch_shape(self) -> tuple[int, int]:
+        sentences, tokens = self.batch.ids.shape
+        return sentences, tokens
+
+    def _run_stage(self, stage: Stage, reader: Reader) -> None:
         if stage.pivots:
             self.pivots = {}
-            with self._noted():
-                for g in stage.groups:
-                    if self.world.rank in stage.hands(g):
-                        self.pivots[g] = self._empty(g)
-        for now, languages in zip(stage.rounds, _completions(stage), strict=True):
-            self._one(stage, now[self.world.rank], reader)
-            for group, target in languages:
-                self._exchange(group, target)
+            with self._record_failure():
+                for group in stage.groups:
+                    if self.world.rank in stage.ranks_of(group):
+                        self.pivots[group] = self._empty_pivot(group)
+        for one_round, complete in zip(stage.rounds, stage.complete_targets(), strict=True):
+            self._run_microbatch(stage, one_round[self.world.rank], reader)
+            for group, target in complete:
+                self._score_language(group, target)
         if stage.pivots:
-            self._share(stage)
+            self._exchange_pivots(stage)
 
-    def drop(self) -> None:
-        """Let go of all vectors and sums."""
-        self.failure = None
-        self.pivots, self.waiting = {}, {}
-
-    @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """What fails in here is kept until all ranks can hear of it."""
-        try:
-            yield
-        except Exception as error:
-            if self.broken or isinstance(error, BrokenForwardError):
-                raise
-            self.failure = self.failure or error
-
-    def _together(self) -> None:
-        """Collective: every rank goes on, or, where any has failed, every rank leaves."""
-        if not self.world.all_ok(self.failure is None, self.flag):
-            raise self.failure or _ElsewhereError
-
-    def _one(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
-        """Run one microbatch, or a dummy where this rank has none; keep what it gives."""
-        sentences = self.dummy if work is None else self._sentences(work)
-        batch = collate(sentences, self.pad)
-        if self.failure is None or self.collective:
-            with self._noted():
-                self._begin(stage, work, batch, reader)
-        # A collective forward runs also where this rank has failed: others wait in it.
-        if self.failure is None or self.collective:
-            with self._noted():
-                self.broken = self.collective
-                hidden = self.forward(batch)
-                self.broken = False
+    def _run_microbatch(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
+        """Runs one microbatch, or a dummy if this rank has none, and keeps its sums."""
+        collective = self.context.forward.collective
+        self.batch = self.context.dummy if work is None else self._collate(work)
+        # A collective forward runs also after a failure on this rank: other ranks wait in it.
+        if self.failure is None or collective:
+            with self._record_failure():
+                self._begin(stage, work, reader)
+        if self.failure is None or collective:
+            with self._record_failure():
+                hidden = self.context.forward(self.batch)
                 reader.end()
-                self.compare.hidden(hidden)
+                self.accumulator.hidden(hidden)
         self.failure = self.failure or reader.error
-        if self.collective:
-            self._together()
+        if collective:
+            self._leave_if_any_failed()
         if self.failure is None:
-            with self._noted():
-                self._keep(stage, work)
-        if work is not None:
-            self.told()
+            with self._record_failure():
+                self._keep_sums(stage, work)
+                self._report_progress(work)
 
-    def _begin(self, stage: Stage, work: Microbatch | None, batch: Batch, reader: Reader) -> None:
-        rows = () if work is None else work.rows
+    def _collate(self, work: Microbatch) -> Batch:
+        sentences = self.context.groups[work.group].side(work.target).sentences
+        return collate([sentences[row] for row in work.rows], self.context.pad)
+
+    def _begin(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
         pivot = self.pivots.get(stage.groups[0] if work is None else work.group)
         if pivot is None:
-            pivot = self.compare.pivot(1)
-        self.shape = (batch.ids.shape[0], batch.ids.shape[1])
+            pivot = self.accumulator.empty_pivot(1)
         reader.begin()
-        self.compare.begin(batch, pivot, stage.pivots, rows)
+        rows = () if work is None else work.rows
+        self.accumulator.begin(self.batch, pivot, stage.pivots, rows)
 
-    def _keep(self, stage: Stage, work: Microbatch | None) -> None:
-        """Collective over slices of neurons: what one microbatch has given."""
+    def _keep_sums(self, stage: Stage, work: Microbatch | None) -> None:
+        """Collective over slices of neurons."""
         if stage.pivots:
-            self.compare.fill()
+            self.accumulator.fill_pivot()
             return
-        columns = self.compare.columns()
+        partial_similarity = self.accumulator.partial_similarity()
         if work is not None and work.target is not None:
-            self.waiting.setdefault((work.group, work.target), []).append(columns)
+            self.pending.setdefault((work.group, work.target), []).append(partial_similarity)
 
-    def _sentences(self, work: Microbatch) -> list[Sentence]:
-        group = self.groups[work.group]
-        side = group.pivot if work.target is None else group.targets[work.target]
-        return [side.sentences[row] for row in work.rows]
+    def _report_progress(self, work: Microbatch | None) -> None:
+        if work is not None:
+            self.done += 1
+            if self.context.progress is not None:
+                self.context.progress(self.done, self.total)
 
-    def _empty(self, group: int) -> Pivot:
-        return self.compare.pivot(len(self.groups[group].pivot.sentences))
+    # Exchanges
 
-    def _share(self, stage: Stage) -> None:
-        """Put the pivots together over all ranks, and keep those that are needed here."""
-        for g, homes in zip(stage.groups, stage.homes, strict=True):
-            if len(stage.hands(g)) > 1:
-                self._share_one(g)
-            if self.world.rank not in homes:
-                self.pivots.pop(g, None)
-        self._together()
+    @contextmanager
+    def _record_failure(self) -> Iterator[None]:
+        """Keeps an error until all ranks can learn of it."""
+        try:
+            yield
+        except BrokenForwardError:
+            raise
+        except Exception as error:
+            self.failure = self.failure or error
 
-    def _share_one(self, group: int) -> None:
+    def _leave_if_any_failed(self) -> None:
+        """Collective: if any rank has failed, every rank raises."""
+        if not self.world.all_ok(self.failure is None, self.context.flag):
+            raise self.failure or OtherRankFailedError
+
+    def _exchange_pivots(self, stage: Stage) -> None:
+        """Sums pivots over the ranks that ran a part, and keeps those that are needed here."""
+        for group, comparers in zip(stage.groups, stage.comparers, strict=True):
+            if len(stage.ranks_of(group)) > 1:
+                self._exchange_pivot(group)
+            if self.world.rank not in comparers:
+                self.pivots.pop(group, None)
+        self._leave_if_any_failed()
+
+    def _exchange_pivot(self, group: int) -> None:
         tensors: list[Tensor] = []
-        with self._noted():
-            pivot = self.pivots.get(group) or self._empty(group)
+        with self._record_failure():
+            pivot = self.pivots.get(group) or self._empty_pivot(group)
             tensors = [*pivot.vectors.values(), *pivot.squares.values()]
-        self._together()
+        self._leave_if_any_failed()
         for tensor in tensors:
-            # What is held on the host travels by way of the device.
-            here = tensor.to(self.compare.home)
-            self.world.sum_over_data_ranks(here)
-            tensor.copy_(here)
+            # A tensor on the host is exchanged through the device.
+            on_device = tensor.to(self.device)
+            self.world.sum_over_data_ranks(on_device)
+            tensor.copy_(on_device)
 
-    def _exchange(self, group: int, target: int) -> None:
-        """Put the columns of a language together over all ranks, and have it judged."""
-        blocks = self.waiting.pop((group, target), [])
-        pairs = list(self.groups[group].rows[target])
-        language = self.groups[group].targets[target].language
-        for name, source in self.compare.names.items():
-            layers = self.compare.layouts[source].layers
+    def _empty_pivot(self, group: int) -> Pivot:
+        return self.accumulator.empty_pivot(len(self.context.groups[group].pivot.sentences))
+
+    def _score_language(self, group: int, target: int) -> None:
+        """Sums a complete language over all ranks and scores it."""
+        blocks = self.pending.pop((group, target), [])
+        pairs = list(self.context.groups[group].rows[target])
+        language = self.context.groups[group].targets[target].language
+        for metric in self.accumulator.source_of:
             pivot = self.pivots.get(group)
-            sums = self._shared(partial(self._sums, name, layers, blocks, pairs, pivot))
-            with self._noted():
+            sums = self._sum_over_ranks(partial(self._own_sums, metric, blocks, pairs, pivot))
+            with self._record_failure():
                 dot, lengths = sums["dot"], sums["lengths"]
-                found = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
-                self.collect(language, {name: found}, None, None)
-        seen = self._shared(partial(self._seen, blocks, len(pairs)))
-        with self._noted():
-            self.collect(language, {}, seen.get("shares"), seen.get("activity"))
+                similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
+                self.results.add_similarity(metric, language, similarity)
+        statistics = self._sum_over_ranks(partial(self._own_statistics, blocks, len(pairs)))
+        with self._record_failure():
+            for name, values in statistics.items():
+                self.results.add_statistic(name, language, values)
 
-    def _shared(self, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Collective: sums over all ranks of what each of them makes."""
-        mine: dict[str, Tensor] = {}
-        with self._noted():
-            mine = make()
-        self._together()
-        for tensor in mine.values():
+    def _sum_over_ranks(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Collective: the sums over all ranks of what each of them computes."""
+        own: dict[str, Tensor] = {}
+        with self._record_failure():
+            own = compute()
+        self._leave_if_any_failed()
+        for tensor in own.values():
             self.world.sum_over_data_ranks(tensor)
-        return mine
+        return own
 
-    def _sums(
+    def _own_sums(
         self,
-        name: str,
-        layers: int,
+        metric: str,
         blocks: Sequence[PartialSimilarity],
         pairs: Sequence[int],
         pivot: Pivot | None,
     ) -> dict[str, Tensor]:
-        """This rank's share of dot products and squared lengths of a language.
+        """This rank's part of the dot products and squared lengths of a language.
 
-        ``dot`` has [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
-        targets. ``lengths`` has those of the pivot's sentences, on one rank: [layers, pairs].
+        ``dot`` is [layers, pairs, pairs + 1]: the last column holds the squared lengths of the
+        targets. ``lengths`` [layers, pairs] holds those of the pivot sentences, on one rank only.
         """
-        home, n = self.compare.home, len(pairs)
-        sums = torch.zeros((layers, n, n + 1), dtype=alignment.widest(home), device=home)
+        layers, n = self.context.layouts[self.accumulator.source_of[metric]].layers, len(pairs)
+        dtype = alignment.product_dtype(self.device)
+        sums = torch.zeros((layers, n, n + 1), dtype=dtype, device=self.device)
         lengths = torch.zeros_like(sums[:, :, 0])
         for block in blocks:
-            sums[:, :, list(block.rows)] = block.dot[name][:, pairs]
-            sums[:, list(block.rows), n] = block.squares[name]
-        # Of all ranks, the one that has the first sentence of the language.
+            sums[:, :, list(block.rows)] = block.dot[metric][:, pairs]
+            sums[:, list(block.rows), n] = block.squares[metric]
+        # The one rank that ran the first sentence of the language.
         if pivot is not None and any(0 in block.rows for block in blocks):
-            lengths.copy_(pivot.squares[name][:, pairs])
+            lengths.copy_(pivot.squares[metric][:, pairs])
         return {"dot": sums, "lengths": lengths}
 
-    def _seen(self, blocks: Sequence[PartialSimilarity], n: int) -> dict[str, Tensor]:
-        """This rank's statistics per sentence [layers, pairs]: those that are asked for."""
-        found = {}
-        for wish in ("shares", "activity"):
-            wanted = [read.source for read in self.compare.every if getattr(read, wish)]
-            if wanted:
-                layers = self.compare.layouts[wanted[0]].layers
-                found[wish] = torch.zeros(layers, n, device=self.compare.home)
-            for block in blocks if wanted else ():
-                found[wish][:, list(block.rows)] = getattr(block, wish)
-        return found
-
-
-class _ElsewhereError(Exception):
-    """Another rank has failed; its words are heard after the probe."""
-
-
-def _completions(stage: Stage) -> list[list[tuple[int, int]]]:
-    """Per round the targets whose last microbatch runs in it, in one order on all ranks."""
-    last: dict[tuple[int, int], int] = {}
-    for r, now in enumerate(stage.rounds):
-        for work in now:
-            if work is not None and work.target is not None:
-                last[work.group, work.target] = r
-    found: list[list[tuple[int, int]]] = [[] for _ in stage.rounds]
-    for key in sorted(last):
-        found[last[key]].append(key)
-    return found
+    def _own_statistics(self, blocks: Sequence[PartialSimilarity], pairs: int) -> dict[str, Tensor]:
+        """This rank's part of the statistics [layers, pairs] that any read computes."""
+        statistics = {}
+        for name in STATISTICS:
+            sources = [read.source for read in self.accumulator.all_reads if getattr(read, name)]
+            if sources:
+                layers = self.context.layouts[sources[0]].layers
+                statistics[name] = torch.zeros(layers, pairs, device=self.device)
+            for block in blocks if sources else ():
+                statistics[name][:, list(block.rows)] = getattr(block, name)
+        return statistics

@@ -1,14 +1,11 @@
-"""What was measured, of what, and where: the three parts by which reports may meet or not."""
+"""The measurement, the model and the environment of a report: which reports may be compared."""
 
 import hashlib
 import json
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
-from inspect import getattr_static
-from types import CodeType, FunctionType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +19,21 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe.batching import TokenizedCorpus
 from neuronxa_callback.probe.forward import base_of, text_config
+from neuronxa_callback.taps.plan import TapPlan
 
 METHOD = 1
 """Rises whenever a score of the same states changes."""
 
 
 def definition(
-    config: ProbeConfig, corpus: ParallelCorpus, tokenised: TokenizedCorpus
+    config: ProbeConfig, corpus: ParallelCorpus, tokenized: TokenizedCorpus
 ) -> dict[str, Any]:
-    """What must be equal wherever two reports meet."""
-    pairs = json.dumps(tokenised.pairs, ensure_ascii=False, sort_keys=True)
+    """The measurement: must be equal wherever two reports are compared."""
+    pairs = json.dumps(tokenized.pairs, ensure_ascii=False, sort_keys=True)
     return {
         "method": METHOD,
         "corpus": corpus.name,
-        "digest": hashlib.sha256(pairs.encode()).hexdigest()[:16],
+        "digest": _digest(pairs),
         "pivot": corpus.pivot,
         "shared_pivot": corpus.shared_pivot,
         "languages": list(corpus.languages),
@@ -48,21 +46,31 @@ def definition(
         "batch_tokens": config.batch_tokens,
         "max_length": config.max_length,
         "stack": config.stack,
-        "neuron_modules": _named(config.neuron_modules),
+        "neuron_modules": _name_of_override(config.neuron_modules),
     }
 
 
-def model_part(model: nn.Module, tokenizer: str, states: str, layers: int) -> dict[str, Any]:
-    """What must be equal within a curve. ``states``: the dtype in which the neurons computed."""
+def model_part(model: nn.Module, tokenizer: str, states: str, plan: TapPlan) -> dict[str, Any]:
+    """The model: must be equal within a curve.
+
+    Args:
+        model: The model that was measured.
+        tokenizer: The tokenizer's digest.
+        states: The dtype in which the neurons computed.
+        plan: Where its neurons were found.
+    """
     base = base_of(model)
     config = text_config(model)
     parameter = next(iter(model.parameters()), None)
+    paths = plan.module_paths
     return {
         "class": type(base).__name__.removeprefix("FSDP"),
         "type": getattr(getattr(base, "config", None), "model_type", None),
-        "layers": layers,
+        "layers": len(plan.layers),
         "hidden_size": getattr(config, "hidden_size", None),
         "vocabulary": getattr(config, "vocab_size", None),
+        "modules": path_patterns(paths),
+        "modules_digest": _digest("\n".join(paths)),
         "tokenizer": tokenizer,
         "weights": str(getattr(parameter, "dtype", None)).removeprefix("torch."),
         "states": states,
@@ -71,7 +79,7 @@ def model_part(model: nn.Module, tokenizer: str, states: str, layers: int) -> di
 
 
 def environment(device: torch.device, batch_tokens: int) -> dict[str, Any]:
-    """What is noted only."""
+    """Versions and hardware: recorded, never compared."""
     transformers = sys.modules.get("transformers")
     return {
         "neuronxa_callback": __version__,
@@ -80,50 +88,26 @@ def environment(device: torch.device, batch_tokens: int) -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "products": str(alignment.widest(device)).removeprefix("torch."),
+        "products": str(alignment.product_dtype(device)).removeprefix("torch."),
         "batch_tokens": batch_tokens,
     }
 
 
-def _named(override: Any) -> str | dict[str, str] | None:
-    """A pattern as it is; a function as its name and a hash of what it does."""
+def path_patterns(paths: Sequence[str]) -> list[str]:
+    """The distinct paths in order, with ``#`` in place of numbers.
+
+    >>> path_patterns(["layers.0.mlp.down_proj", "layers.1.mlp.down_proj"])
+    ['layers.#.mlp.down_proj']
+    """
+    return list(dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "#", path) for path in paths))
+
+
+def _name_of_override(override: Any) -> str | dict[str, str] | None:
+    """A pattern as it is; a function by its name. Which modules it chose is part of the model."""
     if override is None or isinstance(override, str):
         return override
-    name = getattr(override, "__qualname__", type(override).__qualname__)
-    words = repr(_content(override, ()))
-    return {"function": name, "code": hashlib.sha256(words.encode()).hexdigest()[:16]}
+    return {"function": getattr(override, "__qualname__", type(override).__qualname__)}
 
 
-def _content(value: Any, around: tuple[int, ...]) -> Any:
-    """What a function is made of, equal in every process: no addresses, no order of sets.
-
-    Of other objects only the type counts: what they hold may change from probe to probe.
-
-    ``around``: the objects that this one is part of, since a function may hold itself.
-    """
-    if isinstance(value, str | bytes | int | float | complex | None | range | re.Pattern):
-        return value
-    if id(value) in around:
-        return "itself"
-    inside = partial(_content, around=(*around, id(value)))
-    if isinstance(value, set | frozenset):
-        return sorted(repr(inside(each)) for each in value)
-    if isinstance(value, dict):
-        value = list(value.items())
-    parts = value if isinstance(value, list | tuple) else _parts(value)
-    return (type(value).__qualname__, *map(inside, parts))
-
-
-def _parts(value: Any) -> Sequence[Any]:
-    if isinstance(value, CodeType):
-        return (value.co_code, value.co_names, value.co_consts)
-    if isinstance(value, FunctionType):
-        held = [cell.cell_contents for cell in value.__closure__ or ()]
-        return (value.__code__, value.__defaults__, value.__kwdefaults__, held)
-    if isinstance(value, partial):
-        return (value.func, value.args, value.keywords)
-    called = getattr(value, "__func__", getattr_static(type(value), "__call__", None))
-    return (called,) if isinstance(called, FunctionType) else ()
-
-
-Fingerprint = Mapping[str, Mapping[str, Any]]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

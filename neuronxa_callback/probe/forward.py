@@ -1,32 +1,64 @@
 """How a model is called: whole, without cache, with the fewest logits that it allows."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuronxa_callback.errors import BrokenForwardError
 from neuronxa_callback.probe.batching import Batch
+
+ALWAYS_PASSED = ("return_dict", "output_hidden_states", "attention_mask")
+"""Arguments that are passed even where the signature hides them behind ``**kwargs``."""
 
 
 class Forward:
     """Calls a model of transformers with a microbatch.
 
-    The object that training holds is called, never a part of it: sharded models gather their
-    weights, and autocast is applied, in its own forward.
+    It calls the object that training holds, never a part of it: sharded models gather their
+    weights, and autocast is applied, in that object's own forward.
+
+    Args:
+        model: The model.
+        stack: ``"encoder"``, ``"decoder"`` or ``"both"``, for a model that has two.
+        hidden: Whether to return the hidden states.
+        collective: Whether all ranks take part in one forward (sharded weights, slices).
     """
 
-    def __init__(self, model: nn.Module, stack: str, hidden: bool) -> None:
-        self.model, self.stack, self.hidden = model, stack, hidden
+    def __init__(
+        self, model: nn.Module, stack: str, hidden: bool, collective: bool = False
+    ) -> None:
+        self.model, self.stack, self.hidden, self.collective = model, stack, hidden, collective
         base = base_of(model)
-        self.known = _parameters(base)
+        # The forward of the class: an instance's may be patched with (*args, **kwargs).
+        self.parameters = inspect.signature(type(base).forward).parameters
         self.config = getattr(base, "config", None)
         self.two_stacks = bool(getattr(self.config, "is_encoder_decoder", False))
         self.device = device_of(model)
 
     def __call__(self, batch: Batch) -> Sequence[Tensor]:
-        """Runs [batch, tokens]; the hidden states as transformers returns them, if wanted."""
+        """Runs a microbatch.
+
+        Returns:
+            The hidden states as transformers returns them, each [batch, tokens, hidden size];
+            empty unless requested.
+
+        Raises:
+            BrokenForwardError: If a collective forward fails: the other ranks wait in it.
+        """
+        try:
+            return self._call(batch)
+        except Exception as error:
+            if not self.collective:
+                raise
+            raise BrokenForwardError(
+                "the model's forward failed in a probe while its weights are spread over ranks,"
+                f" so the job ends as it would in training: {type(error).__name__}: {error}"
+            ) from error
+
+    def _call(self, batch: Batch) -> Sequence[Tensor]:
         output = self.model(**self._arguments(batch))
         if not self.hidden:
             return ()
@@ -35,62 +67,54 @@ class Forward:
 
     def _arguments(self, batch: Batch) -> dict[str, Any]:
         ids = batch.ids.to(self.device)
-        counts = batch.counts.to(self.device)
-        wanted: dict[str, Any] = {
-            "attention_mask": counts.long(),
+        mask = batch.mask.to(self.device)
+        optional: dict[str, Any] = {
+            "attention_mask": mask.long(),
             "use_cache": False,
             "return_dict": True,
             "output_hidden_states": self.hidden or None,
             "logits_to_keep": 1,
             "num_logits_to_keep": 1,
         }
-        given = {
+        arguments = {
             name: value
-            for name, value in wanted.items()
-            if value is not None and (name in self.known or name in _ALWAYS)
+            for name, value in optional.items()
+            if value is not None and (name in self.parameters or name in ALWAYS_PASSED)
         }
         if self.two_stacks:
-            given |= self._decoder(ids, counts)
-        return {"input_ids": ids, **given}
+            arguments |= self._decoder_arguments(ids, mask)
+        return {"input_ids": ids, **arguments}
 
-    def _decoder(self, ids: Tensor, counts: Tensor) -> dict[str, Tensor]:
-        """The sentence itself where the decoder is measured, else one start token."""
+    def _decoder_arguments(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The sentence itself if the decoder is measured, else one start token."""
         if self.stack != "encoder":
-            return {"decoder_input_ids": ids, "decoder_attention_mask": counts.long()}
+            return {"decoder_input_ids": ids, "decoder_attention_mask": mask.long()}
         start = getattr(self.config, "decoder_start_token_id", None)
         if start is None:
             start = getattr(self.config, "pad_token_id", None) or 0
         return {"decoder_input_ids": torch.full_like(ids[:, :1], start)}
 
 
-_ALWAYS = ("return_dict", "output_hidden_states", "attention_mask")
-
-
 def base_of(model: nn.Module) -> nn.Module:
-    """The model of transformers inside of wrappers and adapters."""
+    """The model of transformers inside wrappers (DDP, compile, FSDP) and adapters."""
     for name in ("module", "_orig_mod", "_fsdp_wrapped_module"):
         inner = model._modules.get(name)
         if isinstance(inner, nn.Module):
             return base_of(inner)
     get = getattr(model, "get_base_model", None)
-    found = get() if callable(get) else model
-    return found if isinstance(found, nn.Module) else model
+    base = get() if callable(get) else model
+    return base if isinstance(base, nn.Module) else model
 
 
 def text_config(model: nn.Module) -> Any:
-    """The configuration of the language part."""
+    """The configuration of the language part; None if the model has no configuration."""
     config = getattr(base_of(model), "config", None)
     get = getattr(config, "get_text_config", None)
     return get() if callable(get) else config
 
 
-def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    # The forward of the class: an instance's may be patched with (*args, **kwargs).
-    return inspect.signature(type(model).forward).parameters
-
-
 def device_of(model: nn.Module) -> torch.device:
-    """Where the token ids must lie: with the embedding."""
+    """The device that token ids must be on: that of the embedding."""
     get = getattr(base_of(model), "get_input_embeddings", None)
     try:
         embedding = get() if callable(get) else None

@@ -1,30 +1,35 @@
-"""Memory of a device: what it looks like when it has run out, and how it is given back."""
+"""Out of memory: recognise the error, and free what it holds."""
 
+import gc
 import traceback
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""What libraries below torch say."""
+LIBRARY_ERRORS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Error codes of libraries below torch that mean out of memory."""
 
 
 def is_oom(error: Exception) -> bool:
-    """Whether memory had run out, whoever says so."""
+    """Whether the error means out of memory, whichever library raised it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     if not isinstance(error, RuntimeError):
         return False
-    return should_reduce_batch_size(error) or any(each in str(error) for each in SAID)
+    return should_reduce_batch_size(error) or any(code in str(error) for code in LIBRARY_ERRORS)
 
 
 def free_memory(device: torch.device, error: Exception | None = None) -> None:
-    """Let go of what an error holds, and of what the allocator keeps for later.
+    """Empties the allocator's cache, and releases the tensors that an error keeps alive.
 
-    An error keeps every tensor alive that was in reach of the functions it passed through.
+    A traceback refers to the local variables of every function that the error passed through.
     """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    if error is not None:
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        # Hooks and the objects that they write to refer to each other.
+        gc.collect()
     if device.type != "cpu":
         clear_device_cache()

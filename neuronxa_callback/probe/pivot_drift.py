@@ -1,9 +1,10 @@
 """How far the pivot's own states have turned since the first probe.
 
-A falling score can mean that a language moves, or that the pivot does. What is kept of the first
-probe is the direction of a few of the pivot's vectors, on the host.
+A score can fall because a language moves or because the pivot does. The directions of a few pivot
+vectors of the first probe are kept on the host.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,59 +12,65 @@ from torch import Tensor
 
 from neuronxa_callback.probe.diagnostics import curve
 from neuronxa_callback.probe.distributed import World
-from neuronxa_callback.probe.similarity import Layout, Pivot
+from neuronxa_callback.probe.similarity import LayerLayout, Pivot
 
 SENTENCES = 8
-"""How many of the pivot's sentences are followed."""
+"""Number of pivot sentences that are followed."""
+
+Directions = dict[tuple[str, int], Tensor]
+"""(metric, part) -> [sentences, width] fp16."""
 
 
-class Drift:
+class PivotDrift:
     """Remembers the first probe of this process."""
 
     def __init__(self) -> None:
         self.since: int | None = None
-        self.first: dict[tuple[str, int], Tensor] = {}
+        self.first: Directions = {}
 
-    def of(
-        self, pivot: Pivot, layouts: dict[str, Layout], world: World, step: int
+    def measure(
+        self, pivot: Pivot, layouts: Mapping[str, LayerLayout], world: World, step: int
     ) -> dict[str, Any] | None:
-        """Collective over slices of neurons: metric -> per layer, 1 - cosine with the first probe.
+        """Collective over slices of neurons: 1 - cosine with the first probe, per layer.
 
         Args:
-            pivot: Its vectors and squared lengths as this probe found them.
-            layouts: metric -> how its layers are made up.
+            pivot: The vectors and squared lengths of this probe.
+            layouts: metric -> the parts of its layers.
             world: The ranks.
             step: The step of this probe.
 
         Returns:
-            Means over ``SENTENCES`` sentences, in [0, 2] (NAS and NAV vectors have no negative
-            entries: in [0, 1]), with ``since``, the step of the first probe; None at the first.
+            metric -> means over ``SENTENCES`` sentences, in [0, 2] (NAS and NAV vectors have no
+            negative entries: in [0, 1]), and ``since``, the step of the first probe. None at the
+            first probe.
         """
         now = {
-            (name, part): _directions(vectors, pivot.squares[name], layouts[name].places[part])
+            (name, part): _directions(
+                vectors, pivot.squares[name], layouts[name].layer_of_part[part]
+            )
             for (name, part), vectors in pivot.vectors.items()
             if name in layouts
         }
-        if self.since is None or not _alike(self.first, now):
+        if self.since is None or _shapes(self.first) != _shapes(now):
             self.since, self.first = step, now
             return None
-        found: dict[str, Any] = {"since": self.since}
+        drift: dict[str, Any] = {"since": self.since}
         for name, layout in layouts.items():
             cosines = torch.zeros(layout.layers, min(SENTENCES, pivot.squares[name].shape[1]))
-            for part, layer in enumerate(layout.places):
-                first, here = self.first[name, part].float(), now[name, part].float()
-                cosines[layer] += (first * here).sum(dim=1)
-            whole = world.sum_over_tensor_ranks(cosines.to(pivot.squares[name].device)).cpu()
-            found[name] = curve((1 - whole.mean(dim=1)).clamp(min=0))
-        return found
+            for part, layer in enumerate(layout.layer_of_part):
+                first, latest = self.first[name, part].float(), now[name, part].float()
+                cosines[layer] += (first * latest).sum(dim=1)
+            device = pivot.squares[name].device
+            cosines = world.sum_over_tensor_ranks(cosines.to(device)).cpu()
+            drift[name] = curve((1 - cosines.mean(dim=1)).clamp(min=0))
+        return drift
 
 
 def _directions(vectors: Tensor, squares: Tensor, layer: int) -> Tensor:
-    """[sentences, width] of whole-layer length 1, in half the bytes."""
+    """[sentences, width] in fp16, scaled so that the vector of the whole layer has length 1."""
     lengths = squares[layer, :SENTENCES].sqrt().float()[:, None].to(vectors.device)
     return (vectors[:SENTENCES].float() / lengths).to("cpu", torch.float16)
 
 
-def _alike(one: dict[tuple[str, int], Tensor], other: dict[tuple[str, int], Tensor]) -> bool:
-    shapes = ({key: each.shape for key, each in side.items()} for side in (one, other))
-    return next(shapes) == next(shapes)
+def _shapes(directions: Directions) -> dict[tuple[str, int], torch.Size]:
+    return {key: vectors.shape for key, vectors in directions.items()}

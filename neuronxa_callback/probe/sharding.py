@@ -1,107 +1,127 @@
-"""Which rank runs which microbatch: whole ones, in rounds, evenly by tokens.
+"""Which rank runs which microbatch: whole microbatches, in rounds, balanced by tokens.
 
-What a microbatch holds is fixed before (``batching``); who runs it changes no score. A pivot runs
-before the languages that are compared with it, and its vectors are sent where they are needed.
+The composition of a microbatch is fixed before (``batching``), so who runs it changes no score. A
+pivot runs before the languages that are compared with it; its vectors are sent where needed.
 """
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuronxa_callback.probe.batching import Group, Microbatch
+from neuronxa_callback.probe.batching import Microbatch, PivotGroup
 
-UNEVEN = 1.05
-"""How much more than the mean the busiest rank may have before work changes hands once more."""
+MAX_IMBALANCE = 1.05
+"""Load of the busiest rank over the mean above which microbatches are moved once more."""
 
-MOST_PIVOTS = 4
-"""How many pivots a rank may hold at once, where each language has its own."""
+MAX_PIVOTS = 4
+"""Number of pivots that a rank may hold at once, if each language has its own."""
 
-Lists = list[list[Microbatch]]
-"""What each rank runs in one stage."""
+RankLists = list[list[Microbatch]]
+"""The microbatches of each rank in one stage."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Rounds of forwards between two exchanges: ``rounds[r][rank]`` is a microbatch or a dummy."""
+    """Rounds of forwards between two exchanges, either of pivots or of targets."""
 
     groups: tuple[int, ...]
     pivots: bool
-    """Whether the pivots of ``groups`` run (and are shared afterwards where need be)."""
+    """Whether this stage runs the pivots of ``groups`` (and shares them afterwards)."""
     rounds: tuple[tuple[Microbatch | None, ...], ...]
-    homes: tuple[tuple[int, ...], ...]
+    """``rounds[r][rank]`` is a microbatch, or None for a dummy."""
+    comparers: tuple[tuple[int, ...], ...]
     """Per group, the ranks that compare languages with its pivot."""
 
-    def hands(self, group: int) -> tuple[int, ...]:
-        """The ranks that run something of a group here, or need its pivot later."""
-        found = dict.fromkeys(self.homes[self.groups.index(group)])
-        for now in self.rounds:
-            mine = (rank for rank, m in enumerate(now) if m is not None and m.group == group)
-            found |= dict.fromkeys(mine)
-        return tuple(sorted(found))
+    def ranks_of(self, group: int) -> tuple[int, ...]:
+        """The ranks that run a part of a group in this stage, or need its pivot later."""
+        ranks = dict.fromkeys(self.comparers[self.groups.index(group)])
+        for one_round in self.rounds:
+            running = (r for r, m in enumerate(one_round) if m is not None and m.group == group)
+            ranks |= dict.fromkeys(running)
+        return tuple(sorted(ranks))
+
+    def complete_targets(self) -> list[list[tuple[int, int]]]:
+        """Per round the (group, target) whose last microbatch runs in it, equal on all ranks."""
+        last: dict[tuple[int, int], int] = {}
+        for r, one_round in enumerate(self.rounds):
+            for m in one_round:
+                if m is not None and m.target is not None:
+                    last[m.group, m.target] = r
+        return [[key for key in sorted(last) if last[key] == r] for r in range(len(self.rounds))]
 
 
 def shard_microbatches(
-    work: Sequence[Microbatch], groups: Sequence[Group], ranks: int
+    work: Sequence[Microbatch], groups: Sequence[PivotGroup], ranks: int
 ) -> tuple[Stage, ...]:
     """Who runs what: balanced by tokens, equally many forwards on every rank.
 
-    The pivot of a group of several languages is dealt out and shared before its targets are.
-    Groups of one language go to one rank each, as a whole, so that their vectors never travel; the
-    last ones, fewer than two per rank, are spread over ranks wherever that is more even.
+    The pivot of a group of several languages is spread over all ranks and shared before its
+    targets run. A group of one language goes to one rank as a whole, so that its vectors need not
+    be sent; the last groups, fewer than two per rank, are spread over ranks to balance the load.
     """
     load = [0] * ranks
-    stages = []
-    for g, group in enumerate(groups):
-        if len(group.targets) > 1 or ranks == 1 or len(groups) == 1:
-            first, second = (
-                _balanced(part, load) for part in _parts([m for m in work if m.group == g])
-            )
-            stages += _stages((g,), first, second, (tuple(range(ranks)),))
-    alone = [g for g, each in enumerate(groups) if len(each.targets) == 1]
-    if ranks == 1 or len(groups) == 1:
-        return tuple(stages)
-    sizes = {g: sum(m.tokens for m in work if m.group == g) for g in alone}
-    order = sorted(alone, key=lambda g: (-sizes[g], g))
-    while order:
-        # As many groups at a time as there are ranks: a rank holds one pivot, at the end a few.
-        whole = len(order) >= 2 * ranks
-        wave = tuple(sorted(order[:ranks] if whole else order))
-        pivots, targets = _parts([m for m in work if m.group in wave])
-        if whole:
-            places = sorted(range(ranks), key=lambda r: (load[r], r))
-            homes = dict(zip(order[:ranks], places, strict=True))
-            first, second = _whole(pivots, homes, load), _whole(targets, homes, load)
-        else:
-            held: list[dict[int, None]] = [{} for _ in load]
-            first = _near(pivots, load, held)
-            second = _evened(_near(targets, load, held), load, held)
-        needed = tuple(tuple(r for r in range(ranks) if _has(second[r], g)) for g in wave)
-        stages += _stages(wave, first, second, needed)
-        order = order[len(wave) :]
+    stages: list[Stage] = []
+    spread = [
+        g for g, group in enumerate(groups) if len(group.targets) > 1 or 1 in (ranks, len(groups))
+    ]
+    for g in spread:
+        pivots, targets = _split_pivots([m for m in work if m.group == g])
+        first, second = _balance(pivots, load), _balance(targets, load)
+        stages += _stages((g,), first, second, (tuple(range(ranks)),))
+    single = [g for g in range(len(groups)) if g not in spread]
+    size = {g: sum(m.tokens for m in work if m.group == g) for g in single}
+    remaining = sorted(single, key=lambda g: (-size[g], g))
+    while remaining:
+        # As many groups at a time as there are ranks: each rank holds one pivot.
+        whole = len(remaining) >= 2 * ranks
+        wave = remaining[:ranks] if whole else remaining
+        stages += _single_language_stages(work, wave, whole, load)
+        remaining = remaining[len(wave) :]
     return tuple(stages)
 
 
-def _parts(work: Sequence[Microbatch]) -> tuple[list[Microbatch], list[Microbatch]]:
-    """Pivots and targets."""
+def _single_language_stages(
+    work: Sequence[Microbatch], wave: Sequence[int], whole: bool, load: list[int]
+) -> list[Stage]:
+    """The stages of some groups of one language: each whole on one rank, or spread over ranks."""
+    groups = tuple(sorted(wave))
+    pivots, targets = _split_pivots([m for m in work if m.group in groups])
+    if whole:
+        least_loaded = sorted(range(len(load)), key=lambda r: (load[r], r))
+        rank_of = dict(zip(wave, least_loaded, strict=True))
+        first, second = _assign(pivots, rank_of, load), _assign(targets, rank_of, load)
+    else:
+        held: list[dict[int, None]] = [{} for _ in load]
+        first = _balance_near_pivots(pivots, load, held)
+        second = _rebalance(_balance_near_pivots(targets, load, held), load, held)
+    comparers = tuple(
+        tuple(r for r, own in enumerate(second) if any(m.group == g for m in own)) for g in groups
+    )
+    return _stages(groups, first, second, comparers)
+
+
+def _split_pivots(work: Sequence[Microbatch]) -> tuple[list[Microbatch], list[Microbatch]]:
+    """Microbatches of pivots, and of targets."""
     return [m for m in work if m.target is None], [m for m in work if m.target is not None]
 
 
-def _has(mine: Sequence[Microbatch], group: int) -> bool:
-    return any(m.group == group for m in mine)
-
-
 def _stages(
-    groups: tuple[int, ...], first: Lists, second: Lists, homes: tuple[tuple[int, ...], ...]
+    groups: tuple[int, ...],
+    pivots: RankLists,
+    targets: RankLists,
+    comparers: tuple[tuple[int, ...], ...],
 ) -> list[Stage]:
-    pivots = Stage(groups, True, _rounds(first), homes)
-    return [pivots, Stage(groups, False, _rounds(second), homes)]
+    return [
+        Stage(groups, True, _rounds(pivots), comparers),
+        Stage(groups, False, _rounds(targets), comparers),
+    ]
 
 
-def _balanced(work: Sequence[Microbatch], load: list[int]) -> Lists:
-    """Longest first to whoever has least."""
+def _balance(work: Sequence[Microbatch], load: list[int]) -> RankLists:
+    """Longest first to the least-loaded rank."""
     queue = [(tokens, rank) for rank, tokens in enumerate(load)]
     heapq.heapify(queue)
-    lists: Lists = [[] for _ in load]
+    lists: RankLists = [[] for _ in load]
     for m in _longest_first(work):
         tokens, rank = heapq.heappop(queue)
         lists[rank].append(m)
@@ -110,20 +130,22 @@ def _balanced(work: Sequence[Microbatch], load: list[int]) -> Lists:
     return lists
 
 
-def _whole(work: Sequence[Microbatch], homes: dict[int, int], load: list[int]) -> Lists:
-    """Each group to its home."""
-    lists: Lists = [[] for _ in load]
+def _assign(work: Sequence[Microbatch], rank_of: dict[int, int], load: list[int]) -> RankLists:
+    """Each group to its rank."""
+    lists: RankLists = [[] for _ in load]
     for m in work:
-        lists[homes[m.group]].append(m)
-        load[homes[m.group]] += m.tokens
+        lists[rank_of[m.group]].append(m)
+        load[rank_of[m.group]] += m.tokens
     return lists
 
 
-def _near(work: Sequence[Microbatch], load: list[int], held: list[dict[int, None]]) -> Lists:
-    """Longest first to whoever has least, or nearly so and something of its group already."""
-    lists: Lists = [[] for _ in load]
+def _balance_near_pivots(
+    work: Sequence[Microbatch], load: list[int], held: list[dict[int, None]]
+) -> RankLists:
+    """Longest first to the least-loaded rank, preferring ranks that hold the group's pivot."""
+    lists: RankLists = [[] for _ in load]
     for m in _longest_first(work):
-        able = [r for r in range(len(load)) if _holds(held[r], m)] or range(len(load))
+        able = [r for r in range(len(load)) if _may_run(held[r], m)] or range(len(load))
         rank = min(able, key=lambda r: (load[r] + m.tokens * (m.group not in held[r]), r))
         lists[rank].append(m)
         load[rank] += m.tokens
@@ -131,61 +153,64 @@ def _near(work: Sequence[Microbatch], load: list[int], held: list[dict[int, None
     return lists
 
 
-def _holds(pivots: dict[int, None], m: Microbatch) -> bool:
-    """Whether a rank that has these pivots may run ``m``."""
-    return m.group in pivots or len(pivots) < MOST_PIVOTS
+def _may_run(pivots: dict[int, None], m: Microbatch) -> bool:
+    """Whether a rank that holds these pivots may run ``m``."""
+    return m.group in pivots or len(pivots) < MAX_PIVOTS
 
 
-def _evened(lists: Lists, load: list[int], held: list[dict[int, None]]) -> Lists:
-    """Microbatches that the busiest rank gives away, or swaps for shorter ones, while it helps."""
+def _rebalance(lists: RankLists, load: list[int], held: list[dict[int, None]]) -> RankLists:
+    """Moves microbatches off the busiest rank, or swaps them for shorter ones, while it helps."""
     for _ in range(8 * len(load)):
         busiest = load.index(max(load))
-        if load[busiest] * len(load) <= UNEVEN * sum(load):
+        if load[busiest] * len(load) <= MAX_IMBALANCE * sum(load):
             break
-        found = _best_swap(lists, load, held, busiest)
-        if found is None:
+        swap = _best_swap(lists, load, held, busiest)
+        if swap is None:
             break
-        mine, other, its = found
-        gain = mine.tokens - (0 if its is None else its.tokens)
-        lists[busiest].remove(mine)
-        lists[other].append(mine)
-        held[other][mine.group] = None
-        if its is not None:
-            lists[other].remove(its)
-            lists[busiest].append(its)
-            held[busiest][its.group] = None
-        load[busiest] -= gain
-        load[other] += gain
+        given, other, taken = swap
+        moved = given.tokens - (0 if taken is None else taken.tokens)
+        lists[busiest].remove(given)
+        lists[other].append(given)
+        held[other][given.group] = None
+        if taken is not None:
+            lists[other].remove(taken)
+            lists[busiest].append(taken)
+            held[busiest][taken.group] = None
+        load[busiest] -= moved
+        load[other] += moved
     return lists
 
 
 def _best_swap(
-    lists: Lists, load: Sequence[int], held: list[dict[int, None]], busiest: int
+    lists: RankLists, load: Sequence[int], held: list[dict[int, None]], busiest: int
 ) -> tuple[Microbatch, int, Microbatch | None] | None:
-    """The swap after which the busier of the two has least; None if none is better than now."""
+    """(given, other rank, taken) after which the busier of the two has least; None if none helps.
+
+    Both ranks must be able to hold the pivots that the swap needs.
+    """
     best, least = None, load[busiest]
-    for mine in lists[busiest]:
+    for given in lists[busiest]:
         for other, theirs in enumerate(lists):
-            if other == busiest or not _holds(held[other], mine):
+            if other == busiest or not _may_run(held[other], given):
                 continue
-            for its in (None, *(m for m in theirs if _holds(held[busiest], m))):
-                gain = mine.tokens - (0 if its is None else its.tokens)
-                busier = max(load[busiest] - gain, load[other] + gain)
+            for taken in (None, *(m for m in theirs if _may_run(held[busiest], m))):
+                moved = given.tokens - (0 if taken is None else taken.tokens)
+                busier = max(load[busiest] - moved, load[other] + moved)
                 if busier < least:
-                    best, least = (mine, other, its), busier
+                    best, least = (given, other, taken), busier
     return best
 
 
 def _longest_first(work: Sequence[Microbatch]) -> list[Microbatch]:
-    return sorted(work, key=lambda m: (-m.tokens, *_place(m)))
+    return sorted(work, key=lambda m: (-m.tokens, *_order(m)))
 
 
-def _place(m: Microbatch) -> tuple[int, int, tuple[int, ...]]:
+def _order(m: Microbatch) -> tuple[int, int, tuple[int, ...]]:
     return m.group, -1 if m.target is None else m.target, m.rows
 
 
-def _rounds(lists: Lists) -> tuple[tuple[Microbatch | None, ...], ...]:
-    """Each rank's microbatches in the order of the languages, which are complete soonest so."""
-    ordered = [sorted(mine, key=_place) for mine in lists]
+def _rounds(lists: RankLists) -> tuple[tuple[Microbatch | None, ...], ...]:
+    """Each rank's microbatches in the order of the languages, so that each is complete soon."""
+    ordered = [sorted(own, key=_order) for own in lists]
     most = max(map(len, ordered), default=0)
-    return tuple(tuple(mine[r] if r < len(mine) else None for mine in ordered) for r in range(most))
+    return tuple(tuple(own[r] if r < len(own) else None for own in ordered) for r in range(most))

@@ -1,8 +1,8 @@
-"""From the states of one microbatch to columns of the similarity matrix.
+"""From the states of one microbatch to its part of the similarity matrices.
 
-The pivot's pooled vectors are held; a target's are compared with them layer by layer, while the
-forward pass runs, and dropped. What remains of a microbatch are dot products and squared lengths,
-so that memory does not grow with the number of languages.
+The pooled vectors of the pivot are kept. A target's vectors are compared with them layer by layer
+during the forward pass and dropped; dot products and squared lengths remain, so memory does not
+grow with the number of languages.
 
 Axes: ``sentences`` of the pivot side, ``batch`` sentences of the microbatch, ``layers``.
 """
@@ -20,30 +20,30 @@ from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.pooling import Pooling, Vectors
 
 HELD_ON_DEVICE = 4 * 2**30
-"""Bytes above which a pivot's vectors are held on the host: those of a mixture of experts with 128
-experts of 768 neurons in 48 layers take 1.9 GB for each metric."""
+"""Bytes above which the vectors of a pivot are stored on the host. A mixture of experts with 128
+experts of 768 neurons in 48 layers takes 1.9 GB per metric."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Of which parts a source's layers are made; hidden states are layers of one part each."""
+class LayerLayout:
+    """The parts that make up the layers of a source; a hidden state is a layer of one part."""
 
-    places: tuple[int, ...]
-    """The place 0, 1, .. of every part's layer."""
+    layer_of_part: tuple[int, ...]
+    """Index 0, 1, .. of each part's layer."""
     widths: tuple[int, ...]
-    """The neurons of every part, on this rank."""
+    """Number of neurons of each part, on this rank."""
     experts: tuple[int, ...]
-    """The number of experts of every part; 0 where it is dense."""
+    """Number of experts of each part; 0 where it is dense."""
 
     @property
     def layers(self) -> int:
-        """The number of layers."""
-        return len(dict.fromkeys(self.places))
+        """Number of layers."""
+        return len(dict.fromkeys(self.layer_of_part))
 
 
 @dataclass
 class Pivot:
-    """The pooled vectors of a pivot side, and their squared lengths, zero until filled."""
+    """Pooled vectors of a pivot side and their squared lengths, zero until filled."""
 
     vectors: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     """(metric, part) -> [sentences, width]."""
@@ -52,8 +52,8 @@ class Pivot:
 
     @property
     def nbytes(self) -> int:
-        """What the vectors take."""
-        return sum(each.nbytes for each in self.vectors.values())
+        """Bytes of the vectors."""
+        return sum(vectors.nbytes for vectors in self.vectors.values())
 
 
 @dataclass(frozen=True)
@@ -61,167 +61,172 @@ class PartialSimilarity:
     """What one microbatch of a target adds to the similarity matrices of its language."""
 
     rows: tuple[int, ...]
+    """Which sentences of the target these are."""
     dot: Mapping[str, Tensor]
     """metric -> [layers, sentences, batch]."""
     squares: Mapping[str, Tensor]
     """metric -> [layers, batch]."""
     shares: Tensor | None
-    """[layers, batch] share of the largest token in NAV."""
+    """[layers, batch] share of the largest token in NAV, in [0, 1]."""
     activity: Tensor | None
-    """[layers, batch] fraction of active states."""
+    """[layers, batch] fraction of active states, in [0, 1]."""
 
 
-def storage_device(nbytes: int, home: torch.device) -> torch.device:
-    """Where vectors of so many bytes are held."""
-    return home if nbytes <= HELD_ON_DEVICE else torch.device("cpu")
+def storage_device(nbytes: int, device: torch.device) -> torch.device:
+    """The device on which vectors of so many bytes are stored: ``device``, or the host."""
+    return device if nbytes <= HELD_ON_DEVICE else torch.device("cpu")
 
 
 class SimilarityAccumulator:
-    """Receives the states of a microbatch (a ``StateSink``) and sums up what is asked for.
+    """Receives the states of a microbatch (a ``StateSink``) and sums what the reads need.
 
     Args:
-        layouts: Per source (``"nas"``, ``"nav"``, ``"hidden"``) how its layers are made up.
-        reads: What is wanted, per site (``"gate"``, ``"product"``, ``"hidden"``).
+        layouts: Source (``"nas"``, ``"nav"``, ``"hidden"``) -> the parts of its layers.
+        reads: Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there.
         world: The ranks, for slices of neurons.
-        home: The device on which vectors are compared and results are collected.
+        device: Where vectors are compared and results are collected.
     """
 
     def __init__(
         self,
-        layouts: Mapping[str, Layout],
+        layouts: Mapping[str, LayerLayout],
         reads: Mapping[str, Sequence[Read]],
         world: World,
-        home: torch.device,
+        device: torch.device,
     ) -> None:
-        self.layouts, self.reads, self.world, self.home = layouts, reads, world, home
-        self.every = [read for each in reads.values() for read in each]
-        self.names = {name: read.source for read in self.every for name in read.names}
+        self.layouts, self.reads, self.world, self.device = layouts, reads, world, device
+        self.all_reads = [read for at_site in reads.values() for read in at_site]
+        self.source_of = {name: read.source for read in self.all_reads for name in read.names}
+        """metric -> its source."""
         self.dtype = "none"
-        """In which precision the neurons compute."""
+        """The dtype of the latest neuron states."""
 
-    def pivot(self, sentences: int) -> Pivot:
-        """An empty pivot, with room for all its vectors: on the host where they are large."""
-        wide = alignment.widest(self.home)
-        made = Pivot()
-        numbers = sum(sum(self.layouts[source].widths) for source in self.names.values())
-        shelf = storage_device(4 * sentences * numbers, self.home)
-        for name, source in self.names.items():
+    def empty_pivot(self, sentences: int) -> Pivot:
+        """A pivot of zeros for so many sentences; on the host where it is large."""
+        dtype = alignment.product_dtype(self.device)
+        pivot = Pivot()
+        width = sum(sum(self.layouts[source].widths) for source in self.source_of.values())
+        storage = storage_device(4 * sentences * width, self.device)
+        for metric, source in self.source_of.items():
             layout = self.layouts[source]
-            for part, width in enumerate(layout.widths):
-                made.vectors[name, part] = torch.zeros(sentences, width, device=shelf)
+            for part, part_width in enumerate(layout.widths):
+                pivot.vectors[metric, part] = torch.zeros(sentences, part_width, device=storage)
             shape = (layout.layers, sentences)
-            made.squares[name] = torch.zeros(shape, dtype=wide, device=self.home)
-        return made
+            pivot.squares[metric] = torch.zeros(shape, dtype=dtype, device=self.device)
+        return pivot
 
     def begin(self, batch: Batch, pivot: Pivot, filling: bool, rows: Sequence[int]) -> None:
-        """Make ready for one forward pass.
+        """Prepares for one forward pass.
 
         Args:
             batch: The microbatch.
             pivot: The pivot to compare with, or to fill.
-            filling: Whether these are sentences of the pivot.
+            filling: Whether the sentences belong to the pivot.
             rows: Which sentences of their side these are; empty for a dummy.
         """
-        # Once a microbatch: what comes from the host makes it wait for the device.
-        batch = batch.to(self.home)
-        self.pooling = Pooling(batch, self.every)
-        self.held, self.filling, self.rows = pivot, filling, tuple(rows)
-        self.places = torch.tensor(self.rows, dtype=torch.long, device=self.home)
-        self.counts = batch.counts
+        # Once per microbatch, since a copy from the host waits for the device.
+        batch = batch.to(self.device)
+        self.pooling = Pooling(batch, self.all_reads)
+        self.pivot, self.filling, self.rows = pivot, filling, tuple(rows)
+        self.row_index = torch.tensor(self.rows, dtype=torch.long, device=self.device)
+        self.mask = batch.mask
         self.chunks: dict[tuple[str, int], Vectors] = {}
         self.dot: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
-        wide, size = alignment.widest(self.home), len(batch.counts)
-        for name, source in self.names.items():
-            sentences, layers = pivot.squares[name].shape[1], self.layouts[source].layers
+        dtype, size = alignment.product_dtype(self.device), len(batch.mask)
+        for metric, source in self.source_of.items():
+            sentences, layers = pivot.squares[metric].shape[1], self.layouts[source].layers
             shape = (layers, size)
-            self.squares[name] = torch.zeros(shape, dtype=wide, device=self.home)
+            self.squares[metric] = torch.zeros(shape, dtype=dtype, device=self.device)
             if not filling:
-                shape_of_dots = (layers, sentences, size)
-                self.dot[name] = torch.zeros(shape_of_dots, dtype=wide, device=self.home)
-        self.sizes = self._room("shares", batch.counts.shape)
-        self.active = self._room("activity", batch.counts.shape[:1])
+                dot_shape = (layers, sentences, size)
+                self.dot[metric] = torch.zeros(dot_shape, dtype=dtype, device=self.device)
+        self.token_sizes = self._zeros_if("shares", batch.mask.shape)
+        self.active = self._zeros_if("activity", batch.mask.shape[:1])
 
     def dense(self, part: int, site: str, states: Tensor, start: int) -> None:
-        """States [batch, tokens, width] of a part, for tokens from ``start`` on."""
-        last = start + states.shape[1] >= self.counts.shape[1]
+        """Takes states [batch, tokens, width] of a part, for tokens from ``start`` on."""
+        last = start + states.shape[1] >= self.mask.shape[1]
         self.dtype = str(states.dtype).removeprefix("torch.")
         for read in self.reads[site]:
             vectors = self.pooling.dense(read, states, start)
-            self._gather(read, part, vectors, last)
+            self._add_chunk(read, part, vectors, last)
 
     def routed(
         self, part: int, site: str, states: Tensor, token: Tensor, expert: Tensor, last: bool
     ) -> None:
-        """States [rows, d_ff] of (token, expert) pairs of a part."""
+        """Takes states [rows, d_ff] of (token, expert) pairs of a part."""
         for read in self.reads[site]:
             experts = self.layouts[read.source].experts[part]
             vectors = self.pooling.routed(read, states, token, expert, experts)
-            self._gather(read, part, vectors, last)
+            self._add_chunk(read, part, vectors, last)
 
     def hidden(self, states: Sequence[Tensor]) -> None:
-        """The hidden states of all layers, each [batch, tokens, hidden size]."""
+        """Takes the hidden states of all layers, each [batch, tokens, hidden size]."""
         for read in self.reads.get("hidden", ()):
-            for layer, each in enumerate(states):
-                self._take(read, layer, self.pooling.dense(read, each, 0))
+            for layer, layer_states in enumerate(states):
+                self._add_vectors(read, layer, self.pooling.dense(read, layer_states, 0))
 
-    def columns(self) -> PartialSimilarity:
-        """Sums of the microbatch that has just run, complete over slices of neurons."""
-        dot = {name: self.world.sum_over_tensor_ranks(each) for name, each in self.dot.items()}
+    def partial_similarity(self) -> PartialSimilarity:
+        """Collective over slices of neurons: the sums of the microbatch that has just run."""
+        dot = {name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.dot.items()}
         squares = {
-            name: self.world.sum_over_tensor_ranks(each) for name, each in self.squares.items()
+            name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.squares.items()
         }
         shares = activity = None
-        if self.sizes is not None:
-            sizes = self.world.sum_over_tensor_ranks(self.sizes)
+        if self.token_sizes is not None:
+            sizes = self.world.sum_over_tensor_ranks(self.token_sizes)
             shares = sizes.amax(dim=2) / sizes.sum(dim=2)
         if self.active is not None:
             active = self.world.sum_over_tensor_ranks(self.active)
-            activity = active / (self._neurons() * self.counts.sum(dim=1))
+            activity = active / (self._neurons_per_layer() * self.mask.sum(dim=1))
         return PartialSimilarity(self.rows, dot, squares, shares, activity)
 
-    def fill(self) -> None:
-        """Put the squared lengths of the microbatch that has just run into the pivot."""
-        for name, each in self.squares.items():
-            here = self.world.sum_over_tensor_ranks(each)
+    def fill_pivot(self) -> None:
+        """Collective over slices: puts the squared lengths of this microbatch into the pivot."""
+        for metric, sums in self.squares.items():
+            squares = self.world.sum_over_tensor_ranks(sums)
             if self.rows:
-                self.held.squares[name][:, self.places] = here
+                self.pivot.squares[metric][:, self.row_index] = squares
 
-    def _room(self, wish: str, shape: Sequence[int]) -> Tensor | None:
-        source = next((read.source for read in self.every if getattr(read, wish)), None)
+    def _zeros_if(self, statistic: str, shape: Sequence[int]) -> Tensor | None:
+        """Zeros [layers, *shape] if any read computes the statistic."""
+        source = next((read.source for read in self.all_reads if getattr(read, statistic)), None)
         if source is None:
             return None
-        return torch.zeros(self.layouts[source].layers, *shape, device=self.home)
+        return torch.zeros(self.layouts[source].layers, *shape, device=self.device)
 
-    def _neurons(self) -> Tensor:
+    def _neurons_per_layer(self) -> Tensor:
         layout = self.layouts["nas"]
-        found = torch.zeros(layout.layers, 1, device=self.home)
-        for place, width in zip(layout.places, layout.widths, strict=True):
-            found[place] += width
-        return self.world.sum_over_tensor_ranks(found)
+        neurons = torch.zeros(layout.layers, 1, device=self.device)
+        for layer, width in zip(layout.layer_of_part, layout.widths, strict=True):
+            neurons[layer] += width
+        return self.world.sum_over_tensor_ranks(neurons)
 
-    def _gather(self, read: Read, part: int, vectors: Vectors, last: bool) -> None:
+    def _add_chunk(self, read: Read, part: int, vectors: Vectors, last: bool) -> None:
+        """Keeps the sum of a part's chunks, until the last one completes its vectors."""
         key = (read.source, part)
         if key in self.chunks:
             vectors = self.chunks.pop(key).add(vectors)
         if last:
-            self._take(read, part, vectors)
+            self._add_vectors(read, part, vectors)
         else:
             self.chunks[key] = vectors
 
-    def _take(self, read: Read, part: int, vectors: Vectors) -> None:
-        layer = self.layouts[read.source].places[part]
-        for k, name in enumerate(read.names):
-            self._vector(name, part, layer, vectors.pooled[:, k].to(self.home))
-        if vectors.sizes is not None and self.sizes is not None:
-            self.sizes[layer] += vectors.sizes.to(self.home)
+    def _add_vectors(self, read: Read, part: int, vectors: Vectors) -> None:
+        layer = self.layouts[read.source].layer_of_part[part]
+        for k, metric in enumerate(read.names):
+            self._compare(metric, part, layer, vectors.pooled[:, k].to(self.device))
+        if vectors.token_sizes is not None and self.token_sizes is not None:
+            self.token_sizes[layer] += vectors.token_sizes.to(self.device)
         if vectors.active is not None and self.active is not None:
-            self.active[layer] += vectors.active.to(self.home)
+            self.active[layer] += vectors.active.to(self.device)
 
-    def _vector(self, name: str, part: int, layer: int, vectors: Tensor) -> None:
-        self.squares[name][layer] += alignment.squares(vectors)
-        held = self.held.vectors[name, part]
+    def _compare(self, metric: str, part: int, layer: int, vectors: Tensor) -> None:
+        """Adds the dot products of a part's vectors [batch, width], or stores those of a pivot."""
+        self.squares[metric][layer] += alignment.squares(vectors)
+        stored = self.pivot.vectors[metric, part]
         if not self.filling:
-            self.dot[name][layer] += alignment.dots(held.to(self.home), vectors)
+            self.dot[metric][layer] += alignment.dots(stored.to(self.device), vectors)
         elif self.rows:
-            held[self.places.to(held.device)] = vectors.to(held.device)
+            stored[self.row_index.to(stored.device)] = vectors.to(stored.device)

@@ -1,4 +1,4 @@
-"""Sentences to token ids, with whatever tokenizer a training script has."""
+"""Sentences to token ids, with the tokenizer of the training script."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ from neuronxa_callback.probe.batching import Sentence
 from neuronxa_callback.probe.forward import base_of, text_config
 
 
-class Encoder:
-    """Encodes sentences as the configuration says; the tokenizer's settings stay as they are.
+class SentenceTokenizer:
+    """Tokenizes sentences as configured; the tokenizer's own settings stay unchanged.
 
     Args:
         tokenizer: A tokenizer of transformers, or a processor that holds one.
-        config: For its template and special tokens.
+        config: Its ``template`` and ``special_tokens`` are used.
 
     Raises:
-        ConfigError: If there is no tokenizer to call.
+        ConfigError: If ``tokenizer`` is not a tokenizer.
     """
 
     def __init__(self, tokenizer: Any, config: ProbeConfig) -> None:
@@ -35,7 +35,7 @@ class Encoder:
 
     @property
     def pad(self) -> int:
-        """Id of padding; it is masked, so any id that exists will do."""
+        """The id of padding; padding is masked, so any valid id works."""
         for name in ("pad_token_id", "eos_token_id"):
             value = getattr(self.tokenizer, name, None)
             if isinstance(value, int):
@@ -51,16 +51,16 @@ class Encoder:
             special = False
         elif self.config.template is not None:
             text = self.config.template.replace("{sentence}", text)
-        kept = _settings(self.tokenizer)
+        saved = _padding_settings(self.tokenizer)
         try:
-            # One by one: the parallel code of fast tokenizers warns in data loader workers.
+            # One sentence at a time: fast tokenizers' parallel code warns in data loader workers.
             ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         finally:
-            _restore(self.tokenizer, kept)
-        return Sentence(tuple(ids), tuple(each in self.special_ids for each in ids))
+            _restore_padding(self.tokenizer, saved)
+        return Sentence(tuple(ids), tuple(i in self.special_ids for i in ids))
 
     def digest(self) -> str:
-        """What identifies the tokenizer: sha256 of its vocabulary and rules, 16 digits."""
+        """Identifies the tokenizer: sha256 of its vocabulary and rules, 16 hexadecimal digits."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             rules = json.loads(backend.to_str())
@@ -73,32 +73,32 @@ class Encoder:
 
 
 def _special_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Ids that mark a sentence, such as BOS. An unknown word is a word, so its id is none.
+    """Ids of special tokens such as BOS. The unknown token is a word of the sentence, not special.
 
-    Only where the unknown token has the id of a mark does that id remain one: byte-level tokenizers
-    such as GPT-2's know every word, and name their end mark as the unknown one.
+    Exception: byte-level tokenizers such as GPT-2's never produce an unknown token and use the id
+    of their end token for it; that id is special.
     """
     unknown = getattr(tokenizer, "unk_token_id", None)
     marks = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep")]
-    known = getattr(tokenizer, "all_special_ids", ())
-    return tuple(each for each in known if each != unknown or each in marks)
+    special = getattr(tokenizer, "all_special_ids", ())
+    return tuple(i for i in special if i != unknown or i in marks)
 
 
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
-    """Most tokens that model and tokenizer take; a very large number where they say nothing."""
+    """The most tokens that both model and tokenizer accept; 2^30 if neither has a limit."""
     config = text_config(model)
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
     positions = [getattr(config, name, None) for name in names]
-    lost = _offset(base_of(model))
-    limits = [each - lost for each in positions if isinstance(each, int) and each > 0]
+    unusable = _unusable_positions(base_of(model))
+    limits = [n - unusable for n in positions if isinstance(n, int) and n > 0]
     most = getattr(tokenizer, "model_max_length", None)
     if isinstance(most, int) and most > 0:
         limits.append(most)
     return min(limits, default=1 << 30)
 
 
-def _offset(model: nn.Module) -> int:
-    """Positions that RoBERTa-like models lose, which count from the padding index on."""
+def _unusable_positions(model: nn.Module) -> int:
+    """Positions that RoBERTa-like models cannot use: they count from the padding index on."""
     for name, module in model.named_modules():
         if (
             name.endswith("position_embeddings")
@@ -108,16 +108,16 @@ def _offset(model: nn.Module) -> int:
     return 0
 
 
-def _settings(tokenizer: Any) -> tuple[Any, Any] | None:
+def _padding_settings(tokenizer: Any) -> tuple[Any, Any] | None:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return None if backend is None else (backend.truncation, backend.padding)
 
 
-def _restore(tokenizer: Any, kept: tuple[Any, Any] | None) -> None:
-    # A call switches off truncation and padding that training had switched on.
-    if kept is None:
+def _restore_padding(tokenizer: Any, saved: tuple[Any, Any] | None) -> None:
+    # A call switches off the truncation and padding that training switched on.
+    if saved is None:
         return
-    backend, (truncation, padding) = tokenizer.backend_tokenizer, kept
+    backend, (truncation, padding) = tokenizer.backend_tokenizer, saved
     if backend.truncation != truncation:
         backend.enable_truncation(**truncation) if truncation else backend.no_truncation()
     if backend.padding != padding:

@@ -1,4 +1,4 @@
-"""How the states of a module of experts are computed again, checked against what it gave."""
+"""Finds how to compute the states of a module of experts, and checks it on the module's output."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.graph import Node
 from neuronxa_callback.taps.modules import tensors_of
 from neuronxa_callback.taps.pointwise import BackwardWalk, Formula, NotPointwise, formula
 from neuronxa_callback.taps.stacked_experts import (
@@ -20,37 +21,38 @@ from neuronxa_callback.taps.stacked_experts import (
     rows_of,
     weights_of,
 )
-from neuronxa_callback.taps.trace import Node, Trace
+from neuronxa_callback.taps.trace import Trace
 
 
-def recipe(path: str, module: Any, args: Any, kwargs: Any, output: Tensor) -> Recipe:
-    """How the states of these experts are computed, checked against one call of theirs.
+def find_recipe(path: str, module: Any, args: Any, kwargs: Any, output: Tensor) -> Recipe:
+    """How to compute the states of these experts, checked on one call of the module.
 
     Raises:
-        TapError: If the weights are packed, or the module's output is not reproduced.
+        TapError: If the weights are packed, or the states do not reproduce the module's output.
     """
     name = type(module).__name__
     down = module.down_proj if is_stack(module, "down_proj") else None
     if down is not None and not down.is_floating_point():
         raise TapError(
-            f"the experts at {path} ({name}) must have plain floating-point weights, got "
-            f"{down.dtype}; load the model dequantised"
+            f"the experts at {path} ({name}) must have floating-point weights, got {down.dtype}; "
+            "load the model dequantized"
         )
-    stated = getattr(module, "is_transposed", None)
-    for transposed in (stated,) if isinstance(stated, bool) else (False, True):
+    declared = getattr(module, "is_transposed", None)
+    for transposed in (declared,) if isinstance(declared, bool) else (False, True):
         try:
-            found = _tried(module, args, kwargs, output, transposed)
+            recipe = _try_recipe(module, args, kwargs, output, transposed)
         except (RuntimeError, NotPointwise):
             continue
-        if found is not None:
-            return found
+        if recipe is not None:
+            return recipe
     raise TapError(
-        f"the states of the experts at {path} ({name}) must reproduce their output, and do not; "
-        "leave them out with neuron_modules=, or load them as plain weights"
+        f"the states computed for the experts at {path} ({name}) must reproduce the module's "
+        "output, but do not; leave these experts out with neuron_modules=, or load them as "
+        "floating-point weights"
     )
 
 
-def _tried(
+def _try_recipe(
     module: nn.Module, args: Any, kwargs: Any, output: Tensor, transposed: bool
 ) -> Recipe | None:
     weights = weights_of(module, transposed)
@@ -61,10 +63,11 @@ def _tried(
         source = trace.node(projected)
         source.op, source.path = "linear", PROJECTED
         product = trace.node(apply_gate(module, projected))
-    again = _output(module, args, kwargs, weights, rows, product.value)
-    loose = output.dtype not in (torch.float32, torch.float64)
+    expected = _output(module, args, kwargs, weights, rows, product.value)
+    low_precision = output.dtype not in (torch.float32, torch.float64)
     scale = output.abs().amax()
-    if not (again - output.float()).abs().amax() <= (3e-2 if loose else 1e-4) * scale:
+    # "not <=" instead of ">", so that NaN counts as a difference.
+    if not (expected - output.float()).abs().amax() <= (3e-2 if low_precision else 1e-4) * scale:
         return None
     node, columns = _gate(product, projected)
     return Recipe(experts, weights.width, transposed, node, columns)
@@ -76,23 +79,23 @@ def _gate(product: Node, projected: Tensor) -> tuple[Formula | None, slice | Non
     gate = walk.gate(product)
     if gate is None or gate is product:
         return None, None
-    redo = formula(gate)
-    if redo is None:
+    compute_gate = formula(gate)
+    if compute_gate is None:
         raise NotPointwise(gate)
     half = projected.shape[1] // 2
-    whole = redo({PROJECTED: projected})
+    from_all = compute_gate({PROJECTED: projected})
     for columns in (slice(0, half), slice(half, None), slice(0, None, 2), slice(1, None, 2)):
-        only = torch.zeros_like(projected)
-        only[:, columns] = projected[:, columns]
-        if torch.equal(redo({PROJECTED: only}), whole):
-            return redo, columns
-    return redo, None
+        masked = torch.zeros_like(projected)
+        masked[:, columns] = projected[:, columns]
+        if torch.equal(compute_gate({PROJECTED: masked}), from_all):
+            return compute_gate, columns
+    return compute_gate, None
 
 
 def _output(
     module: nn.Module, args: Any, kwargs: Any, weights: Weights, rows: Rows, product: Tensor
 ) -> Tensor:
-    """What the module should give [tokens, hidden] where the product is right, in fp32."""
+    """The module's output [tokens, hidden] in fp32, computed from the product."""
     hidden = next(tensors_of((args, kwargs)))
     hidden = hidden.reshape(-1, hidden.shape[-1])
     parts = []
@@ -107,20 +110,19 @@ def _output(
     norm: Callable[[Tensor], Tensor] | None = getattr(module, "post_expert_norm", None)
     if norm is not None:
         out = norm(out)
-    if rows.weight is None:
-        whole = torch.zeros(hidden.shape, dtype=torch.float32, device=out.device)
-        tokens = hidden.shape[0] // len(rows.counts)
-        whole[rows.expert * tokens + rows.token] = out.float()
-        return whole
     total = torch.zeros(hidden.shape, dtype=torch.float32, device=out.device)
+    if rows.weight is None:
+        tokens = hidden.shape[0] // len(rows.counts)
+        total[rows.expert * tokens + rows.token] = out.float()
+        return total
     total.index_add_(0, rows.token, out.float() * rows.weights(len(rows.counts))[:, None])
-    return total + _passed_through(module, args, kwargs, hidden, len(rows.counts))
+    return total + _from_zero_experts(module, args, kwargs, hidden, len(rows.counts))
 
 
-def _passed_through(
+def _from_zero_experts(
     module: nn.Module, args: Any, kwargs: Any, hidden: Tensor, experts: int
 ) -> Tensor | float:
-    """What experts that do nothing (LongCat) hand on."""
+    """The output of experts that return their input (LongCat)."""
     if not getattr(module, "zero_expert_num", 0):
         return 0.0
     _, index, weight = list(tensors_of((args, kwargs)))[:3]

@@ -1,19 +1,20 @@
-"""Feed-forward networks whose inside cannot be followed: kernels that do several steps at once.
+"""Feed-forward networks with fused kernels, which cannot be traced.
 
-What they compute is guessed from a table of activation functions, and kept only where it gives
-the values that the model itself had.
+Their formula is found by trying every activation function of a table on the weights; a formula is
+used only if it reproduces the values that the model itself computed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.modules import is_linear, numbered
+from neuronxa_callback.taps.graph import Call, Node
+from neuronxa_callback.taps.modules import is_linear, is_list_entry
 from neuronxa_callback.taps.pointwise import FFNInput, Formula
-from neuronxa_callback.taps.trace import Call, Node
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -26,104 +27,120 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "sigmoid": torch.sigmoid,
 }
-"""Kernels exist for these."""
+"""Activation functions for which fused kernels exist."""
+
+
+@dataclass(frozen=True)
+class KernelStates:
+    """Computes gate and product of a module from its linear layers."""
+
+    order: tuple[str, ...]
+    """Names of the linear layers before the down projection, the gate's first."""
+    fused: bool
+    """Whether one layer computes both gate and up projection."""
+    swap: bool
+    """Whether the gate is the second half of a fused layer."""
+    act: Activation
+
+    def __call__(self, module: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate and product [..., width] of ``hidden``."""
+        outs = [module.get_submodule(name)(hidden) for name in self.order]
+        if self.fused:
+            outs = list(outs[0].chunk(2, dim=-1))
+            outs = outs[::-1] if self.swap else outs
+        gate = self.act(outs[0])
+        return gate, gate * outs[1] if len(outs) == 2 else gate
 
 
 @dataclass(frozen=True)
 class KernelMatch:
-    """What a module that calls none of its linear layers computes."""
+    """The formula of a module that calls none of its linear layers."""
 
     kind: str
     width: int
-    words: str
-    states: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
-    """Module and input -> gate and product."""
+    description: str
+    states: KernelStates
 
 
-def match_product(call: Call, calls: Sequence[Call]) -> tuple[FFNInput, tuple[Formula, str]] | None:
-    """What feeds this layer, where a kernel stands between it and those beside it."""
+@dataclass(frozen=True)
+class KernelGate:
+    """The gate of a fused kernel, as a formula of one linear layer's output."""
+
+    path: str
+    """The linear layer. Not its call, which would keep the trace alive."""
+    columns: slice
+    act: Activation
+
+    def __call__(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The gate [..., width]."""
+        return self.act(outputs[self.path][..., self.columns])
+
+
+def match_product(call: Call, calls: Sequence[Call]) -> tuple[FFNInput, Formula] | None:
+    """The input of this layer, if a kernel computes it from the linear layers next to it.
+
+    Returns:
+        The layer's input and the formula of its gate.
+    """
     product = call.input
     if product is None or not call.outer:
         return None
-    beside = [
-        each
-        for each in calls[: call.order]
-        if each.outer and each.outer[-1] is call.outer[-1] and is_linear(each.module)
+    siblings = [
+        other
+        for other in calls[: call.order]
+        if other.outer and other.outer[-1] is call.outer[-1] and is_linear(other.module)
     ]
-    parts = list(_halves(beside, product.shape[-1]))
-    for gate, up in _pairs([value() for _, value in parts]):
-        for name, act in ACTIVATIONS.items():
-            if _same(act(parts[gate][1]()) * parts[up][1](), product):
-                return _fed(call, beside, parts[gate], act, name)
+    parts = list(_parts(siblings, product.shape[-1]))
+    for (gate_of, columns), (up_of, up_columns) in permutations(parts, 2):
+        gate, up = gate_of.output[..., columns], up_of.output[..., up_columns]
+        for act in ACTIVATIONS.values() if gate.shape == up.shape else ():
+            if _reproduces(act(gate) * up, product):
+                return _ffn_input(call, gate_of), KernelGate(gate_of.path, columns, act)
     return None
 
 
-_Part = tuple[tuple[int, int], Callable[[], Tensor]]
-
-
-def _halves(beside: Sequence[Call], width: int) -> Iterator[_Part]:
+def _parts(siblings: Sequence[Call], width: int) -> Iterator[tuple[Call, slice]]:
     """Outputs, or halves of outputs, that are as wide as the product."""
-    for number, each in enumerate(beside):
-        for half in range(each.output.shape[-1] // width):
-            if each.output.shape[-1] in (width, 2 * width):
-                yield (number, half), _half(each.output, half, width)
+    for call in siblings:
+        size = call.output.shape[-1]
+        if size in (width, 2 * width):
+            for begin in range(0, size, width):
+                yield call, slice(begin, begin + width)
 
 
-def _half(output: Tensor, half: int, width: int) -> Callable[[], Tensor]:
-    return lambda: output[..., half * width : (half + 1) * width]
-
-
-def _pairs(parts: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
-    for one in range(len(parts)):
-        for other in range(len(parts)):
-            if one != other and parts[one].shape == parts[other].shape:
-                yield one, other
-
-
-def _fed(
-    call: Call, beside: Sequence[Call], part: _Part, act: Activation, name: str
-) -> tuple[FFNInput, tuple[Formula, str]]:
-    (number, half), value = part
-    source, width = beside[number], value().shape[-1]
-    # Not the call itself: it would keep the trace alive.
-    path, begin = source.path, half * width
-
-    def gate(outputs: Mapping[str, Tensor]) -> Tensor:
-        return act(outputs[path][..., begin : begin + width])
-
+def _ffn_input(call: Call, gate_of: Call) -> FFNInput:
     assert call.source is not None
-    node = Node(source.output, "linear", [source.source])
-    node.path = source.path
-    return FFNInput(call.source, node, (node,), None, (node,)), (gate, name)
+    node = Node(gate_of.output, "linear", [gate_of.source])
+    node.path = gate_of.path
+    return FFNInput(call.source, node, (node,), None, (node,))
 
 
 def match_module(call: Call, calls: Sequence[Call]) -> KernelMatch | None:
-    """What this module computes, where it has the layers of such a network and calls none.
+    """The formula of a module that has the layers of a feed-forward network but calls none.
 
     Raises:
-        TapError: If it has, but computes something else with them.
+        TapError: If no formula reproduces the module's output.
     """
     down, inward = _layers(call.module)
-    if down is None or not numbered(call.block[0]) or call.input is None:
+    if down is None or not is_list_entry(call.block[0]) or call.input is None:
         return None
-    ran = (each for each in calls[call.order + 1 :] if is_linear(each.module))
-    if any(call in each.outer for each in ran) or not isinstance(call.output, Tensor):
+    later = (other for other in calls[call.order + 1 :] if is_linear(other.module))
+    if any(call in other.outer for other in later) or not isinstance(call.output, Tensor):
         return None
-    for guess in _guesses(call.module, down, inward):
-        _, product = guess.states(call.module, call.input)
-        if _same(call.module.get_submodule(down)(product), call.output):
-            return guess
+    for candidate in _candidates(call.module, down, inward):
+        _, product = candidate.states(call.module, call.input)
+        if _reproduces(call.module.get_submodule(down)(product), call.output):
+            return candidate
     raise TapError(
-        f"the feed-forward network {call.path} must call its linear layers, or compute what they "
-        "would; it does neither (a fused kernel?): switch that off, or name what can be read with "
-        "neuron_modules="
+        f"the feed-forward network {call.path} must call its linear layers or give the same output "
+        "as they would, but does neither; if it is a fused kernel, switch it off, or pass the "
+        "networks that can be read as neuron_modules="
     )
 
 
 def _layers(module: nn.Module) -> tuple[str | None, tuple[str, ...]]:
-    """Names of the down projection and of those before it, where there are just these."""
-    linears = {name: each for name, each in module.named_children() if is_linear(each)}
-    sizes = {name: _sizes(each) for name, each in linears.items()}
+    """Names of the down projection and of the layers before it, if the module has only these."""
+    sizes = {name: _sizes(child) for name, child in module.named_children() if is_linear(child)}
     if len(sizes) not in (2, 3):
         return None, ()
     for down, (width, hidden) in sizes.items():
@@ -142,7 +159,7 @@ def _sizes(module: nn.Module) -> tuple[int, int]:
     return into, out
 
 
-def _guesses(module: nn.Module, down: str, inward: tuple[str, ...]) -> Iterator[KernelMatch]:
+def _candidates(module: nn.Module, down: str, inward: tuple[str, ...]) -> Iterator[KernelMatch]:
     width = _sizes(module.get_submodule(down))[0]
     fused = len(inward) == 1 and _sizes(module.get_submodule(inward[0]))[1] == 2 * width
     orders = [inward] if len(inward) == 1 else [inward, inward[::-1]]
@@ -150,27 +167,14 @@ def _guesses(module: nn.Module, down: str, inward: tuple[str, ...]) -> Iterator[
         for swap in (False, True) if fused else (False,):
             for name, act in ACTIVATIONS.items():
                 kind = "fused" if fused else "gated" if len(inward) == 2 else "plain"
-                words = f"{name} of {order[0]}"
-                yield KernelMatch(kind, width, words, _states(order, fused, swap, act))
+                states = KernelStates(order, fused, swap, act)
+                yield KernelMatch(kind, width, f"{name} of {order[0]}", states)
 
 
-def _states(
-    order: tuple[str, ...], fused: bool, swap: bool, act: Activation
-) -> Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]:
-    def states(module: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        outs = [module.get_submodule(name)(hidden) for name in order]
-        if fused:
-            outs = list(outs[0].chunk(2, dim=-1))
-            outs = outs[::-1] if swap else outs
-        gate = act(outs[0])
-        return gate, gate * outs[1] if len(outs) == 2 else gate
-
-    return states
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
+def _reproduces(computed: Tensor, expected: Tensor) -> bool:
+    if computed.shape != expected.shape:
         return False
-    loose = other.dtype not in (torch.float32, torch.float64)
-    worst = (one.float() - other.float()).abs().amax()
-    return bool(worst <= (3e-2 if loose else 1e-4) * other.float().abs().amax())
+    low_precision = expected.dtype not in (torch.float32, torch.float64)
+    difference = (computed.float() - expected.float()).abs().amax()
+    scale = expected.float().abs().amax()
+    return bool(difference <= (3e-2 if low_precision else 1e-4) * scale)

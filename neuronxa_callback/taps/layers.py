@@ -1,86 +1,92 @@
-"""Which layer each pass of a feed-forward network belongs to, and what that layer is called."""
+"""Assigns each pass of a feed-forward network to a layer, and labels the layers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from neuronxa_callback.taps.hooks import Install
+from neuronxa_callback.taps.hooks import DenseTap
+from neuronxa_callback.taps.reader import Tap
 
 Label = int | str
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One time that a feed-forward network reads all tokens."""
+    """One pass of all tokens through a feed-forward network."""
 
     block: tuple[str, int]
-    """The numbered block around it, and the how-manieth run of that block this is."""
+    """Path of the numbered block around it, and the index of this run of the block."""
     call: int
-    """Its place among all calls."""
+    """Its position among all calls."""
     key: tuple[int, int] = (0, 0)
-    """Order of the layers, then of the calls."""
+    """Sort key: position of the layer, then of the call."""
     label: Label = 0
 
 
 @dataclass
 class FoundFFN:
-    """One feed-forward network, or one set of routed experts, with all its passes."""
+    """A feed-forward network or a set of routed experts, with its tap and all its passes."""
 
     path: str
     kind: str
     width: int
     how: str
-    place: Callable[[tuple[int, ...]], Install]
-    """Given its parts in order, what puts the hooks on."""
+    tap: Tap
+    """Reads it; without parts as long as these are unknown."""
     passes: list[Pass] = field(default_factory=list)
     experts: int = 0
-    no_gate: str = ""
-    """Why the gate cannot be read; empty where it can."""
+    has_gate: bool = True
+    """Whether the gate can be read."""
     rows: int = 0
-    """Tokens read in the running pass."""
+    """Tokens read so far in the running pass."""
     calls: int = 0
     length: int = 0
-    """Positions in the latest call."""
-    whole: bool = True
+    """Positions per sentence in the latest call."""
+    single_call: bool = True
     """Whether each pass so far was one call with all tokens."""
     ignored: list[int] = field(default_factory=list)
-    """Which calls are not for tokens."""
+    """Indices of the calls that are not for tokens."""
+
+    def tap_for(self, parts: tuple[int, ...]) -> Tap:
+        """The tap that reads these parts of a plan, one per pass."""
+        if isinstance(self.tap, DenseTap):
+            return replace(self.tap, parts=parts, ignored=tuple(self.ignored))
+        return replace(self.tap, parts=parts)
 
 
-def labelled(found: list[FoundFFN], model: nn.Module, stack: str) -> list[FoundFFN]:
-    """Those of the wanted stack, each pass with its layer's label.
+def label_layers(networks: list[FoundFFN], model: nn.Module, stack: str) -> list[FoundFFN]:
+    """The networks of the requested stack; each pass gets the label of its layer.
 
-    A layer is one run of one block. Its label is the block's number, as long as no two layers
-    would have the same: then layers are numbered as they run.
+    A layer is one run of one block. Its label is the number of the block; if that would give two
+    layers the same label, layers are numbered in the order in which they run.
     """
-    two = _has_two_stacks(model) and {"encoder", "decoder"} <= {stack_of(f.path) for f in found}
-    kept = [each for each in found if not two or stack in ("both", stack_of(each.path))]
-    stacks = ("encoder", "decoder") if two and stack == "both" else ("",)
+    both = _has_two_stacks(model) and {"encoder", "decoder"} <= {stack_of(f.path) for f in networks}
+    kept = [f for f in networks if not both or stack in ("both", stack_of(f.path))]
     offset = 0
-    for name in stacks:
-        members = [each for each in kept if not name or stack_of(each.path) == name]
-        offset = _number(members, f"{name}." if name else "", offset)
+    for name in ("encoder", "decoder") if both and stack == "both" else ("",):
+        members = [f for f in kept if not name or stack_of(f.path) == name]
+        offset = _label(members, f"{name}." if name else "", offset)
     return kept
 
 
-def _number(found: Iterable[FoundFFN], prefix: str, offset: int) -> int:
-    members = list(found)
-    passes = sorted((one for each in members for one in each.passes), key=lambda one: one.call)
+def _label(networks: Iterable[FoundFFN], prefix: str, offset: int) -> int:
+    networks = list(networks)
+    passes = sorted((one for f in networks for one in f.passes), key=lambda one: one.call)
     blocks = list(dict.fromkeys(one.block for one in passes))
     numbers = [int(path.rpartition(".")[2] or 0) if path else 0 for path, _ in blocks]
-    names = dict(zip(blocks, numbers, strict=True))
+    labels = dict(zip(blocks, numbers, strict=True))
     if len(set(numbers)) < len(numbers):
-        names = {block: place for place, block in enumerate(blocks)}
-    order = {block: place for place, block in enumerate(sorted(blocks, key=names.__getitem__))}
-    for each in members:
-        each.passes = [
+        labels = {block: position for position, block in enumerate(blocks)}
+    positions = {block: n for n, block in enumerate(sorted(blocks, key=labels.__getitem__))}
+    for ffn in networks:
+        ffn.passes = [
             replace(
                 one,
-                key=(offset + order[one.block], one.call),
-                label=f"{prefix}{names[one.block]}" if prefix else names[one.block],
+                key=(offset + positions[one.block], one.call),
+                label=f"{prefix}{labels[one.block]}" if prefix else labels[one.block],
             )
-            for one in each.passes
+            for one in ffn.passes
         ]
     return offset + len(blocks)
 
@@ -93,7 +99,7 @@ def _has_two_stacks(model: nn.Module) -> bool:
 
 
 def stack_of(path: str) -> str:
-    """``encoder`` or ``decoder``, whichever the path names first."""
+    """``encoder`` or ``decoder``, the first that the path contains; empty if neither."""
     for part in path.split("."):
         for name in ("encoder", "decoder"):
             if part == name or part.endswith(f"_{name}"):

@@ -1,6 +1,6 @@
-"""Experts that are modules of their own: which belong together, and whose input says the tokens.
+"""Experts that are separate modules: which modules form one set, and which input has the tokens.
 
-And experts that nothing here can read: they are named, never left out in silence.
+Experts that cannot be read are refused by name, so that they are never left out silently.
 """
 
 import re
@@ -10,65 +10,67 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.expert_hooks import GroupTap
+from neuronxa_callback.taps.expert_hooks import ExpertGroupTap
+from neuronxa_callback.taps.graph import Call, Node, operation_names
 from neuronxa_callback.taps.hooks import DenseTap
 from neuronxa_callback.taps.layers import FoundFFN
-from neuronxa_callback.taps.modules import is_linear, named, numbered
-from neuronxa_callback.taps.pointwise import FFNInput
-from neuronxa_callback.taps.trace import Call, Node, Trace, names
+from neuronxa_callback.taps.modules import is_linear, is_list_entry, modules_by_path
+from neuronxa_callback.taps.pointwise import FFNInput, Formula
+from neuronxa_callback.taps.trace import Trace
 
-_ROWS = ("__getitem__", "index_select")
+_ROW_SELECTIONS = ("__getitem__", "index_select")
 _LOOKUPS = ("embedding", "embedding_bag")
-_RANKINGS = names("topk argmax argsort sort max multinomial")
+_RANKINGS = operation_names("topk argmax argsort sort max multinomial")
 
 
 @dataclass(frozen=True)
-class Group:
-    """Where experts were met that are given rows, not tokens."""
+class ExpertGroup:
+    """A set of experts that get rows instead of all tokens."""
 
     around: Call
-    """The module around the experts, which is given all tokens."""
+    """The module around the experts, whose input is all tokens."""
     expert: Call | None
-    """One expert; ``None`` where one call holds the rows of all."""
+    """One of the experts; ``None`` if one call gets the rows of all experts."""
 
 
-def group_of(call: Call, feed: FFNInput) -> Group | None:
-    """The experts that this call belongs to, where it reads only some of the tokens' rows."""
-    if not feed.sources:
+def expert_group(call: Call, ffn_input: FFNInput) -> ExpertGroup | None:
+    """The group of experts that this call belongs to; ``None`` if it reads all tokens."""
+    if not ffn_input.sources:
         return None
-    read = feed.sources[0].inputs[0].root()
+    read = ffn_input.sources[0].inputs[0].root()
     if hasattr(call.module, "input_size"):
-        return Group(call.outer[-1], None)
-    if read.name not in _ROWS or len(read.inputs) < 2:
+        return ExpertGroup(call.outer[-1], None)
+    if read.name not in _ROW_SELECTIONS or len(read.inputs) < 2:
         return None
-    for place in range(len(call.outer) - 1, 0, -1):
-        if re.search(r"\d+$", call.outer[place].path):
-            return Group(call.outer[place - 1], call.outer[place])
+    for depth in range(len(call.outer) - 1, 0, -1):
+        if re.search(r"\d+$", call.outer[depth].path):
+            return ExpertGroup(call.outer[depth - 1], call.outer[depth])
     return None
 
 
-def group_found(model: nn.Module, feed: FFNInput, tap: DenseTap, group: Group) -> FoundFFN:
-    """All experts of the group, as one set of neurons."""
-    first = feed.sources[0].path
-    taps: tuple[DenseTap, ...]
-    inward: tuple[str, ...]
+def experts_of_group(
+    model: nn.Module, ffn_input: FFNInput, tap: DenseTap, group: ExpertGroup
+) -> FoundFFN:
+    """All experts of the group as one set of neurons; ``tap`` reads one of them."""
+    source, tap = ffn_input.sources[0], replace(tap, rows=True)
+    taps: tuple[DenseTap, ...] = (tap,)
+    row_modules: tuple[str, ...] = (source.path,)
     if group.expert is None:
-        number = int(getattr(feed.sources[0].module, "num_experts", 1))
-        taps, inward = (tap,), (first,)
+        count = int(getattr(source.module, "num_experts", 1))
     else:
         siblings = _siblings(model, group.expert)
-        number = len(siblings)
+        count = len(siblings)
         old = group.expert.path
         taps = tuple(_moved(tap, old, new) for new in siblings)
-        inward = tuple(first.replace(old + ".", new + ".", 1) for new in siblings)
+        row_modules = tuple(_move(source.path, old, new) for new in siblings)
     around = group.around.path
     return FoundFFN(
         around,
         "routed",
-        number * tap.width,
-        f"rows of {number} experts, matched with the tokens that {around} is given",
-        lambda parts: GroupTap(around, parts, taps, inward, number).install,
-        experts=number,
+        count * tap.width,
+        f"rows of {count} experts, matched with the tokens that {around} is given",
+        ExpertGroupTap(around, taps, row_modules),
+        experts=count,
     )
 
 
@@ -76,89 +78,99 @@ def _siblings(model: nn.Module, expert: Call) -> list[str]:
     head = re.sub(r"\d+$", "", expert.path)
     paths = [
         path
-        for path, module in named(model).items()
+        for path, module in modules_by_path(model).items()
         if re.fullmatch(re.escape(head) + r"\d+", path) and type(module) is type(expert.module)
     ]
     return sorted(paths, key=lambda path: int(path[len(head) :]))
 
 
+def _move(path: str, old: str, new: str) -> str:
+    return path.replace(old + ".", new + ".", 1)
+
+
 def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
-    def move(path: str) -> str:
-        return path.replace(old + ".", new + ".", 1)
-
-    redo = tap.formula
-    renamed = {source: move(source) for source in tap.sources}
-
-    def moved(outputs: Mapping[str, Tensor]) -> Tensor:
-        assert redo is not None
-        return redo({source: outputs[there] for source, there in renamed.items()})
-
+    """The tap of the expert at ``old``, for the expert at ``new``."""
+    sources = {source: _move(source, old, new) for source in tap.sources}
     return replace(
         tap,
-        path=move(tap.path),
-        product=move(tap.product),
-        gate=move(tap.gate),
-        sources=tuple(renamed.values()),
-        formula=None if redo is None else moved,
+        path=_move(tap.path, old, new),
+        product=_move(tap.product, old, new),
+        gate=_move(tap.gate, old, new),
+        sources=tuple(sources.values()),
+        formula=None if tap.formula is None else _RenamedFormula(tap.formula, sources),
     )
 
 
-def no_experts_left(trace: Trace, found: Collection[str]) -> None:
-    """Experts that none of ``found`` accounts for are refused: beside others, nobody would notice.
+@dataclass(frozen=True)
+class _RenamedFormula:
+    """A formula on the outputs of other layers."""
+
+    formula: Formula
+    names: Mapping[str, str]
+    """Path in the formula -> path of the layer."""
+
+    def __call__(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        return self.formula({name: outputs[path] for name, path in self.names.items()})
+
+
+def refuse_unread_experts(trace: Trace, found: Collection[str]) -> None:
+    """Refuses experts that ran but are not in ``found``; otherwise they would go unnoticed.
 
     Raises:
-        TapError: If there are such, by name.
+        TapError: If there are such experts; names the first.
     """
     for call in trace.calls:
         inside = any(path.startswith(call.path) for path in found)
         around = any(call.path.startswith(f"{path}.") for path in found)
-        named_so = re.search(r"experts?$", type(call.module).__name__.lower())
-        if named_so and numbered(call.block[0]) and not (inside or around):
+        is_named_expert = re.search(r"experts?$", type(call.module).__name__.lower())
+        if is_named_expert and is_list_entry(call.block[0]) and not (inside or around):
             if is_linear(call.module) or not any(True for _ in call.module.parameters()):
                 continue
             raise TapError(
-                f"experts must be one module with 3-D weights, or modules of their own, "
-                f"{call.path} ({type(call.module).__name__}) is neither (packed weights?); "
-                "load the model dequantised, or name what can be read with neuron_modules="
+                f"experts must be one module with 3-D weights or separate modules, but {call.path} "
+                f"({type(call.module).__name__}) is neither (packed weights?); load the model "
+                "dequantized, or pass the networks that can be read as neuron_modules="
             )
-    if picked := _picked(trace.nodes()):
+    if picker := _module_of_retrieval(trace.nodes()):
         raise TapError(
-            "experts must be linear layers or 3-D weights, and the tokens of "
-            f"{picked} pick theirs from the rows of a table, one neuron each (retrieved experts, "
-            "product keys); name the feed-forward networks that can be read with neuron_modules="
+            "experts must be linear layers or 3-D weights, but each token of "
+            f"{picker} selects single neurons from a table of rows (retrieved experts, product "
+            "keys); pass the networks that can be read as neuron_modules="
         )
 
 
-def _picked(nodes: Iterable[Node]) -> str:
-    """Inside of which module states rank rows of weights to look up; empty where nowhere.
+def _module_of_retrieval(nodes: Iterable[Node]) -> str:
+    """The module in which states rank rows of a table of weights; empty if there is none.
 
-    Token ids, positions and distances look rows up as well, but no states ranked those.
+    Token ids, positions and distances are lookups too, but their indices are no ranking of states.
     """
     for node in nodes:
-        if node.name not in _LOOKUPS + _ROWS:
+        if node.name not in _LOOKUPS + _ROW_SELECTIONS:
             continue
-        looked_up = node.name in _LOOKUPS
-        table = any(_is_table(each.root(), looked_up) for each in node.inputs)
-        if table and any(_ranked(each) for each in node.inputs):
+        is_lookup = node.name in _LOOKUPS
+        table = any(_is_table(part.root(), is_lookup) for part in node.inputs)
+        if table and any(_is_ranking(part) for part in node.inputs):
             return node.within
     return ""
 
 
-def _is_table(node: Node, looked_up: bool) -> bool:
-    # Rows are also taken from states, which may be leaves: a kernel made them.
-    weights = node.op == "leaf" and (looked_up or isinstance(node.value, nn.Parameter))
+def _is_table(node: Node, is_lookup: bool) -> bool:
+    # Rows are also selected from states, which are leaves if a kernel computed them.
+    weights = node.op == "leaf" and (is_lookup or isinstance(node.value, nn.Parameter))
     return weights and node.value.ndim > 1 and node.value.is_floating_point()
 
 
-def _ranked(node: Node) -> bool:
-    """Whether these whole numbers come from an order of states."""
+def _is_ranking(node: Node) -> bool:
+    """Whether these integers come from sorting states."""
     waiting, seen = [node], set[int]()
     while waiting:
-        one = waiting.pop()
-        if one.value.is_floating_point() or id(one) in seen:
+        current = waiting.pop()
+        if current.value.is_floating_point() or id(current) in seen:
             continue
-        seen.add(id(one))
-        if one.name in _RANKINGS and any(each.value.is_floating_point() for each in one.inputs):
+        seen.add(id(current))
+        if current.name in _RANKINGS and any(
+            part.value.is_floating_point() for part in current.inputs
+        ):
             return True
-        waiting += one.inputs
+        waiting += current.inputs
     return False

@@ -1,4 +1,4 @@
-"""Where the user says that the neurons are."""
+"""The user's own choice of down projections."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -7,29 +7,37 @@ from typing import Any
 from torch import nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.modules import clean, is_linear, named
+from neuronxa_callback.taps.modules import is_linear, modules_by_path, unwrapped_path
 from neuronxa_callback.taps.stacked_experts import is_experts
 
 Override = str | Callable[[nn.Module], Iterable[str] | Mapping[str, str]] | None
 
 
-def given_by(override: Override, model: nn.Module) -> dict[str, str] | None:
-    """Down projections as the user names them, each with its gate's module or ``""``."""
+def chosen_by_user(override: Override, model: nn.Module) -> dict[str, str] | None:
+    """The down projections that the user names, each with its gate's module or ``""``.
+
+    Raises:
+        TapError: If a path does not exist in the model, or nothing is named.
+    """
     if override is None:
         return None
-    modules = named(model)
+    modules = modules_by_path(model)
     if isinstance(override, str):
         pattern = re.compile(override)
-        fits = {path: "" for path, each in modules.items() if pattern.search(path)}
-        found = {path: "" for path in fits if is_linear(modules[path]) or is_experts(modules[path])}
+        chosen = {
+            path: ""
+            for path, module in modules.items()
+            if pattern.search(path) and (is_linear(module) or is_experts(module))
+        }
     else:
         answer: Any = override(model)
         pairs = answer.items() if isinstance(answer, Mapping) else ((path, "") for path in answer)
-        found = {clean(path): clean(gate) for path, gate in pairs}
-    unknown = [path for pair in found.items() for path in pair if path and path not in modules]
-    if unknown or not found:
-        what = f"{override!r} matches none" if not found else f"{unknown[0]!r} is none"
+        chosen = {unwrapped_path(path): unwrapped_path(gate) for path, gate in pairs}
+    unknown = [path for pair in chosen.items() for path in pair if path and path not in modules]
+    if unknown or not chosen:
+        problem = f"{unknown[0]!r} does not exist" if chosen else f"{override!r} matches none"
         raise TapError(
-            f"neuron_modules must name down projections of {type(model).__name__}, {what} of them"
+            f"neuron_modules must name down projections of {type(model).__name__}, but {problem}; "
+            "print model.named_modules() for the paths"
         )
-    return found
+    return chosen

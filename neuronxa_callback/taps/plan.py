@@ -1,8 +1,8 @@
-"""Where a model keeps its feed-forward neurons, and hooks that read them and leave no trace.
+"""Finds the feed-forward neurons of a model, and reads them with hooks that leave no trace.
 
-``discover`` runs one microbatch and follows its data flow; ``TapPlan.attach`` puts plain hooks on
-what was found. No table of model families: a feed-forward network is what computes, neuron by
-neuron, a non-linear function of linear layers and feeds it to another linear layer.
+``discover`` runs one microbatch and follows its data flow; ``TapPlan.attach`` puts hooks on the
+modules that it found. There is no table of model families: a feed-forward network is a pointwise
+non-linear function of linear layers whose result enters another linear layer.
 """
 
 import sys
@@ -15,14 +15,15 @@ from torch import nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.discovery import Discovery
-from neuronxa_callback.taps.hooks import GATE, SITES, Install, Reader, StateSink
 from neuronxa_callback.taps.layers import FoundFFN
-from neuronxa_callback.taps.modules import named
+from neuronxa_callback.taps.modules import modules_by_path
 from neuronxa_callback.taps.override import Override
+from neuronxa_callback.taps.reader import GATE, SITES, Reader, StateSink, Tap
 
 __all__ = ["FFNPart", "Reader", "StateSink", "TapPlan", "discover"]
 
 STACKS = ("encoder", "decoder", "both")
+"""The stacks of an encoder-decoder model that can be read."""
 
 
 @dataclass(frozen=True)
@@ -30,34 +31,44 @@ class FFNPart:
     """One part of a layer: one feed-forward network in one pass of its block."""
 
     layer: int | str
-    """The block's number; ``"encoder.0"`` where two stacks are read; the pass where blocks are
+    """The block's number; ``"encoder.0"`` if two stacks are read; the index of the pass if blocks
     run more than once (ALBERT)."""
     path: str
-    """The down projection, or the module that holds the experts."""
+    """Path of the down projection, or of the module that holds the experts."""
     kind: str
     """``gated``, ``fused`` (gate and up in one projection), ``plain`` or ``routed``."""
     width: int
-    """Neurons; of routed experts ``experts * d_ff``."""
+    """Number of neurons; ``experts * d_ff`` for routed experts."""
     how: str
-    """How gate and product are read, in words."""
+    """How gate and product are read, as text."""
     experts: int = 0
-    """Number of routed experts; 0 where every token passes."""
+    """Number of routed experts; 0 if every token passes through the network."""
 
 
 @dataclass(frozen=True)
 class TapPlan:
-    """All feed-forward neurons of a model, and how each is read."""
+    """All feed-forward neurons of a model, and the taps that read them."""
 
     parts: tuple[FFNPart, ...]
-    """In order of layers; the parts of one layer are neighbours."""
-    places: tuple[Install, ...] = field(default=(), repr=False)
+    """In the order of the layers; parts of one layer are adjacent."""
+    taps: tuple[Tap, ...] = field(default=(), repr=False)
+    """One per network, in the order in which the networks first ran."""
     no_gate: tuple[str, ...] = ()
-    """Why the gate cannot be read, where it cannot; the product can."""
+    """Paths of the networks whose gate cannot be read; their product can."""
 
     @property
     def layers(self) -> tuple[int | str, ...]:
         """Labels of the layers, in order, without repeats."""
         return tuple(dict.fromkeys(part.layer for part in self.parts))
+
+    @property
+    def module_paths(self) -> tuple[str, ...]:
+        """Paths of all modules that the taps read: of each tap its product, then its gate.
+
+        Wrappers (compile, FSDP, PEFT) are left out of the paths, and the order depends only on the
+        model's forward pass, so equal tuples mean that the same states are read.
+        """
+        return tuple(path for tap in self.taps for path in tap.module_paths)
 
     @contextmanager
     def attach(
@@ -67,35 +78,40 @@ class TapPlan:
         sink: StateSink,
         shape: Callable[[], tuple[int, int]],
     ) -> Iterator[Reader]:
-        """Hooks on ``model`` that hand its states to ``sink``, until the context closes.
+        """Puts hooks on ``model`` that pass its states to ``sink``, until the context closes.
 
         Args:
-            model: The model that the plan was made of, perhaps wrapped or compiled since.
+            model: The model of ``discover``; it may have been wrapped or compiled since.
             sites: ``"gate"``, ``"product"`` or both; nothing else is read.
-            sink: What wants the states.
-            shape: Sentences and padded tokens of the microbatch that is running.
+            sink: Receives the states.
+            shape: Returns sentences and padded tokens of the running microbatch.
+
+        Yields:
+            The reader: call its ``begin`` and ``end`` around each forward pass, then check its
+            ``error``.
 
         Raises:
-            TapError: If the model no longer has the modules of the plan.
+            TapError: If a site does not exist or cannot be read, or the model no longer has the
+                modules of the plan.
         """
         if unknown := [site for site in sites if site not in SITES]:
             raise TapError(f"sites must be among {', '.join(SITES)}, got {unknown}")
         if GATE in sites and self.no_gate:
             raise TapError(
-                f"the gate must be the output of a module, and {self.no_gate[0]}; measure the "
-                "product (nas_site='product'), or give a function as neuron_modules= that names "
-                "the module"
+                f"cannot read the gate of {self.no_gate[0]}: its activation is computed inline; "
+                "use nas_site='product', or pass a function as neuron_modules= that also names the "
+                "module of the gate"
             )
-        reader, modules = Reader(sites, sink, shape), named(model)
+        reader, modules = Reader(sites, sink, shape), modules_by_path(model)
         with ExitStack() as stack:
-            stack.callback(reader.forget)
-            for install in self.places:
+            stack.callback(reader.release)
+            for tap in self.taps:
                 try:
-                    reader.counters.append(install(reader, modules, stack))
+                    reader.counters.append(tap.install(reader, modules, stack))
                 except KeyError as error:
                     raise TapError(
-                        f"the model must have the modules that its neurons were found in, {error} "
-                        "is missing; find them again after the model is changed"
+                        f"the model must have the modules in which its neurons were found, but "
+                        f"{error} is missing; run discovery again after changing the model"
                     ) from error
             yield reader
 
@@ -110,48 +126,49 @@ def discover(
     """Finds the feed-forward neurons of ``model`` by following one microbatch through it.
 
     Args:
-        model: In eval mode, as training holds it: adapters, wrappers and patches included.
-        forward: Runs one tiny microbatch of at least 2 tokens through ``model``.
-        neuron_modules: Where discovery does not do: a regular expression that matches the paths
-            of the down projections, or a function of the model that returns those paths (or a
-            mapping from them to the paths of the modules whose output is the gate).
-        stack: Of a model with an encoder and a decoder, which is read: ``"encoder"``,
-            ``"decoder"`` or ``"both"``.
+        model: The model as it is trained (with adapters, wrappers and patches), in eval mode.
+        forward: Runs one small microbatch of at least 2 tokens through ``model``. The token ids
+            [batch, tokens] must be the first argument of a module, or its ``input_ids``.
+        neuron_modules: The down projections, if they cannot be found: a regular expression for
+            their paths, or a function of the model that returns the paths (or a mapping from
+            each path to the path of the module whose output is the gate).
+        stack: The stack of an encoder-decoder model to read: ``"encoder"``, ``"decoder"`` or
+            ``"both"``.
 
     Raises:
-        TapError: If there is no feed-forward network, or one that cannot be read.
+        TapError: If there is no feed-forward network, or one cannot be read.
     """
     if stack not in STACKS:
         raise TapError(f"stack must be one of {', '.join(STACKS)}, got {stack!r}")
     discovery = Discovery(model, neuron_modules, stack)
     with torch.no_grad(), discovery.trace:
         forward()
-    plan = _plan(discovery.found())
+    plan = _plan(discovery.networks())
     _refuse_old_experts(plan)
     return plan
 
 
 def _refuse_old_experts(plan: TapPlan) -> None:
-    """Before transformers 5 experts are lists of modules that do not know whose rows they get."""
+    """Before transformers 5, experts are module lists that cannot be matched with their tokens."""
     routed = next((part for part in plan.parts if part.kind == "routed"), None)
     version = str(getattr(sys.modules.get("transformers"), "__version__", "5"))
     if routed is not None and int(version.partition(".")[0]) < 5:
         raise TapError(
-            f"routed experts are read with transformers 5 or later, got {version} and experts at"
+            f"routed experts need transformers 5 or later, got {version} and experts at"
             f" {routed.path}; upgrade transformers"
         )
 
 
-def _plan(found: list[FoundFFN]) -> TapPlan:
+def _plan(networks: list[FoundFFN]) -> TapPlan:
     passes = sorted(
-        ((order, each) for each in found for order in each.passes), key=lambda pair: pair[0].key
+        ((one, ffn) for ffn in networks for one in ffn.passes), key=lambda pair: pair[0].key
     )
     parts: list[FFNPart] = []
-    numbers: dict[int, list[tuple[int, int]]] = {}
-    for number, (order, each) in enumerate(passes):
-        parts.append(FFNPart(order.label, each.path, each.kind, each.width, each.how, each.experts))
-        numbers.setdefault(id(each), []).append((order.call, number))
-    places = tuple(
-        each.place(tuple(number for _, number in sorted(numbers[id(each)]))) for each in found
+    parts_of: dict[str, list[tuple[int, int]]] = {}
+    for number, (one, ffn) in enumerate(passes):
+        parts.append(FFNPart(one.label, ffn.path, ffn.kind, ffn.width, ffn.how, ffn.experts))
+        parts_of.setdefault(ffn.path, []).append((one.call, number))
+    taps = tuple(
+        ffn.tap_for(tuple(number for _, number in sorted(parts_of[ffn.path]))) for ffn in networks
     )
-    return TapPlan(tuple(parts), places, tuple(each.no_gate for each in found if each.no_gate))
+    return TapPlan(tuple(parts), taps, tuple(f.path for f in networks if not f.has_gate))

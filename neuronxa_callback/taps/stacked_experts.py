@@ -1,9 +1,9 @@
-"""Neuron states of routed experts, computed once more from what the experts are given.
+"""Computes the neuron states of routed experts again from the input of the experts.
 
-Experts that are one module with 3-D weights run in an order that depends on the kernel, so that
-hooks inside of them know no tokens. Their own input does: the states of the rows that are routed
-are computed again from it, a bounded number at a time, before the routing weight. ``recipes``
-checks on a first microbatch that this gives the module's own output.
+Experts that are one module with 3-D weights run in an order that depends on the kernel, and hooks
+inside of the module cannot tell the tokens apart. Their input can: the states of the routed rows
+are computed from it, a bounded number at a time, before the routing weight is applied.
+``expert_recipes`` checks on the first microbatch that these states give the module's own output.
 
 Axes: ``rows`` pairs of a token and an expert, sorted by expert; ``hidden``; ``d_ff`` neurons of
 one expert.
@@ -21,33 +21,34 @@ from neuronxa_callback.taps.modules import tensors_of
 from neuronxa_callback.taps.pointwise import Formula
 
 ELEMENTS = 2**25
-"""How many numbers are handed on at a time, at most: 128 MiB in fp32."""
+"""Most numbers passed on at a time: 128 MiB in fp32."""
 CACHED = 2**19
-"""How many are computed at a time on a CPU: what fits its cache costs a third less."""
+"""Most numbers computed at a time on a CPU: if they fit into its cache, it is a third faster."""
 
 PROJECTED = "gate_up"
+"""Path of the projections in the gate's formula."""
 
 
 @dataclass
 class Rows:
-    """Some pairs of a token and an expert, sorted by expert."""
+    """Pairs of a token and an expert, sorted by expert."""
 
     hidden: Tensor
-    """[any, hidden], what the experts are given."""
-    place: Tensor
-    """[rows], which of it each row reads."""
+    """[any, hidden], the input of the experts."""
+    source: Tensor
+    """[rows], the row of ``hidden`` that each pair reads."""
     token: Tensor
     expert: Tensor
     counts: list[int]
-    """Rows of each expert, from the first to the last."""
+    """Number of rows of each expert."""
     index: Tensor | None = None
-    """[tokens, top_k] experts of each token."""
+    """[tokens, top_k], the experts of each token."""
     weight: Tensor | None = None
-    """The routing weights that go with ``index``."""
+    """[tokens, top_k], the routing weights."""
 
     def read(self, part: slice) -> Tensor:
         """[some rows, hidden]."""
-        return self.hidden.index_select(0, self.place[part])
+        return self.hidden.index_select(0, self.source[part])
 
     def weights(self, experts: int) -> Tensor:
         """[rows], the routing weight of each row, in fp32."""
@@ -76,14 +77,14 @@ class Weights:
 
 
 def is_experts(module: nn.Module) -> bool:
-    """Whether one module holds many experts as 3-D weights."""
+    """Whether the module holds many experts as 3-D weights."""
     return is_stack(module, "down_proj") or _is_dbrx(module)
 
 
 def is_stack(module: nn.Module, name: str) -> bool:
     """Whether the module has 3-D weights of that name."""
-    found = getattr(module, name, None)
-    return isinstance(found, Tensor) and found.ndim == 3
+    weights = getattr(module, name, None)
+    return isinstance(weights, Tensor) and weights.ndim == 3
 
 
 def _is_dbrx(module: nn.Module) -> bool:
@@ -95,33 +96,33 @@ def _is_dbrx(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the states of one module of experts are computed again."""
+    """How to compute the states of one module of experts."""
 
     experts: int
     width: int
     transposed: bool
     gate: Formula | None
-    """From the projections to the gate; ``None`` where the product is the gate."""
+    """Computes the gate from the projections; ``None`` if the product is the gate."""
     gate_columns: slice | None
-    """The columns of the projections that the gate needs; ``None`` for all."""
+    """The columns of the projections that the gate depends on; ``None`` for all."""
 
     def states(
         self, module: nn.Module, args: Any, kwargs: Any, sites: Sequence[str]
     ) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor, bool]]:
-        """Site -> states [rows, d_ff], with tokens, experts and whether these rows are the last."""
+        """Yields states [rows, d_ff] by site, tokens, experts, and if these rows are the last."""
         weights = weights_of(module, self.transposed)
         rows = rows_of(module, args, kwargs, self.experts)
-        handed = max(ELEMENTS // max(2 * self.width, 1), 1)
+        passed_on = max(ELEMENTS // max(2 * self.width, 1), 1)
         cached = max(CACHED // max(2 * self.width, 1), 1)
-        limit = min(handed, cached) if rows.hidden.device.type == "cpu" else handed
-        for first, last, begin, end in _portions(rows.counts, handed):
+        limit = min(passed_on, cached) if rows.hidden.device.type == "cpu" else passed_on
+        for first, last, begin, end in _portions(rows.counts, passed_on):
             runs = [
                 self._run(module, weights, rows, sites, *run)
                 for run in _portions(rows.counts[first:last], limit, first, begin)
             ]
             part = slice(begin, end)
-            found = runs[0] if len(runs) == 1 else _joined(runs)
-            yield found, rows.token[part], rows.expert[part], last == self.experts
+            states = runs[0] if len(runs) == 1 else _concatenate(runs)
+            yield states, rows.token[part], rows.expert[part], last == self.experts
 
     def _run(
         self,
@@ -135,29 +136,29 @@ class Recipe:
         end: int,
     ) -> dict[str, Tensor]:
         """Site -> states of the rows ``begin`` to ``end``, of experts ``first`` to ``last``."""
-        alone = tuple(sites) == ("gate",) and self.gate_columns is not None
-        columns = self.gate_columns if alone else None
+        columns = self.gate_columns if tuple(sites) == ("gate",) else None
         hidden = rows.read(slice(begin, end))
         projected = project(hidden, weights, rows.counts[first:last], first, columns)
-        found = {}
+        states = {}
         if "gate" in sites and self.gate is not None:
-            found["gate"] = self.gate({PROJECTED: projected})
+            states["gate"] = self.gate({PROJECTED: projected})
         if "product" in sites or self.gate is None:
             product = apply_gate(module, projected)
-            found |= {site: product for site in sites if site not in found}
-        return found
+            states |= {site: product for site in sites if site not in states}
+        return states
 
 
-def _joined(runs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _concatenate(runs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {site: torch.cat([run[site] for run in runs]) for site in runs[0]}
 
 
 def _portions(
     counts: list[int], limit: int, first: int = 0, begin: int = 0
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Runs of experts with at most ``limit`` rows: first and last expert, first and last row.
+    """Runs of whole experts with at most ``limit`` rows: first and last expert, first and last row.
 
-    ``counts`` begins with the rows of expert ``first``, the first of which is ``begin``.
+    ``counts`` starts at expert ``first``, whose first row is ``begin``. An expert with more rows
+    is a run of its own.
     """
     end, beyond = begin, first + len(counts)
     for expert, count in enumerate(counts, first):
@@ -175,19 +176,21 @@ def project(
     first: int,
     columns: slice | None,
 ) -> Tensor:
-    """[rows, projections]; columns that are not asked for are left 0."""
-    sizes = [each.shape[1] for each in weights.inward]
+    """The projections [rows, projections]; columns that are not requested stay 0."""
+    sizes = [weight.shape[1] for weight in weights.inward]
     out = hidden.new_zeros(hidden.shape[0], sum(sizes), dtype=weights.inward[0].dtype)
     begin = 0
     for expert, count in enumerate(counts, first):
         if count:
             rows = slice(begin, begin + count)
-            _projected(out[rows], hidden[rows], weights, expert, columns or slice(None))
+            _project_expert(out[rows], hidden[rows], weights, expert, columns or slice(None))
             begin += count
     return out
 
 
-def _projected(out: Tensor, rows: Tensor, weights: Weights, expert: int, columns: slice) -> None:
+def _project_expert(
+    out: Tensor, rows: Tensor, weights: Weights, expert: int, columns: slice
+) -> None:
     bias = None if weights.bias is None else weights.bias[expert]
     if len(weights.inward) == 1:
         weight = weights.inward[0][expert][columns]
@@ -195,15 +198,14 @@ def _projected(out: Tensor, rows: Tensor, weights: Weights, expert: int, columns
         out[:, columns] = nn.functional.linear(rows.to(weight.dtype), weight, part)
         return
     begin = 0
-    for each in weights.inward:
-        out[:, begin : begin + each.shape[1]] = nn.functional.linear(
-            rows.to(each.dtype), each[expert]
-        )
-        begin += each.shape[1]
+    for weight in weights.inward:
+        end = begin + weight.shape[1]
+        out[:, begin:end] = nn.functional.linear(rows.to(weight.dtype), weight[expert])
+        begin = end
 
 
 def apply_gate(module: nn.Module, projected: Tensor) -> Tensor:
-    """The product [rows, d_ff], by the module's own rule where it has one."""
+    """The product [rows, d_ff], by the module's own method if it has one."""
     own = getattr(module, "_apply_gate", None)
     inner = module._modules.get("mlp") if _is_dbrx(module) else module
     act = getattr(inner, "act_fn", None) or getattr(inner, "activation_fn", None)
@@ -213,7 +215,10 @@ def apply_gate(module: nn.Module, projected: Tensor) -> Tensor:
     if callable(own) and gated:
         return own(projected)  # type: ignore[no-any-return]
     if not callable(act):
-        raise TapError(f"no activation function found in {type(module).__name__}")
+        raise TapError(
+            f"{type(module).__name__} must have an activation function, got none; leave it "
+            "out with neuron_modules="
+        )
     if not gated:
         return act(projected)  # type: ignore[no-any-return]
     gate, up = projected.chunk(2, dim=-1)
@@ -221,28 +226,27 @@ def apply_gate(module: nn.Module, projected: Tensor) -> Tensor:
 
 
 def weights_of(module: Any, transposed: bool) -> Weights:
-    """The module's projections, one set of names for all classes."""
+    """The module's projections, under the same names for all classes."""
     if _is_dbrx(module):
         glu: Any = module._modules["mlp"]
         shape = (module.num_experts, -1, glu.hidden_size)
-        w1, v1, w2 = (each.view(shape) for each in (glu.w1, glu.v1, glu.w2))
+        w1, v1, w2 = (weight.view(shape) for weight in (glu.w1, glu.v1, glu.w2))
         return Weights((w1, v1), w2.transpose(1, 2))
     names = ("gate_up_proj",) if is_stack(module, "gate_up_proj") else ("gate_proj", "up_proj")
     inward = tuple(getattr(module, name) for name in names if is_stack(module, name))
     down = module.down_proj
     if transposed:
-        inward, down = tuple(each.transpose(1, 2) for each in inward), down.transpose(1, 2)
+        inward, down = tuple(w.transpose(1, 2) for w in inward), down.transpose(1, 2)
     bias = getattr(module, f"{names[0]}_bias", getattr(module, "up_proj_bias", None))
     return Weights(inward, down, bias, getattr(module, "down_proj_bias", None))
 
 
 def rows_of(module: nn.Module, args: Any, kwargs: Any, experts: int) -> Rows:
-    """The routed rows of one call, from the arguments that experts are given."""
-    given = list(tensors_of((args, kwargs)))
-    hidden = given[0].reshape(-1, given[0].shape[-1])
-    index = next((each for each in given[1:] if not each.is_floating_point()), None)
-    floats = [each for each in given[1:] if each.is_floating_point()]
-    weight = floats[0] if floats else None
+    """The routed rows of one call, from the arguments of the module of experts."""
+    first, *others = tensors_of((args, kwargs))
+    hidden = first.reshape(-1, first.shape[-1])
+    index = next((tensor for tensor in others if not tensor.is_floating_point()), None)
+    weight = next((tensor for tensor in others if tensor.is_floating_point()), None)
     if index is None and weight is None:
         return _scaled_rows(hidden, experts)
     if index is None:
@@ -252,16 +256,16 @@ def rows_of(module: nn.Module, args: Any, kwargs: Any, experts: int) -> Rows:
     order = index.reshape(-1).argsort(stable=True)
     expert = index.reshape(-1)[order]
     token = order // index.shape[1]
-    # Others' experts (of other ranks, or none at all), and experts that a token has twice.
-    held = expert < experts
-    held[1:] &= (expert[1:] != expert[:-1]) | (token[1:] != token[:-1])
-    token, expert = token[held], expert[held]
+    # Drops experts of other ranks, padding, and the second of two equal experts of one token.
+    kept = expert < experts
+    kept[1:] &= (expert[1:] != expert[:-1]) | (token[1:] != token[:-1])
+    token, expert = token[kept], expert[kept]
     counts = torch.bincount(expert, minlength=experts).tolist()
     return Rows(hidden, token, token, expert, counts, index, weight)
 
 
 def _scaled_rows(hidden: Tensor, experts: int) -> Rows:
-    # All experts are given all tokens, those of other experts scaled by 0 (Llama 4).
+    # Llama 4: every expert gets all tokens; those of other experts are scaled by 0.
     tokens = hidden.shape[0] // experts
     row = hidden.ne(0).any(dim=1).nonzero()[:, 0]
     expert = row // tokens

@@ -1,4 +1,4 @@
-"""Real ranks over gloo: the same report everywhere, one error for all, and never a hang."""
+"""Real ranks over gloo: the same report everywhere, one error on all ranks, and no hang."""
 
 import json
 
@@ -6,11 +6,12 @@ import pytest
 
 from tests.helpers.launch import WORKERS, launch
 
+pytestmark = pytest.mark.distributed
 SCRIPT = WORKERS / "ranks.py"
 
 
 def torchrun(scene, ranks, folder):
-    """What every rank of a scene wrote, as text; fails if it takes longer than it may."""
+    """The result of every rank in a scene, as text."""
     done = launch(SCRIPT, scene, folder, ranks=ranks, folder=folder)
     assert done.code == 0, done.output[-4000:]
     return [(folder / f"{rank}.json").read_text() for rank in range(ranks)]
@@ -37,7 +38,7 @@ def test_sharded_weights_give_the_same_report_byte_for_byte(alone, tmp_path):
     assert torchrun("fsdp2", 2, tmp_path) == [alone] * 2
 
 
-def test_a_fault_of_ours_on_one_rank_is_one_error_on_all_and_then_over(tmp_path):
+def test_a_failing_hook_on_one_rank_is_one_error_on_all_and_the_next_probe_works(tmp_path):
     first, second = map(json.loads, torchrun("fault_on_one_rank", 2, tmp_path))
     assert first[0] == "ProbeError: a probe failed on another rank: ValueError: a hook broke"
     assert second[0] == "ValueError: a hook broke"
@@ -48,14 +49,15 @@ def test_a_fault_of_ours_on_one_rank_is_one_error_on_all_and_then_over(tmp_path)
 @pytest.mark.slow
 def test_a_probe_may_take_longer_than_ranks_wait_for_each_other(tmp_path):
     first, second = map(json.loads, torchrun("long_probe", 2, tmp_path))
-    assert min(first[0], second[0]) > 2
-    assert first[1] == second[1]
+    for timeouts, score, _ in (first, second):
+        assert timeouts > 2
+        assert score == first[1]
     assert "Timed out" in first[2]
 
 
 @pytest.mark.slow
-def test_a_job_may_end_right_after_ranks_have_spoken(tmp_path):
-    """Of jobs that ended so, three to six in ten aborted when exchanges were let go of at once."""
+def test_a_job_may_end_right_after_an_exchange(tmp_path):
+    """Three to six in ten such jobs abort if the latest exchange is released at once."""
     jobs = [
         launch(WORKERS / "ending.py", ranks=ranks, folder=tmp_path / f"{ranks}.{k}")
         for ranks in (2, 3)
@@ -66,11 +68,11 @@ def test_a_job_may_end_right_after_ranks_have_spoken(tmp_path):
 
 def test_memory_that_runs_out_on_one_rank_halves_the_tokens_on_all(tmp_path):
     found = [json.loads(text) for text in torchrun("memory_on_one_rank", 2, tmp_path)]
-    words = (
+    message = (
         "ProbeMemoryError: memory ran out in a probe; the next one runs 256 tokens at a time"
         " (OutOfMemoryError: no room)"
     )
-    assert found == [[words, 256, 256]] * 2
+    assert found == [[message, 256, 256]] * 2
 
 
 def test_a_forward_that_fails_on_one_rank_is_survived_where_weights_are_whole(tmp_path):

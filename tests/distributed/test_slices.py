@@ -1,4 +1,4 @@
-"""Models that are spread over ranks, or over devices, by others: the same report, or a refusal."""
+"""Models that other libraries spread over ranks or devices: the same report, or an error."""
 
 import json
 
@@ -8,8 +8,8 @@ from accelerate.big_modeling import cpu_offload_with_hook
 
 from neuronxa_callback import Probe, ProbeConfig
 from tests.helpers.launch import WORKERS, launch
+from tests.helpers.ranks import measurement, noisy_llama, probe_of_seven, texts_of
 from tests.helpers.tiny import llama, parallel, tokenizer_of
-from tests.workers.ranks import corpus_of_seven, plain, spread, texts_of
 
 SCRIPT = WORKERS / "slices.py"
 
@@ -23,9 +23,7 @@ def scenes(folder, ranks, *names):
 @pytest.fixture(scope="module")
 def whole():
     """The report of the model in one piece."""
-    corpus = corpus_of_seven()
-    config = ProbeConfig(corpus=corpus, metrics=("nasca", "navca", "mexa"), batch_tokens=512)
-    return plain(Probe(config, tokenizer_of(texts_of(corpus))).run(spread()))
+    return measurement(probe_of_seven().run(noisy_llama()))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +47,7 @@ def numbers(tree):
     return [float(tree)] if isinstance(tree, int | float) else []
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize("scene", ["dense", "tokens_too"])
 def test_slices_of_neurons_as_transformers_cuts_them_give_the_same_report(scene, two, whole):
     assert len(numbers(json.loads(whole)["diagnostics"])) > 100
@@ -56,24 +55,28 @@ def test_slices_of_neurons_as_transformers_cuts_them_give_the_same_report(scene,
         close(rank[scene], whole)
 
 
+@pytest.mark.distributed
 def test_shards_as_transformers_cuts_them_give_the_same_report(two, whole):
     assert [rank["shards"] for rank in two] == [whole] * 2
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_slices_and_shards_at_once_give_the_same_report(tmp_path, whole):
     for rank in scenes(tmp_path, 4, "dense_and_shards"):
         close(rank["dense_and_shards"], whole)
 
 
+@pytest.mark.distributed
 def test_slices_of_experts_are_refused_by_name(two):
-    words = "TapError: the states of the experts at model.layers.0.mlp.experts"
-    assert all(rank["routed"].startswith(words) for rank in two)
+    message = "TapError: the states of the experts at model.layers.0.mlp.experts"
+    assert all(rank["routed"].startswith(message) for rank in two)
 
 
 INSTEAD = "spreads them over ranks; score saved checkpoints with `neuronxa sweep` instead"
 
 
+@pytest.mark.distributed
 def test_what_a_probe_needs_whole_is_refused_by_name(two):
     needs = "ConfigError: a probe needs"
     sentences = f"{needs} whole sentences on every rank, but"
@@ -86,6 +89,7 @@ def test_what_a_probe_needs_whole_is_refused_by_name(two):
         assert rank["long_sentences"] == long
 
 
+@pytest.mark.distributed
 def test_dimensions_of_a_mesh_that_a_probe_cannot_have_are_refused_by_name(two):
     whole = {"pp": "all blocks of the model", "ep": "all experts"}
     whole |= dict.fromkeys(("cp", "sp"), "whole sentences")
@@ -110,9 +114,9 @@ def offloaded(model, how, folder):
 def test_weights_that_come_and_go_give_the_same_report(how, tmp_path):
     corpus = parallel(20)
     probe = Probe(ProbeConfig(corpus=corpus, n_pairs=20), tokenizer_of(texts_of(corpus)))
-    wanted = plain(probe.run(llama()))
+    wanted = measurement(probe.run(llama()))
     model = offloaded(llama(), how, tmp_path)
     if how != "hook":
         assert model.model.layers[0].mlp.up_proj.weight.device.type == "meta"
-    assert plain(probe.run(model)) == wanted
-    assert plain(probe.run(model)) == wanted
+    assert measurement(probe.run(model)) == wanted
+    assert measurement(probe.run(model)) == wanted

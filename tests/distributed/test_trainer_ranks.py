@@ -7,9 +7,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neuronxa_callback import ParallelCorpus, Probe
 from tests.helpers.launch import WORKERS, launch
+from tests.helpers.ranks import BUILTIN, ONE, PLACES, Watch, measurement
 from tests.helpers.runs import TEXTS, trainer_of
 from tests.helpers.tiny import llama, parallel, tokenizer_of
-from tests.helpers.trainer_scenes import BUILTIN, ONE, PLACES, Watch, measurement
 
 pytestmark = pytest.mark.distributed
 SCRIPT = WORKERS / "trainer_ranks.py"

@@ -1,4 +1,4 @@
-"""Tiny random models, one per family: made offline in milliseconds, in eval mode, fp32."""
+"""Tiny random models, one per family, built offline in milliseconds, in eval mode and fp32."""
 
 import inspect
 import logging
@@ -178,13 +178,13 @@ FAMILIES: Mapping[str, tuple[str, dict[str, Any]]] = {
         | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
     ),
 }
-"""Family -> class of transformers, arguments of its configuration."""
+"""Family -> class in transformers, arguments of its configuration."""
 
 
 def tiny(family: str, *, seed: int = 0, **overrides: Any) -> Any:
     """A random model of a family: 2 layers (ALBERT 3), hidden 32, d_ff 88, vocabulary 64.
 
-    The caller's random numbers are left as they were.
+    The state of the caller's random generator does not change.
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     name, arguments = FAMILIES[family]
@@ -197,7 +197,7 @@ def tiny(family: str, *, seed: int = 0, **overrides: Any) -> Any:
 
 
 def stir(model: torch.nn.Module) -> None:
-    """Larger weights and non-zero biases, so that no wrong state can pass for a right one."""
+    """Sets large weights and non-zero biases, so that a wrong state differs from a right one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "norm" not in name:
@@ -213,7 +213,7 @@ def ids(batch: int = 2, tokens: int = 7, seed: int = 0) -> torch.Tensor:
 
 
 def run(model: Any, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
-    """One forward pass, with the decoder fed where there is one."""
+    """One forward pass; a decoder gets the same tokens."""
     given: dict[str, Any] = {"input_ids": tokens}
     if "use_cache" in inspect.signature(type(model).forward).parameters:
         given["use_cache"] = False
@@ -223,3 +223,16 @@ def run(model: Any, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> A
         given["decoder_input_ids"] = tokens
     with torch.no_grad():
         return model(**given)
+
+
+def adapted(family: str, **options: Any) -> Any:
+    """A tiny model with LoRA adapters whose output differs from that of the base model."""
+    import peft
+
+    model = peft.get_peft_model(tiny(family), peft.LoraConfig(r=4, **options)).eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.3)
+    return model

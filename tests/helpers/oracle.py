@@ -1,11 +1,11 @@
-"""METHOD by the letter: one sentence at a time, unpadded, double loops in float64."""
+"""The method by its definition: one sentence at a time, unpadded, double loops in float64."""
 
 import math
 
 import torch
 
 from neuronxa_callback.probe.batching import Batch, collate
-from tests.helpers.ffn_oracle import Oracle
+from tests.helpers.ffn.oracle import Oracle
 
 
 def states_by_hand(model, ids):
@@ -44,11 +44,11 @@ def verdicts(pivot, target):
     ]
 
 
-def vectors_of(model, encoder, texts):
+def vectors_of(model, tokenize, texts):
     """metric -> per layer the vectors of all texts."""
     found = {"nasca": [], "navca": [], "mexa": [], "mexa_last": []}
     for text in texts:
-        gate, product, hidden = states_by_hand(model, encoder(text).ids)
+        gate, product, hidden = states_by_hand(model, tokenize(text).ids)
         found["nasca"].append([vector(each, "nas") for each in gate])
         found["navca"].append([vector(each, "nav") for each in product])
         found["mexa"].append([vector(each, "hidden") for each in hidden])
@@ -56,10 +56,10 @@ def vectors_of(model, encoder, texts):
     return {name: list(zip(*each, strict=True)) for name, each in found.items()}
 
 
-def hits(model, encoder, pairs):
+def hits(model, tokenize, pairs):
     """metric -> per layer the verdicts on all pairs."""
-    pivot = vectors_of(model, encoder, [p for p, _ in pairs])
-    target = vectors_of(model, encoder, [t for _, t in pairs])
+    pivot = vectors_of(model, tokenize, [p for p, _ in pairs])
+    target = vectors_of(model, tokenize, [t for _, t in pairs])
     return {
         name: [verdicts(a, b) for a, b in zip(pivot[name], target[name], strict=True)]
         for name in pivot
@@ -75,9 +75,9 @@ def padded(sentences, side):
     batch = collate(sentences, pad=0)
     if side == "right":
         return batch
-    shift = (batch.ids.shape[1] - batch.counts.sum(dim=1)).tolist()
+    shift = (batch.ids.shape[1] - batch.mask.sum(dim=1)).tolist()
 
     def moved(rows):
         return torch.stack([row.roll(k) for row, k in zip(rows, shift, strict=True)])
 
-    return Batch(moved(batch.ids), moved(batch.counts), moved(batch.special))
+    return Batch(moved(batch.ids), moved(batch.mask), moved(batch.special))

@@ -1,4 +1,4 @@
-"""Microbatches: fixed make-up, bounded padding, dealt evenly, nothing lost."""
+"""Microbatches: fixed composition, bounded padding, no sentence lost; groups of languages."""
 
 import random
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import CorpusError, ParallelCorpus
 from neuronxa_callback.probe.batching import (
+    FORWARD_COST,
     Sentence,
     collate,
     cut,
@@ -28,8 +29,6 @@ def test_every_sentence_runs_once_within_the_budget(lengths, budget):
 
 @given(lengths_of)
 def test_cuts_cost_no_more_than_any_single_forward(lengths):
-    from neuronxa_callback.probe.batching import FORWARD_COST
-
     pieces = cut(lengths, 1 << 30)
     cost = sum(len(rows) * max(lengths[row] for row in rows) + FORWARD_COST for rows in pieces)
     assert cost <= len(lengths) * max(lengths) + FORWARD_COST
@@ -110,6 +109,6 @@ def test_sentences_with_the_same_tokens_are_named():
 def test_batches_are_padded_on_the_right():
     batch = collate([Sentence((5, 6), (True, False)), Sentence((7,), (True,))], pad=9)
     assert batch.ids.tolist() == [[5, 6], [7, 9]]
-    assert batch.counts.tolist() == [[True, True], [True, False]]
+    assert batch.mask.tolist() == [[True, True], [True, False]]
     assert batch.special.tolist() == [[True, False], [True, False]]
     assert batch.ids.dtype == torch.long

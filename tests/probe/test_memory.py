@@ -1,21 +1,17 @@
-"""Memory that runs out, and where large vectors lie."""
+"""Out of memory: it is recognised, what it holds is freed, and the next probe needs less."""
+
+import gc
 
 import pytest
 import torch
 
-from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig
+from neuronxa_callback import MemorySink, NeuronXACallback, Probe
+from neuronxa_callback.errors import ProbeMemoryError
 from neuronxa_callback.probe.memory import free_memory, is_oom
-from neuronxa_callback.probe.similarity import HELD_ON_DEVICE, storage_device
+from neuronxa_callback.probe.similarity import Pivot
+from tests.helpers.probes import config_of
 from tests.helpers.runs import tokenizer_for, trainer_of
 from tests.helpers.tiny import llama, parallel
-
-CORPUS = parallel(10)
-CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=10)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tokenizer_for(CORPUS)
 
 
 def error_of(act):
@@ -24,7 +20,7 @@ def error_of(act):
     return caught.value
 
 
-def test_memory_runs_out_in_more_than_one_way():
+def test_out_of_memory_has_more_than_one_error():
     assert is_oom(error_of(lambda: torch.empty(2**60)))
     assert is_oom(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_oom(MemoryError())
@@ -33,54 +29,57 @@ def test_memory_runs_out_in_more_than_one_way():
     assert not is_oom(ValueError("out of memory. no"))
 
 
-def test_what_an_error_holds_is_let_go():
+def test_what_an_error_holds_is_released():
     class Held:
-        gone = False
+        released = False
 
         def __del__(self):
-            Held.gone = True
+            Held.released = True
 
     def fails():
         held = Held()
         raise RuntimeError(f"with {type(held).__name__}")
 
     error = error_of(fails)
-    assert not Held.gone
+    assert not Held.released
     free_memory(torch.device("cpu"), error)
-    assert Held.gone
+    assert Held.released
 
 
-def test_a_first_probe_for_which_memory_is_short_tries_with_less(tokenizer, tmp_path, caplog):
-    model = llama()
+def fail_above(model, tokens):
+    """A model whose forward runs out of memory in eval mode, above a number of tokens."""
 
-    def short(module, args, kwargs):
-        if kwargs["input_ids"].numel() > 60 and not module.training:
+    def fail(module, args, kwargs):
+        if kwargs["input_ids"].numel() > tokens and not module.training:
             raise torch.OutOfMemoryError("no room")
 
-    model.register_forward_pre_hook(short, with_kwargs=True)
-    callback = NeuronXACallback(ProbeConfig(corpus=CORPUS, n_pairs=10, batch_tokens=200))
+    model.register_forward_pre_hook(fail, with_kwargs=True)
+    return model
+
+
+def test_a_probe_that_runs_out_of_memory_has_released_its_vectors_when_it_raises(tokenizer, corpus):
+    probe = Probe(config_of(corpus, batch_tokens=200), tokenizer)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ProbeMemoryError, match="the next one runs 100 tokens at a time"):
+            probe.run(fail_above(llama(), 100))
+        assert not [each for each in gc.get_objects() if type(each) is Pivot]
+    finally:
+        gc.enable()
+
+
+def test_a_first_probe_that_runs_out_of_memory_is_retried_with_less(tmp_path, caplog):
+    corpus, sink = parallel(10), MemorySink()
+    tokenizer, model = tokenizer_for(corpus), fail_above(llama(), 60)
+    callback = NeuronXACallback(config_of(corpus, batch_tokens=200), sinks=[sink])
     trainer_of(tokenizer, tmp_path, [callback], model, {"max_steps": 1}).train()
-    report = callback.history.points[-1]
-    assert [point.step for point in callback.history.points] == [0, 1]
-    assert report.step == 1
-    assert callback._probe.batch_tokens == 50
-    said = [record.message for record in caplog.records if "memory ran out" in record.message]
-    assert said == [
+    used = [report.fingerprint["environment"]["batch_tokens"] for report in sink.reports]
+    assert [report.step for report in sink.reports] == [0, 1]
+    assert used == [50, 50]
+    logged = [record.message for record in caplog.records if "memory ran out" in record.message]
+    assert logged == [
         f"memory ran out in a probe; the next one runs {tokens} tokens at a time"
         " (OutOfMemoryError: no room)"
         for tokens in (100, 50)
     ]
-
-
-def test_large_vectors_are_held_on_the_host():
-    device = torch.device("cuda")
-    assert storage_device(HELD_ON_DEVICE, device) == device
-    assert storage_device(HELD_ON_DEVICE + 1, device) == torch.device("cpu")
-
-
-def test_the_bytes_of_the_pivot_are_stated(tokenizer):
-    model = llama().eval()
-    report = Probe(CONFIG, tokenizer).run(model)
-    neurons = model.config.intermediate_size * model.config.num_hidden_layers
-    # Two metrics, and NAVCA without special tokens.
-    assert report.run["pivot_bytes"] == 3 * 10 * neurons * 4

@@ -1,10 +1,10 @@
-"""Who runs what: nothing lost, in step, even, and never without the pivot that it needs."""
+"""Who runs what: nothing lost, in step, balanced, and never without the pivot that it needs."""
 
 import random
 
 import pytest
 
-from neuronxa_callback.probe.batching import Group, Sentence, Side, microbatches
+from neuronxa_callback.probe.batching import PivotGroup, Sentence, Side, microbatches
 from neuronxa_callback.probe.sharding import shard_microbatches
 
 
@@ -23,23 +23,23 @@ def groups_of(languages, n=100, seed=0, fertility=True, shared=True):
     pivot = Side("p", tuple(map(sentence, base)))
     rows = tuple(range(n))
     if shared:
-        return (Group(pivot, tuple(sides), (rows,) * languages),)
-    return tuple(Group(pivot, (side,), (rows,)) for side in sides)
+        return (PivotGroup(pivot, tuple(sides), (rows,) * languages),)
+    return tuple(PivotGroup(pivot, (side,), (rows,)) for side in sides)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
-def test_the_deal_loses_nothing_and_keeps_step(ranks, shared):
+def test_no_microbatch_is_lost_and_ranks_stay_in_step(ranks, shared):
     groups = groups_of(9, n=20, shared=shared)
     work = microbatches(groups, 256)
     stages = shard_microbatches(work, groups, ranks)
-    ran = [m for stage in stages for now in stage.rounds for m in now if m is not None]
+    ran = [m for stage in stages for one_round in stage.rounds for m in one_round if m is not None]
     assert sorted(ran, key=repr) == sorted(work, key=repr)
-    assert all(len(now) == ranks for stage in stages for now in stage.rounds)
+    assert all(len(one_round) == ranks for stage in stages for one_round in stage.rounds)
     seen = set()
     for stage in stages:
-        for now in stage.rounds:
-            for m in now:
+        for one_round in stage.rounds:
+            for m in one_round:
                 assert m is None or (m.target is None) == stage.pivots
                 if m is not None and m.target is not None:
                     assert m.group in seen
@@ -55,16 +55,18 @@ def test_whoever_compares_has_the_pivot(languages, shared, ranks):
     for first, second in zip(stages[::2], stages[1::2], strict=True):
         assert (first.pivots, second.pivots) == (True, False)
         assert first.groups == second.groups
-        assert first.homes == second.homes
+        assert first.comparers == second.comparers
         for stage in (first, second):
             ran = {
                 (m.group, rank)
-                for now in stage.rounds
-                for rank, m in enumerate(now)
+                for one_round in stage.rounds
+                for rank, m in enumerate(one_round)
                 if m is not None
             }
-            assert ran <= {(g, rank) for g in stage.groups for rank in stage.hands(g)}
-        assert ran <= {(g, r) for g, at in zip(first.groups, first.homes, strict=True) for r in at}
+            assert ran <= {(g, rank) for g in stage.groups for rank in stage.ranks_of(g)}
+        assert ran <= {
+            (g, r) for g, at in zip(first.groups, first.comparers, strict=True) for r in at
+        }
 
 
 def test_most_pivots_of_one_language_never_travel():
@@ -72,7 +74,7 @@ def test_most_pivots_of_one_language_never_travel():
     stages = [
         stage for stage in shard_microbatches(microbatches(groups, 256), groups, 4) if stage.pivots
     ]
-    alone = sum(len(stage.hands(g)) == 1 for stage in stages for g in stage.groups)
+    alone = sum(len(stage.ranks_of(g)) == 1 for stage in stages for g in stage.groups)
     assert alone >= 60 - 2 * 4
     assert all(len(stage.groups) == 4 for stage in stages[:-1])
 
@@ -85,10 +87,10 @@ def test_the_busiest_rank_has_at_most_a_tenth_more_than_the_mean(ranks, language
     work = microbatches(groups, 4096)
     load, stages = [0] * ranks, shard_microbatches(work, groups, ranks)
     for stage in stages:
-        hands = [rank for g in stage.groups for rank in stage.hands(g)]
-        assert max(map(hands.count, hands)) <= 4
-        for now in stage.rounds:
-            for rank, m in enumerate(now):
+        holding = [rank for g in stage.groups for rank in stage.ranks_of(g)]
+        assert max(map(holding.count, holding)) <= 4
+        for one_round in stage.rounds:
+            for rank, m in enumerate(one_round):
                 load[rank] += 0 if m is None else m.tokens
     if len(work) >= 4 * ranks:
         assert max(load) <= 1.10 * sum(load) / ranks

@@ -1,4 +1,4 @@
-"""Sentences as token ids: what is a mark of the tokenizer, and how long a sentence may be."""
+"""Sentences as token ids: which tokens are special, and how long a sentence may be."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.probe.batching import Sentence, collate
 from neuronxa_callback.probe.forward import Forward
-from neuronxa_callback.probe.tokenization import Encoder, longest_sentence
+from neuronxa_callback.probe.tokenization import SentenceTokenizer, longest_sentence
 from tests.helpers.families import tiny
 from tests.helpers.tiny import parallel
 
@@ -24,16 +24,16 @@ def of_words(*words, **marks):
 
 
 @pytest.mark.parametrize("pad", [{}, {"pad_token": "<unk>"}], ids=["no pad", "pad is unk"])
-def test_an_unknown_word_is_a_word_and_no_mark(pad):
-    encoder = Encoder(of_words("bread", unk_token="<unk>", **pad), ProbeConfig())
-    sentence = encoder("bread zzz bread")
+def test_an_unknown_word_is_not_special(pad):
+    tokenize = SentenceTokenizer(of_words("bread", unk_token="<unk>", **pad), ProbeConfig())
+    sentence = tokenize("bread zzz bread")
     assert sentence.ids == (1, 2, 0, 2)
     assert sentence.special == (True, False, False, False)
 
 
-def test_an_end_mark_that_is_also_the_unknown_token_is_a_mark():
-    encoder = Encoder(of_words("bread", unk_token="<s>"), ProbeConfig())
-    assert encoder("bread bread").special == (True, False, False)
+def test_an_end_token_that_is_also_the_unknown_token_is_special():
+    tokenize = SentenceTokenizer(of_words("bread", unk_token="<s>"), ProbeConfig())
+    assert tokenize("bread bread").special == (True, False, False)
 
 
 def test_a_probe_without_special_tokens_keeps_unknown_words():
@@ -47,11 +47,11 @@ def test_a_probe_without_special_tokens_keeps_unknown_words():
     ]
     named, unnamed = (probe.run(model).diagnostics["sinks"] for probe in probes)
     assert named["navca_without_special_tokens"] == unnamed["navca_without_special_tokens"]
-    assert any(0 in probes[0].encoder(text).ids for text in texts)
+    assert any(0 in probes[0].tokenizer(text).ids for text in texts)
 
 
 class Tokens:
-    """All that is asked of a tokenizer here."""
+    """The one attribute of a tokenizer that matters here."""
 
     def __init__(self, model_max_length):
         self.model_max_length = model_max_length

@@ -1,19 +1,16 @@
-"""Routed experts: whose neurons, which states, in how much memory."""
-
-import copy
+"""Routed experts: their neurons, their states, and the memory that reading them takes."""
 
 import pytest
 import torch
 from torch import nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps import stacked_experts
-from neuronxa_callback.taps.expert_hooks import Tokens
-from neuronxa_callback.taps.plan import discover
+from neuronxa_callback.taps import discover, stacked_experts
+from neuronxa_callback.taps.expert_hooks import TokenMatcher
+from neuronxa_callback.taps.reader import SITES
 from tests.helpers.families import ids, run, tiny
-from tests.helpers.ffn_oracle import close
-from tests.helpers.survey import BATCH, SITES, TOKENS, read
-from tests.taps.test_taps import TestAdapters, same
+from tests.helpers.ffn.formulas import close, same_states
+from tests.helpers.ffn.reading import BATCH, TOKENS, read
 
 STACKED = ("mixtral", "qwen3_moe", "qwen2_moe", "gpt_oss", "deepseek_v3", "olmoe", "glm4_moe")
 
@@ -35,7 +32,7 @@ def by_hand(block, x):
 
 
 @torch.no_grad()
-def test_mixtral_by_hand():
+def test_states_of_mixtral_equal_two_loops():
     model, inputs = tiny("mixtral"), []
     for layer in model.model.layers:
         layer.mlp.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone()))
@@ -55,8 +52,8 @@ def test_states_do_not_depend_on_the_experts_implementation(family):
         model = tiny(family)
         model.set_experts_implementation(how)
         found.append(read(model)[1])
-    assert same(found[1], found[0], 1e-5)
-    assert same(found[2], found[0], 1e-5)
+    assert same_states(found[1], found[0], 1e-5)
+    assert same_states(found[2], found[0], 1e-5)
 
 
 @pytest.mark.parametrize("family", [*STACKED, "jetmoe", "llama4"])
@@ -69,20 +66,20 @@ def test_states_do_not_depend_on_the_batch(family):
 
 
 @pytest.mark.parametrize("family", STACKED)
-def test_portions_give_what_one_computation_gives(family, monkeypatch):
+def test_portions_give_the_states_of_one_computation(family, monkeypatch):
     _, whole = read(tiny(family))
     monkeypatch.setattr(stacked_experts, "ELEMENTS", 1)
     _, portions = read(tiny(family))
-    assert same(portions, whole, 1e-6)
+    assert same_states(portions, whole, 1e-6)
 
 
 @pytest.mark.parametrize("family", STACKED)
-def test_what_is_computed_at_a_time_changes_no_state(family, monkeypatch):
+def test_computing_one_expert_at_a_time_changes_no_state(family, monkeypatch):
     computed = []
     original = stacked_experts.project
 
     def watched(hidden, weights, counts, first, columns):
-        computed.append(len([each for each in counts if each]))
+        computed.append(len([count for count in counts if count]))
         return original(hidden, weights, counts, first, columns)
 
     _, whole = read(tiny(family))
@@ -94,23 +91,23 @@ def test_what_is_computed_at_a_time_changes_no_state(family, monkeypatch):
     assert max(computed) == 1
     assert len(computed) > len([part for part in plan.parts if part.experts])
     # The last bit of a sigmoid may differ where a single row is computed (GPT-OSS).
-    assert same(runs, whole, 1e-6)
+    assert same_states(runs, whole, 1e-6)
 
 
-def test_the_gate_alone_needs_half_of_the_projections(monkeypatch):
-    asked = []
+def test_the_gate_alone_computes_half_of_the_projections(monkeypatch):
+    columns_computed = []
     original = stacked_experts.project
 
     def watched(hidden, weights, counts, first, columns):
-        asked.append(columns)
+        columns_computed.append(columns)
         return original(hidden, weights, counts, first, columns)
 
     _, both = read(tiny("gpt_oss"))
     monkeypatch.setattr(stacked_experts, "project", watched)
     plan = discover(model := tiny("gpt_oss"), lambda: run(model, ids(1, 4)))
-    asked.clear()
+    columns_computed.clear()
     _, alone = read(model, plan=plan, sites=("gate",))
-    assert asked == [slice(0, None, 2)] * 2
+    assert columns_computed == [slice(0, None, 2)] * 2
     assert all(close(a["gate"], b["gate"], 1e-6) for a, b in zip(alone, both, strict=True))
 
 
@@ -121,7 +118,7 @@ def test_experts_of_transformers_4_are_refused_by_name(monkeypatch):
     with pytest.raises(TapError) as error:
         read(tiny("mixtral"))
     assert str(error.value) == (
-        "routed experts are read with transformers 5 or later, got 4.57.6 and experts at "
+        "routed experts need transformers 5 or later, got 4.57.6 and experts at "
         "model.layers.0.mlp.experts; upgrade transformers"
     )
     read(tiny("llama"))
@@ -133,66 +130,54 @@ def test_a_dropped_token_has_no_states():
 
     def routed(model):
         plan, states = read(model, tokens=tokens)
-        part = next(k for k, each in enumerate(plan.parts) if each.experts)
+        part = next(k for k, part in enumerate(plan.parts) if part.experts)
         return states[part]["gate"].view(TOKENS, 4, 88).abs().sum((1, 2)) > 0
 
     assert routed(wide).all()
     assert 0 < routed(tight).sum() <= 4
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "mixtral"])
-def test_adapters_on_expert_weights_are_in_the_states(family):
-    model = TestAdapters.adapted(
-        family,
-        target_modules=["q_proj"],
-        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
-    )
-    _, states = read(model, lambda tokens: model(input_ids=tokens))
-    merged = copy.deepcopy(model).merge_and_unload()
-    assert same(states, read(merged)[1], 1e-4)
-    assert not same(states, read(tiny(family))[1], 1e-3)
-
-
-class TestTokens:
-    def test_rows_are_found_again(self):
+class TestTokenMatcher:
+    def test_rows_are_matched(self):
         hidden = torch.randn(6, 5)
         order = torch.tensor([4, 0, 5])
-        token, first = Tokens(hidden).of(hidden[order], torch.zeros(3), "experts")
+        token, first = TokenMatcher(hidden).match(hidden[order], torch.zeros(3), "experts")
         assert token.tolist() == [4, 0, 5]
         assert first.all()
 
-    def test_equal_tokens_are_given_out_in_order(self):
+    def test_equal_tokens_are_assigned_in_order(self):
         hidden = torch.ones(3, 5)
         hidden[1] = 2
         rows = torch.ones(2, 5)
-        token, first = Tokens(hidden).of(rows, torch.zeros(2), "experts")
+        token, first = TokenMatcher(hidden).match(rows, torch.zeros(2), "experts")
         assert token.tolist() == [0, 2]
         assert first.all()
 
-    def test_each_expert_begins_anew(self):
+    def test_every_expert_starts_at_the_first_equal_token(self):
         hidden = torch.ones(2, 5)
-        token, first = Tokens(hidden).of(hidden, torch.tensor([0, 1]), "experts")
+        token, first = TokenMatcher(hidden).match(hidden, torch.tensor([0, 1]), "experts")
         assert token.tolist() == [0, 0]
         assert first.all()
 
-    def test_a_token_given_twice_to_an_expert_counts_once(self):
+    def test_a_token_that_an_expert_gets_twice_counts_once(self):
         hidden = torch.randn(2, 5)
-        _, first = Tokens(hidden).of(hidden[[1, 1, 0]], torch.zeros(3), "experts")
+        _, first = TokenMatcher(hidden).match(hidden[[1, 1, 0]], torch.zeros(3), "experts")
         assert first.tolist() == [True, False, True]
 
-    def test_nan_is_found_too(self):
+    def test_nan_is_matched(self):
         hidden = torch.randn(3, 5)
         hidden[1, 2] = torch.nan
-        token, _ = Tokens(hidden).of(hidden[[2, 1]], torch.zeros(2), "experts")
+        token, _ = TokenMatcher(hidden).match(hidden[[2, 1]], torch.zeros(2), "experts")
         assert token.tolist() == [2, 1]
 
     def test_other_rows_are_refused(self):
         hidden = torch.randn(3, 5)
         with pytest.raises(TapError) as error:
-            Tokens(hidden).of(hidden[:1] * 2, torch.zeros(1), "layers.0.mlp")
+            TokenMatcher(hidden).match(hidden[:1] * 2, torch.zeros(1), "layers.0.mlp")
         assert str(error.value) == (
-            "the rows that the experts in layers.0.mlp are given must be copies of its tokens, and "
-            "are not: it cannot be said whose states they are; leave them out with neuron_modules="
+            "the inputs of the experts in layers.0.mlp must be copies of its tokens, got other "
+            "rows, which cannot be matched with tokens; leave these experts out with "
+            "neuron_modules="
         )
 
 
@@ -207,11 +192,11 @@ class TestRefusals:
         with pytest.raises(TapError) as error:
             read(model)
         assert str(error.value) == (
-            "the experts at model.layers.0.mlp.experts (MixtralExperts) must have plain "
-            "floating-point weights, got torch.uint8; load the model dequantised"
+            "the experts at model.layers.0.mlp.experts (MixtralExperts) must have floating-point "
+            "weights, got torch.uint8; load the model dequantized"
         )
 
-    def test_experts_that_compute_something_else(self):
+    def test_experts_with_an_unknown_formula(self):
         model = tiny("mixtral")
         odd = model.model.layers[1].mlp.experts
         forward = odd.forward
@@ -219,12 +204,12 @@ class TestRefusals:
         with pytest.raises(TapError) as error:
             read(model)
         assert str(error.value) == (
-            "the states of the experts at model.layers.1.mlp.experts (MixtralExperts) must "
-            "reproduce their output, and do not; leave them out with neuron_modules=, or load them "
-            "as plain weights"
+            "the states computed for the experts at model.layers.1.mlp.experts (MixtralExperts) "
+            "must reproduce the module's output, but do not; leave these experts out with "
+            "neuron_modules=, or load them as floating-point weights"
         )
 
-    def test_unknown_experts_beside_shared_ones(self):
+    def test_unknown_experts_next_to_shared_experts(self):
         class Mxfp4Experts(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -238,13 +223,13 @@ class TestRefusals:
         with pytest.raises(TapError) as error:
             read(model)
         assert str(error.value) == (
-            "experts must be one module with 3-D weights, or modules of their own, "
+            "experts must be one module with 3-D weights or separate modules, but "
             "model.layers.1.mlp.experts (Mxfp4Experts) is neither (packed weights?); load the "
-            "model dequantised, or name what can be read with neuron_modules="
+            "model dequantized, or pass the networks that can be read as neuron_modules="
         )
 
     @pytest.mark.parametrize("how", ["embedding", "index", "select"])
-    def test_neurons_that_are_rows_of_a_table(self, how):
+    def test_neurons_retrieved_from_a_table(self, how):
         class Retrieving(nn.Module):
             def __init__(self, mlp):
                 super().__init__()
@@ -267,7 +252,7 @@ class TestRefusals:
 
         model = tiny("llama")
         model.model.layers[1].mlp = Retrieving(model.model.layers[1].mlp)
-        with pytest.raises(TapError, match=r"tokens of model\.layers\.1\.mlp pick theirs"):
+        with pytest.raises(TapError, match=r"token of model\.layers\.1\.mlp selects single"):
             read(model)
         assert len(read(model, neuron_modules=r"down_proj$")[0].parts) == 2
 

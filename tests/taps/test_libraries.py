@@ -1,4 +1,4 @@
-"""The real neighbours: TRL's trainer, PEFT's adapters, and one model of each family."""
+"""Probes with TRL's trainer, PEFT's adapters, quantized weights, and one model per family."""
 
 import pytest
 import torch
@@ -6,10 +6,14 @@ import torch
 from neuronxa_callback import NeuronXACallback, Probe, ProbeConfig, TapError
 from neuronxa_callback.show.sinks import MemorySink
 from tests.helpers.families import FAMILIES, tiny
+from tests.helpers.ffn.reading import read
 from tests.helpers.tiny import llama, parallel, tokenizer_of
 
 CORPUS = parallel(8)
 TEXTS = [text for pairs in CORPUS.pairs.values() for pair in pairs for text in pair]
+FAST = ("llama", "albert", "t5", "mixtral")
+"""Gated, several passes of one block, two stacks, routed experts; the other families are slow."""
+NOT_SLOW = {*FAST, "mamba"}
 CONFIG = ProbeConfig(corpus=CORPUS, n_pairs=8, metrics=("nasca", "navca", "mexa"))
 
 
@@ -18,7 +22,7 @@ def tokenizer():
     return tokenizer_of(TEXTS)
 
 
-def test_trl_trains_with_it_and_logs_what_it_logs_without(tokenizer, tmp_path):
+def test_trl_logs_the_same_with_and_without_the_callback(tokenizer, tmp_path):
     trl = pytest.importorskip("trl")
     from datasets import Dataset
 
@@ -51,7 +55,7 @@ def test_trl_trains_with_it_and_logs_what_it_logs_without(tokenizer, tmp_path):
     assert "mean_token_accuracy" in rows[0][0]
 
 
-def test_adapters_are_measured_as_the_model_that_they_make(tokenizer):
+def test_adapters_score_like_the_merged_model(tokenizer):
     peft = pytest.importorskip("peft")
     torch.manual_seed(0)
     model = llama()
@@ -74,7 +78,13 @@ def test_a_model_without_feed_forward_networks_is_refused_by_name(tokenizer):
         Probe(CONFIG, tokenizer).run(tiny("mamba", vocab_size=400))
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"mamba"}))
+@pytest.mark.parametrize(
+    "family",
+    [
+        *FAST,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(set(FAMILIES) - NOT_SLOW)),
+    ],
+)
 def test_a_probe_runs_on_every_family(family, tokenizer):
     model = tiny(family, vocab_size=400)
     report = Probe(CONFIG, tokenizer).run(model)
@@ -86,11 +96,9 @@ def test_a_probe_runs_on_every_family(family, tokenizer):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_quantised_weights_are_read_as_they_compute(bits, tmp_path):
+def test_quantized_weights_are_read_as_they_compute(bits, tmp_path):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    from tests.helpers.survey import read
 
     llama(hidden_size=64, intermediate_size=128).save_pretrained(tmp_path)
     how = BitsAndBytesConfig(

@@ -1,4 +1,4 @@
-"""What ``torchrun`` starts in test_ranks.py: ranks that speak as in a probe, and end at once.
+"""What ``torchrun`` starts in test_ranks.py: ranks that exchange as in a probe, and end at once.
 
 The DDP wrapper keeps the threads of the group alive, as it does in a training script.
 """

@@ -1,4 +1,4 @@
-"""What ``torchrun`` starts in test_slices.py: models that transformers spreads over ranks itself.
+"""What ``torchrun`` starts in test_slices.py: models that transformers spreads over ranks.
 
 Usage: slices.py FOLDER SCENE [SCENE ...]
 """
@@ -17,18 +17,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.distributed import DistributedConfig
 
-from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.probe.distributed import world_of
-from tests.helpers.tiny import tokenizer_of
-from tests.workers.ranks import corpus_of_seven, leave, plain, spread, texts_of
-
-METRICS = ("nasca", "navca", "mexa")
-
-
-def probe_of(metrics=METRICS):
-    corpus = corpus_of_seven()
-    config = ProbeConfig(corpus=corpus, metrics=metrics, batch_tokens=512)
-    return Probe(config, tokenizer_of(texts_of(corpus)))
+from tests.helpers.ranks import error_of, leave, measurement, noisy_llama, probe_of_seven
 
 
 def experts():
@@ -46,32 +36,32 @@ def saved(folder, name, make):
     return folder / name
 
 
-def spread_over(folder, name, make, metrics=METRICS, **options):
-    """The report of a saved model, spread over ranks as asked, or the words of its refusal."""
+def spread_over(folder, name, make, **options):
+    """The report of a saved model that transformers spreads over ranks, or the error message."""
     path = saved(folder, name, make)
     try:
         config = DistributedConfig(**options)
         model = AutoModelForCausalLM.from_pretrained(path, distributed_config=config).eval()
-        return plain(probe_of(metrics).run(model))
+        return measurement(probe_of_seven().run(model))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
 def dense(folder):
-    return spread_over(folder, "dense", spread, tp_size=2, tp_plan="auto")
+    return spread_over(folder, "dense", noisy_llama, tp_size=2, tp_plan="auto")
 
 
 def dense_and_shards(folder):
-    return spread_over(folder, "dense", spread, tp_size=2, tp_plan="auto", fsdp_size=2)
+    return spread_over(folder, "dense", noisy_llama, tp_size=2, tp_plan="auto", fsdp_size=2)
 
 
 def shards(folder):
-    return spread_over(folder, "dense", spread, fsdp_size=2)
+    return spread_over(folder, "dense", noisy_llama, fsdp_size=2)
 
 
 def tokens_too(folder):
     options = {"tp_size": 2, "tp_plan": "auto", "enable_sequence_parallel": True}
-    return spread_over(folder, "dense", spread, **options)
+    return spread_over(folder, "dense", noisy_llama, **options)
 
 
 def routed(folder):
@@ -83,7 +73,7 @@ def expert_parallel(folder):
 
 
 def pipeline(folder):
-    return spread_over(folder, "dense", spread, pp_size=2)
+    return spread_over(folder, "dense", noisy_llama, pp_size=2)
 
 
 def long_sentences(folder):
@@ -91,27 +81,23 @@ def long_sentences(folder):
     found = []
     for size in ({"cp_size": 2}, {"sp_size": 2}):
         AcceleratorState._reset_state(reset_partial_state=True)
-        # Accelerate takes these sizes on accelerators only: call the CPUs one.
+        # Accelerate accepts these sizes on accelerators only: pretend that the CPUs are one.
         PartialState(cpu=True)
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         options = {"parallelism_config": ParallelismConfig(**size), "_from_accelerator": True}
         AcceleratorState(cpu=True, dynamo_plugin=TorchDynamoPlugin(), **options)
-        try:
-            probe_of().run(spread())
-            found.append("no error")
-        except Exception as error:
-            found.append(f"{type(error).__name__}: {error}")
+        found.append(error_of(lambda: probe_of_seven().run(noisy_llama())))
     AcceleratorState._reset_state()
     return found
 
 
 def dimensions(folder):
-    """What a mesh of an own loop says of itself: its words, or the ranks that share the work."""
+    """Name of a mesh's dimension -> the ranks that share the work, or the error message."""
     found = {}
     for name in ("pp", "ep", "cp", "sp", "dp", "tp"):
         mesh = init_device_mesh("cpu", (2,), mesh_dim_names=(name,))
         try:
-            found[name] = world_of(spread(), mesh).size
+            found[name] = world_of(noisy_llama(), mesh).size
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"
     return found
@@ -121,7 +107,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     os.environ["ACCELERATE_ALLOW_CP_STANDALONE"] = "true"
     dist.init_process_group("gloo")
-    home = Path(sys.argv[1])
-    seen = {scene: globals()[scene](home) for scene in sys.argv[2:]}
-    (home / f"{dist.get_rank()}-{dist.get_world_size()}.json").write_text(json.dumps(seen))
+    folder = Path(sys.argv[1])
+    results = {scene: globals()[scene](folder) for scene in sys.argv[2:]}
+    (folder / f"{dist.get_rank()}-{dist.get_world_size()}.json").write_text(json.dumps(results))
     leave()

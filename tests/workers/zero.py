@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 
 from neuronxa_callback import Probe, ProbeConfig
-from neuronxa_callback.probe.distributed import sharded
+from neuronxa_callback.probe.distributed import is_sharded
+from tests.helpers.ranks import corpus_of_seven, leave, measurement, noisy_llama, texts_of
 from tests.helpers.tiny import tokenizer_of
-from tests.workers.ranks import corpus_of_seven, leave, plain, spread, texts_of
 
 SETTINGS = {
     "train_micro_batch_size_per_gpu": 2,
@@ -29,10 +29,10 @@ def main(stage, folder):
     corpus = corpus_of_seven()
     tokenizer = tokenizer_of(texts_of(corpus))
     config = ProbeConfig(corpus=corpus, metrics=("nasca", "navca", "mexa"), batch_tokens=512)
-    before = plain(Probe(config, tokenizer).run(spread()))
+    before = measurement(Probe(config, tokenizer).run(noisy_llama()))
     ends = []
     for probed in (True, False):
-        model = spread()
+        model = noisy_llama()
         engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
@@ -50,12 +50,12 @@ def train(engine, model, probe):
     ids = torch.arange(16).reshape(2, 8) + 10 + dist.get_rank()
     for _ in range(3):
         if probe is not None:
-            reports.append(plain(probe.run(model)))
+            reports.append(measurement(probe.run(model)))
         loss = engine(input_ids=ids, labels=ids).loss
         engine.backward(loss)
         engine.step()
         losses.append(loss.item())
-    shards = sharded(model)
+    shards = is_sharded(model)
     with deepspeed.zero.GatheredParameters(list(model.parameters())):
         weights = [p.detach().double().sum().item() for p in model.parameters()]
     return {"losses": losses, "reports": reports, "weights": weights, "sharded": shards}

@@ -1,7 +1,7 @@
 """Every causal, masked and seq2seq language model of the installed transformers, tiny and random.
 
-``entries`` lists the models; ``build`` makes one, offline. Sizes that mean the same have many
-names, so that small values are given by name to every configuration that knows it.
+``entries`` lists the models; ``build`` builds one, offline. The same size has many names, so each
+configuration gets a small value for every name that it knows.
 """
 
 import inspect
@@ -63,19 +63,19 @@ _SIZES: Mapping[str, Any] = (
     | {"audio_token_index": 61, "max_window_layers": 2, "first_k_dense_replace": 1}
     | {"mamba_d_state": 8, "state_size": 8, "ssm_state_size": 8, "mamba_n_groups": 1, "n_groups": 1}
 )
-"""Name of a setting -> its tiny value, in every configuration."""
+"""Name of a setting -> its tiny value in every configuration."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model to be surveyed."""
+    """One model of the survey."""
 
     name: str
-    """Model type and mapping, like ``llama/causal``."""
+    """Model type and mapping, as in ``llama/causal``."""
     cls: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     experts: str = ""
-    """An experts implementation, where not the default."""
+    """An experts implementation; empty for the default."""
 
 
 def entries() -> list[Entry]:
@@ -107,16 +107,16 @@ _REFORMER: Mapping[str, Any] = {
 
 
 def variants() -> list[Entry]:
-    """Switches that change what a feed-forward network is, or how it runs."""
+    """Models with options that change their feed-forward networks or how these run."""
     known = {entry.name: entry for entry in entries()}
     found = []
-    for name, (of, overrides) in VARIANTS.items():
-        base = known[of]
+    for name, (base_name, overrides) in VARIANTS.items():
+        base = known[base_name]
         found.append(Entry(name, base.cls, {**base.overrides, **overrides}))
-    for of in ("mixtral", "gpt_oss", "qwen3_moe", "deepseek_v4", "nemotron_h"):
-        base = known[f"{of}/causal"]
+    for family in ("mixtral", "gpt_oss", "qwen3_moe", "deepseek_v4", "nemotron_h"):
+        base = known[f"{family}/causal"]
         found += [
-            Entry(f"{of}+{how}/causal", base.cls, base.overrides, how)
+            Entry(f"{family}+{how}/causal", base.cls, base.overrides, how)
             for how in ("eager", "batched_mm")
         ]
     return found
@@ -219,7 +219,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
 
 
 def build(entry: Entry) -> Any:
-    """The model, in eval mode, fp32, with weights large enough to tell states apart."""
+    """The model in eval mode and fp32, with weights large enough to distinguish its states."""
     logging.getLogger("transformers").setLevel(logging.CRITICAL)
     torch.manual_seed(0)
     cls = getattr(transformers, entry.cls)
@@ -231,7 +231,7 @@ def build(entry: Entry) -> Any:
 
 
 def configure(cls: Any, overrides: Mapping[str, Any]) -> Any:
-    """A tiny configuration; ``overrides`` may hold those of its parts by name."""
+    """A tiny configuration; ``overrides`` may contain overrides of its parts, by name."""
     known = inspect.signature(cls.__init__).parameters
     given = {name: value for name, value in _SIZES.items() if name in known}
     if "qk_rope_head_dim" in known:
@@ -245,3 +245,7 @@ def configure(cls: Any, overrides: Mapping[str, Any]) -> Any:
             part = rest.pop(name, {})
             given[name] = part if part is None else configure(sub, part)
     return cls(**(given | rest))
+
+
+ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in [*entries(), *variants()]}
+"""All models of the survey by name."""

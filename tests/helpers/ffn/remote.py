@@ -1,6 +1,6 @@
-"""Imitations of feed-forward networks that live in remote code: other names, other orders.
+"""Imitations of feed-forward networks of remote code: other names, other orders of layers.
 
-Each has ``by_hand``: gate and product from the weights, in the words of its paper or code.
+Each class has ``by_hand``, which computes gate and product from the weights.
 """
 
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ HIDDEN, WIDTH, VOCAB = 32, 88, 64
 
 
 class ChatGLM(nn.Module):
-    """One projection for both, SwiGLU as a closure; tokens come first, sentences second."""
+    """One projection for gate and up, SwiGLU as a closure, states [tokens, batch, width]."""
 
     time_first = True
 
@@ -39,7 +39,7 @@ class ChatGLM(nn.Module):
 
 
 class Qwen1(nn.Module):
-    """``w2`` is the gate, ``c_proj`` goes down."""
+    """``w2`` is the gate, ``c_proj`` the down projection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Baichuan(nn.Module):
 
 
 class InternLM2(nn.Module):
-    """``w2`` goes down here."""
+    """``w2`` is the down projection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class NanoGPT(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Writes the product over the gate's own tensor."""
+    """Overwrites the gate's tensor with the product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class InPlace(nn.Module):
 
 
 class Narrow(nn.Module):
-    """Fewer neurons than the model is wide, and a scale on the product."""
+    """Fewer neurons than the hidden size, and a scale on the product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ _ACT = nn.GELU()
 
 
 class SharedActivation(nn.Module):
-    """One activation module for all, which also runs at another width before the way down."""
+    """One activation module for all layers, which also runs on another width in each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class SharedActivation(nn.Module):
 
 
 class ModuleListMoE(nn.Module):
-    """Mixtral as it was before experts became one tensor: a module for each expert."""
+    """Mixtral with one module per expert, as before its experts became one tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class _Block(nn.Module):
 
 
 class RemoteModel(nn.Module):
-    """Two blocks of one kind of feed-forward network."""
+    """Two blocks with one kind of feed-forward network."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Left, right and no padding agree: weights come from the mask, wherever the padding stands."""
+"""Pooled vectors are the same with left, right and no padding: weights come from the mask."""
 
 import pytest
 import torch
@@ -33,9 +33,9 @@ class Pooled:
 def vectors(model, batch, with_positions):
     """Pooled vectors of a batch over the sum of their weights."""
     sink, shape = Pooled(batch), tuple(batch.ids.shape)
-    given = {"attention_mask": batch.counts.long(), "output_hidden_states": True}
+    given = {"attention_mask": batch.mask.long(), "output_hidden_states": True}
     if with_positions:
-        given["position_ids"] = (alignment.positions(batch.counts).long() - 1).clamp(min=0)
+        given["position_ids"] = (alignment.positions(batch.mask).long() - 1).clamp(min=0)
 
     def forward():
         return model(input_ids=batch.ids, use_cache=False, **given)
@@ -68,7 +68,7 @@ def agree(model, sentences, with_positions):
     wanted = {place: torch.cat([each[place] for each in alone]) for place in alone[0]}
     for side in ("left", "right"):
         batch = oracle.padded(sentences, side)
-        assert not batch.counts.all(dim=1).all()
+        assert not batch.mask.all(dim=1).all()
         found = vectors(model, batch, with_positions)
         assert found.keys() == wanted.keys()
         for place, each in found.items():

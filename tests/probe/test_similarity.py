@@ -1,0 +1,23 @@
+"""Where the vectors of a pivot are stored, and how much they take."""
+
+import torch
+
+from neuronxa_callback import Probe
+from neuronxa_callback.probe.similarity import HELD_ON_DEVICE, storage_device
+from tests.helpers.probes import config_of
+from tests.helpers.tiny import SPELLING, llama, parallel
+
+
+def test_large_vectors_are_stored_on_the_host():
+    device = torch.device("cuda")
+    assert storage_device(HELD_ON_DEVICE, device) == device
+    assert storage_device(HELD_ON_DEVICE + 1, device) == torch.device("cpu")
+
+
+def test_the_bytes_of_the_pivot_do_not_grow_with_the_languages(tokenizer):
+    model = llama()
+    neurons = model.config.intermediate_size * model.config.num_hidden_layers
+    for languages in (("deu_Latn",), tuple(SPELLING)):
+        report = Probe(config_of(parallel(10, languages)), tokenizer).run(model)
+        # Two metrics, and NAVCA without special tokens.
+        assert report.run["pivot_bytes"] == 3 * 10 * neurons * 4
