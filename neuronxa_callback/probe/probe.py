@@ -156,7 +156,8 @@ class Probe:
         self, model: nn.Module, forward: Forward, batch: Batch
     ) -> tuple[taps.TapPlan, tuple[int, ...]]:
         """Where this model keeps its neurons, and the sizes of its hidden states; cached."""
-        if self._discovered is None or self._discovered[0]() is not model:
+        known = self._discovered
+        if known is None or known[0]() is not model or not known[1].fits(model):
             sizes: tuple[int, ...] = ()
 
             def run() -> None:
@@ -168,6 +169,7 @@ class Probe:
                 model, run, neuron_modules=config.neuron_modules, stack=config.stack
             )
             self._discovered = (weakref.ref(model), plan, sizes)
+        assert self._discovered is not None
         return self._discovered[1:]
 
     def _measure_drift(

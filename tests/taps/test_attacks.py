@@ -1,4 +1,4 @@
-"""Hostile little models: each is read right, compared with a formula by hand, or refused by name."""
+"""Hostile little models: each is read right (by a formula by hand), or refused by name."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
 """Networks whose last step is no plain multiplication, and networks that are easily overlooked."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.helpers.attacks.models import (
     HIDDEN,
@@ -47,7 +47,7 @@ class Silencing(nn.Module):
     """An activation module that switches some neurons off."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x).index_fill(-1, torch.tensor([0, 3, 7]), 0.0)
+        return functional.relu(x).index_fill(-1, torch.tensor([0, 3, 7]), 0.0)
 
 
 class OwnLayer(nn.Module):
@@ -82,17 +82,17 @@ class Factored(Network):
         self.second = nn.Linear(6, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(F.gelu(self.up(x))))
+        return self.second(self.first(functional.gelu(self.up(x))))
 
     def by_hand(self, x: Tensor) -> States:
-        return (F.gelu(apply(self.up, x)),) * 2
+        return (functional.gelu(apply(self.up, x)),) * 2
 
 
 class BareWeight(GatedNetwork):
     """Uses the weight of the down projection without calling it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        product = F.silu(self.gate(x)) * self.up(x)
+        product = functional.silu(self.gate(x)) * self.up(x)
         return torch.einsum("btw,hw->bth", product, self.down.weight)
 
 
@@ -100,19 +100,19 @@ class InPlace(GatedNetwork):
     """The activation overwrites the projection, and the product the activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = F.silu(self.gate(x), inplace=True)
+        gate = functional.silu(self.gate(x), inplace=True)
         return self.down(gate.mul_(self.up(x)))
 
 
 class Linear2Unit(Network):
-    """``F.glu``, whose second half is the gate."""
+    """``functional.glu``, whose second half is the gate."""
 
     def __init__(self) -> None:
         super().__init__()
         self.both, self.down = nn.Linear(HIDDEN, 2 * WIDTH), nn.Linear(WIDTH, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.glu(self.both(x), dim=-1))
+        return self.down(functional.glu(self.both(x), dim=-1))
 
     def by_hand(self, x: Tensor) -> States:
         value, gate = apply(self.both, x).chunk(2, dim=-1)
@@ -124,7 +124,7 @@ class Frozen(GatedNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate(x)
-        return self.down(F.silu(gate / gate.abs().mean().item()) * self.up(x))
+        return self.down(functional.silu(gate / gate.abs().mean().item()) * self.up(x))
 
 
 class SharedActivation(Network):
@@ -143,7 +143,7 @@ class SharedActivation(Network):
     def by_hand(self, x: Tensor) -> list[States]:
         states = []
         for each in (self.one, self.two):
-            gate = F.relu(apply(each.gate, x))
+            gate = functional.relu(apply(each.gate, x))
             states.append((gate, gate * apply(each.up, x)))
         return states
 
@@ -165,7 +165,7 @@ def scripted_act(x: Tensor) -> Tensor:
 @torch.jit.script
 def scripted_sum(gate: Tensor, up: Tensor) -> Tensor:
     """A scripted function that is no product of an activation and a factor."""
-    return F.silu(gate) * up + 0.5 * gate
+    return functional.silu(gate) * up + 0.5 * gate
 
 
 class ScriptedSum(GatedNetwork):
@@ -183,7 +183,7 @@ class ScriptedModule(nn.Module):
         self.up, self.down = nn.Linear(HIDDEN, WIDTH), nn.Linear(WIDTH, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
+        return self.down(functional.gelu(self.up(x)))
 
 
 class Attributes(Decoder):
@@ -208,6 +208,7 @@ def plain(**options):
 
 
 norm = nn.LayerNorm
+SHARED = nn.Linear(HIDDEN, WIDTH)
 CASES = {
     "up times gate": (gated(join=lambda n, g, u, x: u * g), ""),
     "gate times up plus 2": (gated(join=lambda n, g, u, x: g * (2 + u)), ""),
@@ -227,7 +228,7 @@ CASES = {
     "an up projection that all layers share": (
         gated(
             join=lambda n, g, u, x: n.more(x) * g,
-            extra=lambda more=nn.Linear(HIDDEN, WIDTH): {"more": more},
+            extra=lambda: {"more": SHARED},
         ),
         "",
     ),
@@ -256,7 +257,8 @@ CASES = {
     ),
     "rms_norm of the product": (
         gated(
-            join=lambda n, g, u, x: F.rms_norm(g * u, (WIDTH,)), product=lambda n, g, u, x: g * u
+            join=lambda n, g, u, x: functional.rms_norm(g * u, (WIDTH,)),
+            product=lambda n, g, u, x: g * u,
         ),
         "",
     ),
@@ -277,8 +279,8 @@ CASES = {
         ),
         NO_GATE,
     ),
-    "two activation functions": (gated(join=lambda n, g, u, x: g * F.gelu(u)), NO_GATE),
-    "relu squared": (plain(act=lambda x: F.relu(x) ** 2), ""),
+    "two activation functions": (gated(join=lambda n, g, u, x: g * functional.gelu(u)), NO_GATE),
+    "relu squared": (plain(act=lambda x: functional.relu(x) ** 2), ""),
     "plain with a mask": (plain(after=lambda state: state * (state.abs() > 0.2)), ""),
     "plain with a clamp": (plain(after=lambda state: state.clamp(max=1.0)), ""),
     "a learned slope": (

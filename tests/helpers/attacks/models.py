@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 HIDDEN, WIDTH, VOCABULARY, LAYERS = 24, 40, 64, 3
 States = tuple[Tensor, Tensor]
@@ -36,7 +36,7 @@ class GatedNetwork(Network):
     def __init__(
         self,
         width: int = WIDTH,
-        act: Callable[[Tensor], Tensor] = F.silu,
+        act: Callable[[Tensor], Tensor] = functional.silu,
         join: Join | None = None,
         product: Join | None = None,
         **extra: nn.Module | nn.Parameter,
@@ -63,7 +63,7 @@ class PlainNetwork(Network):
     def __init__(
         self,
         width: int = WIDTH,
-        act: Callable[[Tensor], Tensor] = F.gelu,
+        act: Callable[[Tensor], Tensor] = functional.gelu,
         after: Callable[[Tensor], Tensor] = lambda state: state,
     ) -> None:
         super().__init__()

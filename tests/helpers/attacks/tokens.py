@@ -1,8 +1,8 @@
 """Virtual tokens, other orders of tokens, experts in any spelling, and what is no network."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.helpers.attacks.models import (
     HIDDEN,
@@ -49,7 +49,7 @@ class Encoded(Prompted):
     def __init__(self, count: int) -> None:
         super().__init__(count, 0)
         self.encoder = nn.GRU(HIDDEN, HIDDEN, batch_first=True)
-        self.heads = nn.ModuleList([PlainNetwork(12, act=F.relu)])
+        self.heads = nn.ModuleList([PlainNetwork(12, act=functional.relu)])
 
     def virtual(self) -> Tensor:
         return self.heads[0](self.encoder(self.prompt[None])[0])[0]
@@ -110,7 +110,7 @@ class PaddedBehind(Around):
     """Padded to a multiple of five behind the tokens."""
 
     def there(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, -x.shape[1] % 5))
+        return functional.pad(x, (0, 0, 0, -x.shape[1] % 5))
 
     def back(self, y: Tensor, x: Tensor) -> Tensor:
         return y[:, : x.shape[1]]
@@ -120,7 +120,7 @@ class PaddedInFront(Around):
     """Padded to a multiple of five in front of the tokens."""
 
     def there(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, -x.shape[1] % 5, 0))
+        return functional.pad(x, (0, 0, -x.shape[1] % 5, 0))
 
     def back(self, y: Tensor, x: Tensor) -> Tensor:
         return y[:, -x.shape[1] :]
@@ -223,7 +223,9 @@ def weight_in_front_of_down(net, rows, weights, index):
         token, place = torch.where(index == number)
         if len(token):
             mine = rows[token]
-            product = F.silu(expert.gate(mine)) * expert.up(mine) * weights[token, place, None]
+            product = (
+                functional.silu(expert.gate(mine)) * expert.up(mine) * weights[token, place, None]
+            )
             out.index_add_(0, token, expert.down(product))
     return out
 
@@ -264,7 +266,7 @@ class Stacked(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         weights = torch.softmax(self.router(x), dim=-1)
-        state = F.gelu(torch.einsum("bth,ehw->btew", x, self.inner))
+        state = functional.gelu(torch.einsum("bth,ehw->btew", x, self.inner))
         return torch.einsum("btew,ewh,bte->bth", state, self.outer, weights)
 
 
@@ -303,7 +305,7 @@ class WithNextToken(Decoder):
 
     def around(self, x, run):
         y = run(x)
-        return y, self.predictor[0](y + F.pad(x[:, 1:], (0, 0, 0, 1)))
+        return y, self.predictor[0](y + functional.pad(x[:, 1:], (0, 0, 0, 1)))
 
     def forward(self, input_ids, **_):
         return tuple(map(self.head, self.around(self.embedding(input_ids), self.blocks)))
