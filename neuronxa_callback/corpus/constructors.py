@@ -2,8 +2,8 @@
 
 Every constructor drops unusable pairs, lists them in ``dropped`` with file and line, and logs one
 warning that counts them per language. ``notes`` says which columns or files were taken and which
-were left out. A file that is no text, such as a git-lfs pointer, is refused. Readers are imported when they are called: importing this module needs the standard
-library only.
+were left out. A file that is no text, such as a git-lfs pointer, is refused. Readers are imported
+when they are called: importing this module needs the standard library only.
 """
 
 from abc import ABC, abstractmethod
