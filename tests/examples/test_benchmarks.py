@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {
     "balance": ("--batch-tokens", "4096"),
-    "capture": ("--rounds", "1"),
+    "capture": ("--models", "Llama 25M", "--languages", "1", "--rounds", "1"),
     "contamination": ("--megabytes", "1", "--rounds", "1"),
     "forward": ("--shape", "tiny", "--rounds", "1", "--kinds", "nasca"),
     "growth": ("--sweeps", "layers", "--rounds", "1"),
