@@ -20,6 +20,7 @@ from neuronxa_callback.history.stopping import StopRule
 from neuronxa_callback.probe.distributed import broadcast_from_rank0, world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.probe.synchronization import check_same_on_ranks
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import terminal
@@ -103,6 +104,7 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
+        check_same_on_ranks(world_of(kwargs["model"]), device_of(kwargs["model"]), self._options())
         self._reset()
         self._training = True
         resumed = state.global_step > 0
@@ -174,6 +176,15 @@ class NeuronXACallback(TrainerCallback):
         self._sinks.close()
 
     # How to probe
+
+    def _options(self) -> dict[str, object]:
+        """The options that must be equal on all ranks, and that no probe compares."""
+        return {
+            "every": self.schedule.every,
+            "stop": self.stop,
+            "max_overhead": self.schedule.max_overhead,
+            "on_error": self._probe.on_error,
+        }
 
     def make_probe(self, tokenizer: Any) -> Probe:
         """The probe of this process; a subclass may return another one."""

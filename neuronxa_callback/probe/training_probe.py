@@ -1,13 +1,18 @@
 """A probe inside a training run: it fails early, and a later failure does not end the run."""
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
+from neuronxa_callback.probe.distributed import world_of
+from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.probe.synchronization import synchronize_errors
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -17,7 +22,7 @@ MIN_BATCH_TOKENS = 32
 
 
 class TrainingProbe:
-    """Runs a probe that is made at its first use.
+    """Runs a probe that is made at its first use, and again for another run, model or tokenizer.
 
     The first probe of a process raises every error. After it, ``on_error="warn"`` logs an error
     once, and the next probe tries again.
@@ -35,6 +40,8 @@ class TrainingProbe:
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
         self.make_probe, self.on_error = make_probe, on_error
         self.probe: Probe | None = None
+        self._made_for: tuple[Any, Any] = (None, None)
+        """A weak reference to the model, and the tokenizer, of ``probe``."""
         self._batch_tokens: int | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
@@ -58,8 +65,7 @@ class TrainingProbe:
         """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
         self._batch_tokens = batch_tokens
         self._warned = set()
-        if self.probe is not None:
-            self.probe.batch_tokens = batch_tokens or self.probe.config.batch_tokens
+        self.probe = None
 
     def run(
         self, model: nn.Module, step: int, tokenizer: Any, optimizer: Any = None
@@ -73,10 +79,7 @@ class TrainingProbe:
             Exception: Any error of the first probe, or if ``on_error="raise"``.
         """
         try:
-            if self.probe is None:
-                self.probe = self.make_probe(tokenizer)
-                self.probe.batch_tokens = self._batch_tokens or self.probe.batch_tokens
-            report = self._run(self.probe, model, step)
+            report = self._run(self._probe_for(model, tokenizer), model, step)
         except BrokenForwardError:
             raise
         except Exception as error:
@@ -85,6 +88,24 @@ class TrainingProbe:
         self._first_probe_done = True
         weights = _optimizer_weights(optimizer)
         return report if weights is None else report.with_model(optimizer_weights=weights)
+
+    def _probe_for(self, model: nn.Module, tokenizer: Any) -> Probe:
+        """Collective if it makes a probe."""
+        made_for = (weakref.ref(model), tokenizer)
+        if (
+            self.probe is None
+            or self._made_for[0] != made_for[0]
+            or self._made_for[1] is not tokenizer
+        ):
+            self._batch_tokens = self.batch_tokens
+            self.probe = None
+            world = world_of(model)
+            flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
+            with synchronize_errors(world, flag):
+                self.probe = probe = self.make_probe(tokenizer)
+            probe.batch_tokens = self._batch_tokens or probe.batch_tokens
+            self._made_for = made_for
+        return self.probe
 
     def handle_error(self, error: Exception) -> None:
         """Raise the error, or log one warning per cause."""
