@@ -20,7 +20,6 @@ from neuronxa_callback.history.stopping import StopRule
 from neuronxa_callback.probe.distributed import broadcast_from_rank0, world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.synchronization import check_same_on_ranks
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import terminal
@@ -48,7 +47,7 @@ class NeuronXACallback(TrainerCallback):
         stop: One or several ``StopRule``; None never stops a run.
         tokenizer: None uses the Trainer's ``processing_class``.
         on_error: ``"warn"`` continues after a failed probe, ``"raise"`` does not. The first probe
-            of a process always raises, before GPU hours are spent.
+            of a run always raises, before GPU hours are spent.
         max_overhead: The share of training time that probes between evaluations may take, such as
             0.01. The interval is chosen once, from the first probe and the first steps.
 
@@ -104,7 +103,7 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
-        check_same_on_ranks(world_of(kwargs["model"]), device_of(kwargs["model"]), self._options())
+        self._probe.check_ranks(kwargs["model"], {**self.schedule.options, "stop": self.stop})
         self._reset()
         self._training = True
         resumed = state.global_step > 0
@@ -176,15 +175,6 @@ class NeuronXACallback(TrainerCallback):
         self._sinks.close()
 
     # How to probe
-
-    def _options(self) -> dict[str, object]:
-        """The options that must be equal on all ranks, and that no probe compares."""
-        return {
-            "every": self.schedule.every,
-            "stop": self.stop,
-            "max_overhead": self.schedule.max_overhead,
-            "on_error": self._probe.on_error,
-        }
 
     def make_probe(self, tokenizer: Any) -> Probe:
         """The probe of this process; a subclass may return another one."""

@@ -120,6 +120,8 @@ class Point:
 
 def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
     """The paired change of the mean over languages."""
+    # In one order, since the two may list their languages in different orders.
+    names = tuple(after.counts[metric]) if names is None else names
     x = before.shares(metric, names), after.shares(metric, names)
     return statistics.paired_change(*x, after.shared)
 

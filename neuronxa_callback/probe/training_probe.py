@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemor
 from neuronxa_callback.probe.distributed import world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.synchronization import synchronize_errors
+from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ MIN_BATCH_TOKENS = 32
 class TrainingProbe:
     """Runs a probe that is made at its first use, and again for another run, model or tokenizer.
 
-    The first probe of a process raises every error. After it, ``on_error="warn"`` logs an error
+    The first probe of a run raises every error. After it, ``on_error="warn"`` logs an error
     once, and the next probe tries again.
 
     Args:
@@ -48,7 +48,7 @@ class TrainingProbe:
 
     @property
     def first_probe_done(self) -> bool:
-        """Whether a probe of this process has succeeded."""
+        """Whether a probe of this run has succeeded."""
         return self._first_probe_done
 
     @property
@@ -66,6 +66,16 @@ class TrainingProbe:
         self._batch_tokens = batch_tokens
         self._warned = set()
         self.probe = None
+        self._first_probe_done = False
+
+    def check_ranks(self, model: nn.Module, options: Mapping[str, object]) -> None:
+        """Collective: raise an error on all ranks if an option differs between them.
+
+        Raises:
+            ConfigError: Names the first option that differs.
+        """
+        options = {**options, "on_error": self.on_error}
+        check_same_on_ranks(world_of(model), device_of(model), options)
 
     def run(
         self, model: nn.Module, step: int, tokenizer: Any, optimizer: Any = None
