@@ -41,10 +41,12 @@ class Point:
     _scores: dict[tuple[str, Names], float] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, report: AlignmentReport, number: int = 0) -> Self:
-        """The point of a report."""
+    def of(cls, report: AlignmentReport, number: int = 0, like: Self | None = None) -> Self:
+        """The point of a report, with its languages in the order of an earlier point."""
+        known = () if like is None else next(iter(like.counts.values()), ())
+        names = tuple(known) if {*known} == {*report.languages} else report.languages
         counts = {
-            metric: {name: _counts(scores.hits[name], report.n_pairs) for name in report.languages}
+            metric: {name: _counts(scores.hits[name], report.n_pairs) for name in names}
             for metric, scores in report.metrics.items()
         }
         shared = bool(report.fingerprint.get("definition", {}).get("shared_pivot", True))
@@ -120,8 +122,6 @@ class Point:
 
 def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
     """The paired change of the mean over languages."""
-    # In one order, since the two may list their languages in different orders.
-    names = tuple(after.counts[metric]) if names is None else names
     x = before.shares(metric, names), after.shares(metric, names)
     return statistics.paired_change(*x, after.shared)
 
