@@ -3,6 +3,8 @@
 Training tokenizes with its own object, possibly in another thread, so a probe never touches it.
 """
 
+import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -121,18 +123,32 @@ class SentenceTokenizer:
 
         A date is accepted: it is part of the fingerprint.
         """
-        try:
-            one, other = (
-                self._render(PLACEHOLDER, strftime_now=time.strftime) for time in SAME_DAY
-            )
-        except (TypeError, ValueError):
-            return  # A template that is code takes no clock.
+        read = getattr(self.tokenizer, "get_chat_template", None)
+        template = read() if callable(read) else None
+        if not isinstance(template, str) or "strftime_now" not in template:
+            return
+        one, other = (
+            self._render(PLACEHOLDER, chat_template=_with_clock(template, time))
+            for time in SAME_DAY
+        )
         if one != other:
             raise ConfigError(
                 "the chat template must give the same text at any time of day, but it calls"
                 f" strftime_now for the time ({_difference(one, other)}); set template to a text"
                 f" with {PLACEHOLDER} instead of 'chat', or fix the time in the chat template"
             )
+
+
+def _with_clock(template: str, time: datetime) -> str:
+    """The chat template with a ``strftime_now`` of its own, which returns a fixed time.
+
+    A format that is not a literal of the template shows the whole time.
+    """
+    formats = dict.fromkeys(match[1] for match in re.findall(r"""(['"])(.*?%.*?)\1""", template))
+    values = json.dumps({form: time.strftime(form) for form in formats})
+    value = f"{values}.get(form, {json.dumps(str(time))})"
+    macro = f"{{%- macro strftime_now(form) -%}}{{{{- {value} -}}}}{{%- endmacro -%}}"
+    return macro + template
 
 
 def _difference(one: str, other: str) -> str:

@@ -116,6 +116,7 @@ class InPython:
 def test_sampling_of_sentencepiece_is_off_in_the_probe_and_on_in_training():
     tokenizer = InPython(SamplingPieces())
     probe = Probe(config_of(CORPUS), tokenizer)
+    assert len({probe.tokenizer(LONG).ids for _ in range(30)}) == 1
     assert probe.run(llama()) == probe.run(llama())
     assert tokenizer.pieces._enable_sampling
 
