@@ -80,7 +80,7 @@ def test_options_that_differ_between_ranks_are_refused_before_the_first_step(tmp
         assert first[name].startswith(
             f"ConfigError: all ranks must do the same, but {name} differs:"
         )
-    assert "there is no" in second["corpus"]
+    assert second["corpus"].startswith("CorpusError: a corpus must be a folder, but ")
     assert first["corpus"].startswith("ProbeError: a probe failed on another rank: ")
 
 
