@@ -9,7 +9,7 @@ from rich.console import Console
 
 from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show import terminal
+from neuronxa_callback.show import tables, terminal
 from neuronxa_callback.show.sinks import long_table
 
 
@@ -20,7 +20,7 @@ def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         typer.echo(long_table([report]), nl=False)
     else:
-        terminal.show(terminal.table(report))
+        terminal.show(tables.one_report(report))
         for warning in report.warnings:
             typer.echo(f"warning: {warning}")
 

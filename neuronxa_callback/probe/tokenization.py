@@ -61,8 +61,12 @@ class SentenceTokenizer:
         """How often the tokenizer has been copied."""
         self.refresh()
 
+    def has_changed(self) -> bool:
+        """Whether the given tokenizer has changed since it was copied."""
+        return state_of(self.original, self._sample) != self._state
+
     def refresh(self) -> None:
-        """Copy the tokenizer again if it has changed since the last call."""
+        """Copy the tokenizer again if it has changed since it was copied."""
         state = state_of(self.original, self._sample)
         if state == self._state:
             return

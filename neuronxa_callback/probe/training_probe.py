@@ -1,6 +1,7 @@
 """A probe inside a training run: it fails early, and a later failure does not end the run."""
 
 import logging
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
-from neuronxa_callback.probe.distributed import world_of
+from neuronxa_callback.probe.distributed import is_sharded, world_of
 from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
 from neuronxa_callback.report import AlignmentReport
@@ -30,21 +32,31 @@ class TrainingProbe:
     Args:
         make_probe: tokenizer -> probe.
         on_error: ``"warn"`` or ``"raise"``.
+        tokenizer: Replaces the Trainer's ``processing_class``.
 
     Raises:
         ConfigError: If ``on_error`` is neither.
     """
 
-    def __init__(self, make_probe: Callable[[Any], Probe], on_error: str) -> None:
+    def __init__(
+        self, make_probe: Callable[[Any], Probe], on_error: str, tokenizer: Any = None
+    ) -> None:
         if on_error not in ("warn", "raise"):
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
-        self.make_probe, self.on_error = make_probe, on_error
+        self.make_probe, self.on_error, self.tokenizer = make_probe, on_error, tokenizer
         self.probe: Probe | None = None
-        self._made_for: tuple[Any, Any] = (None, None)
-        """A weak reference to the model, and the tokenizer, of ``probe``."""
+        self._made_for: tuple[Any, Any] | None = None
+        """A weak reference to the model of ``probe``, and its tokenizer."""
         self._batch_tokens: int | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
+        self._measured: AlignmentReport | None = None
+        self._measured_weights: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the options, not the probe."""
+        fresh = {"probe": None, "_measured": None, "_first_probe_done": False, "_made_for": None}
+        return {**self.__dict__, **fresh}
 
     @property
     def first_probe_done(self) -> bool:
@@ -65,7 +77,7 @@ class TrainingProbe:
         """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
         self._batch_tokens = batch_tokens
         self._warned = set()
-        self.probe = None
+        self.probe, self._measured = None, None
         self._first_probe_done = False
 
     def check_ranks(self, model: nn.Module, options: Mapping[str, object]) -> None:
@@ -78,18 +90,25 @@ class TrainingProbe:
         check_same_on_ranks(world_of(model), device_of(model), options)
 
     def run(
-        self, model: nn.Module, step: int, tokenizer: Any, optimizer: Any = None
+        self,
+        step: int,
+        *,
+        model: nn.Module,
+        processing_class: Any = None,
+        optimizer: Any = None,
+        **_: Any,
     ) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on.
 
-        Collective: every rank calls it.
+        Collective: every rank calls it. The arguments are those of a callback event.
 
         Raises:
             BrokenForwardError: If the ranks cannot go on together.
             Exception: Any error of the first probe, or if ``on_error="raise"``.
         """
         try:
-            report = self._run(self._probe_for(model, tokenizer), model, step)
+            probe = self._probe_for(model, self.tokenizer or processing_class)
+            report = self._run(probe, model, step)
         except BrokenForwardError:
             raise
         except Exception as error:
@@ -99,23 +118,57 @@ class TrainingProbe:
         weights = _optimizer_weights(optimizer)
         return report if weights is None else report.with_model(optimizer_weights=weights)
 
+    def _is_current(self, model: nn.Module, processing_class: Any) -> bool:
+        """Whether the probe was made for this model and tokenizer, as they are now."""
+        made_for = (weakref.ref(model), self.tokenizer or processing_class)
+        if self.probe is None or self._made_for != made_for:
+            return False
+        return not self.probe.tokenizer.has_changed()
+
     def _probe_for(self, model: nn.Module, tokenizer: Any) -> Probe:
-        """Collective if it makes a probe."""
+        """The probe of this model and tokenizer. Collective if it has to be made."""
         made_for = (weakref.ref(model), tokenizer)
-        if (
-            self.probe is None
-            or self._made_for[0] != made_for[0]
-            or self._made_for[1] is not tokenizer
-        ):
+        if self.probe is None or self._made_for != made_for:
             self._batch_tokens = self.batch_tokens
-            self.probe = None
             world = world_of(model)
             flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
             with synchronize_errors(world, flag):
-                self.probe = probe = self.make_probe(tokenizer)
+                probe = self.make_probe(tokenizer)
             probe.batch_tokens = self._batch_tokens or probe.batch_tokens
-            self._made_for = made_for
+            self.probe, self._made_for = probe, made_for
         return self.probe
+
+    def run_once_per_weights(
+        self, step: int, *, model: nn.Module, **kwargs: Any
+    ) -> tuple[AlignmentReport | None, bool]:
+        """As ``run``, but unchanged weights are measured once: (report, whether it is new).
+
+        Collective: every rank calls it.
+        """
+        world, checksum = world_of(model), None if is_sharded(model) else weights_checksum(model)
+        known = self._measured is not None and checksum is not None
+        known = known and checksum == self._measured_weights
+        known = known and self._is_current(model, kwargs.get("processing_class"))
+        flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
+        if world.all_ok(known, flag):
+            return self._measured, False
+        self._measured, self._measured_weights = self.run(step, model=model, **kwargs), checksum
+        return self._measured, True
+
+    def evaluation_metrics(
+        self, report: AlignmentReport | None, prefix: str, name: str
+    ) -> dict[str, float]:
+        """``<prefix>_<metric>`` and ``<prefix>_<metric>_<language>``; NaN without a report."""
+        if self.probe is None:
+            return {}
+        root = f"{prefix}_{name}" if name else prefix
+        return {
+            f"{root}_{metric}{'' if language is None else f'_{language}'}": (
+                math.nan if report is None else report.score(metric, language)
+            )
+            for metric in self.probe.config.metrics
+            for language in (None, *self.languages)
+        }
 
     def handle_error(self, error: Exception) -> None:
         """Raise the error, or log one warning per cause."""

@@ -22,7 +22,7 @@ def test_page_names_lines_that_are_not_reports(neuronxa, tmp_path):
     assert page.stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.browser
 def test_a_browser_shows_runs_by_their_folders_and_bad_lines(neuronxa, run, tmp_path):
     pytest.importorskip("plotly", reason="the page needs plotly")
     if browser.find() is None:
