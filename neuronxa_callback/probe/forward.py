@@ -122,11 +122,15 @@ def embedding_rows(model: nn.Module) -> int | None:
     return max(getattr(embedding, "num_embeddings", 0), rows) or None
 
 
-def runs_single_sentences(model: nn.Module) -> bool:
-    """Whether the model refuses batches: sequence classification without a padding token."""
+def tokens_at_once(model: nn.Module, batch_tokens: int) -> int:
+    """``batch_tokens``, or 1 if every sentence must run alone, since it is longer than that.
+
+    Sequence classification without a padding token refuses batches.
+    """
     classes = (kind.__name__ for kind in type(base_of(model)).__mro__)
     classifies = any(name.endswith("ForSequenceClassification") for name in classes)
-    return classifies and getattr(text_config(model), "pad_token_id", None) is None
+    alone = classifies and getattr(text_config(model), "pad_token_id", None) is None
+    return 1 if alone else batch_tokens
 
 
 def structure_of(model: nn.Module) -> tuple[object, ...]:

@@ -36,9 +36,10 @@ from neuronxa_callback.probe.distributed import (
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
 from neuronxa_callback.probe.forward import (
     Forward,
+    device_of,
     embedding_rows,
-    runs_single_sentences,
     structure_of,
+    tokens_at_once,
 )
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
@@ -120,34 +121,26 @@ class Probe:
                 stack.enter_context(preserve_model_state(model))
                 stack.enter_context(reshard_on_exit(model))
                 tokenized, groups = self.tokenize(model)
-                # A model that refuses batches gets microbatches of one sentence.
-                work = microbatches(
-                    groups, 1 if runs_single_sentences(model) else self.batch_tokens
-                )
+                work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
                 stages = shard_microbatches(work, groups, world.size)
-                pad = padding_id(model, self.tokenizer.pad)
-                dummy = shortest_sentence(groups, pad)
+                dummy = shortest_sentence(groups)
             with synchronize_errors(world, flag):
-                shared = fingerprint.shared_work(
-                    self.config, self.corpus, tokenized, self.batch_tokens, work
-                )
-                check_same_on_ranks(world, forward.device, shared)
-                plan, hidden_sizes = self._discover(model, forward, dummy, world, flag)
+                self._check_same_work(world, model, tokenized, work)
+                plan, sizes = self._discover(model, forward, dummy, world, flag)
             with synchronize_errors(world, flag):
-                layers = (plan.parts, plan.module_paths, hidden_sizes)
-                check_same_on_ranks(world, forward.device, {"the list of layers": layers})
+                check_same_on_ranks(world, forward.device, {"the list of layers": (plan, sizes)})
                 context = ProbeContext(
                     model=model,
                     forward=forward,
                     plan=plan,
-                    layouts=layouts_of(plan, hidden_sizes),
+                    layouts=layouts_of(plan, sizes),
                     reads=reads,
                     world=world,
                     flag=flag,
                     groups=groups,
                     stages=stages,
                     dummy=dummy,
-                    pad=pad,
+                    pad=padding_id(model, self.tokenizer.pad),
                     margins="margins" in self.config.diagnostics,
                     progress=progress,
                 )
@@ -175,6 +168,14 @@ class Probe:
             self._tokenized = (key, tokenized, tokenized.groups(self.corpus.pivot))
             self._surface = None
         return self._tokenized[1:]
+
+    def _check_same_work(
+        self, world: World, model: nn.Module, tokenized: TokenizedCorpus, work: Sequence[Microbatch]
+    ) -> None:
+        """Collective: raise an error on all ranks if they differ in what they measure."""
+        limit = self.batch_tokens
+        parts = fingerprint.shared_work(self.config, self.corpus, tokenized, limit, work)
+        check_same_on_ranks(world, device_of(model), parts)
 
     def _discover(
         self, model: nn.Module, forward: Forward, batch: Batch, world: World, flag: torch.Tensor

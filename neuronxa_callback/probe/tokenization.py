@@ -63,7 +63,7 @@ class SentenceTokenizer:
 
     def has_changed(self) -> bool:
         """Whether the given tokenizer has changed since it was copied."""
-        return state_of(self.original, self._sample) != self._state
+        return bool(state_of(self.original, self._sample) != self._state)
 
     def refresh(self) -> None:
         """Copy the tokenizer again if it has changed since it was copied."""
@@ -195,12 +195,12 @@ def require_embeddings(model: nn.Module, tokenized: TokenizedCorpus) -> None:
             )
 
 
-def shortest_sentence(groups: Sequence[PivotGroup], pad: int) -> Batch:
+def shortest_sentence(groups: Sequence[PivotGroup]) -> Batch:
     """A batch of the shortest pivot sentence with at least 2 tokens, if there is one."""
     # With a single token it is ambiguous which axis of a state is which.
     sentences = [sentence for group in groups for sentence in group.pivot.sentences]
     shortest = min(sentences, key=lambda sentence: (len(sentence.ids) < 2, len(sentence.ids)))
-    return collate([shortest], pad)
+    return collate([shortest], pad=0)
 
 
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
