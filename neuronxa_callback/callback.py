@@ -202,7 +202,7 @@ class NeuronXACallback(TrainerCallback):
     # How to probe
 
     def make_probe(self, tokenizer: Any) -> Probe:
-        """The probe of this process; a subclass may return another one."""
+        """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer)
 
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

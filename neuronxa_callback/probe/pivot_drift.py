@@ -22,7 +22,7 @@ Directions = dict[tuple[str, int], Tensor]
 
 
 class PivotDrift:
-    """Remembers the first probe of this process."""
+    """Remembers the first probe."""
 
     def __init__(self) -> None:
         self.since: int | None = None
