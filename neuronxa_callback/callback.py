@@ -44,7 +44,7 @@ class NeuronXACallback(TrainerCallback):
         stop: One or several ``StopRule``; None never stops a run.
         tokenizer: None uses the Trainer's ``processing_class``.
         on_error: ``"warn"`` continues after a failed probe, ``"raise"`` does not. The first probe
-            of a process always raises, before GPU hours are spent.
+            of a run always raises, before GPU hours are spent.
         max_overhead: The share of training time that probes between evaluations may take, such as
             0.01. The interval is chosen once, from the first probe and the first steps.
         name: Needed for a second callback in the same Trainer: part of its keys
@@ -112,6 +112,8 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
+        options = {"name": self.name, **self.schedule.options, "stop": self.stop}
+        self._probe.check_ranks(kwargs["model"], options)
         trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
@@ -200,7 +202,7 @@ class NeuronXACallback(TrainerCallback):
     # How to probe
 
     def make_probe(self, tokenizer: Any) -> Probe:
-        """The probe of this process; a subclass may return another one."""
+        """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer)
 
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

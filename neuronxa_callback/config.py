@@ -12,6 +12,7 @@ from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS
 from neuronxa_callback.taps.plan import STACKS
 from neuronxa_callback.taps.reader import SITES
 
+LANG_CODES = ("own", "pivot", "none")
 EXTRA_PAIRS = 100
 """Pairs to read beyond those needed, since some may be too long for the model."""
 
@@ -52,6 +53,10 @@ class ProbeConfig:
     """Whether the tokenizer adds special tokens such as BOS and EOS, which then count."""
     template: str | None = None
     """Text around ``{sentence}``, or ``"chat"`` for the tokenizer's chat template."""
+    lang_codes: str | Mapping[str, str] = "own"
+    """For tokenizers with codes of source languages (NLLB, M2M100, mBART): ``"own"`` tokenizes each
+    language with its own code, ``"pivot"`` all with the pivot's, ``"none"`` without a code; a
+    mapping ``{language: code}`` sets some codes, and the others are their own."""
     neuron_modules: str | Callable[..., Any] | None = None
     """Only for an architecture whose neurons are not found: a regex over the module paths of the
     down projections, or a callable ``model -> [down projection path, ...]``."""
@@ -65,12 +70,18 @@ class ProbeConfig:
             if isinstance(value, str):
                 raise ConfigError(f"{name} must be a list of names, got the text {value!r}")
             if value is not None:
-                object.__setattr__(self, name, tuple(dict.fromkeys(value)))
+                # The order of a set differs between the processes of a distributed run.
+                ordered = sorted(value) if isinstance(value, set | frozenset) else value
+                object.__setattr__(self, name, tuple(dict.fromkeys(ordered)))
         _known("metric", self.metrics, tuple(ALIGNMENT))
         _known("diagnostic", self.diagnostics, tuple(DIAGNOSTICS))
         _known("nas_site", (self.nas_site,), SITES)
         _known("nav_site", (self.nav_site,), SITES)
         _known("stack", (self.stack,), STACKS)
+        if isinstance(self.lang_codes, Mapping):
+            object.__setattr__(self, "lang_codes", dict(sorted(self.lang_codes.items())))
+        else:
+            _known("lang_codes", (self.lang_codes,), LANG_CODES)
         for name, minimum in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

@@ -189,7 +189,7 @@ class Sweep:
         if self.recorded is not None and repeats_run:
             check_same_fingerprint(self.recorded.report.fingerprint, planned, ("definition",))
         for report in self.measured.values():
-            self._require_same_loading(report, probe.tokenizer_digest)
+            self._require_same_loading(report, probe.tokenizer.digest())
 
     def _definition(self, probe: Probe) -> dict[str, Any]:
         first = self.checkpoints[0]
@@ -200,7 +200,8 @@ class Sweep:
         except NeuronXAError:
             model = load_model(first.location, load_options)
         sentences, _ = probe.tokenize(model)
-        return fingerprint.definition(self.config, probe.corpus, sentences)
+        rendered = probe.tokenizer.rendered
+        return fingerprint.definition(self.config, probe.corpus, sentences, rendered)
 
     def _require_same(self, planned: Mapping[str, Any], parts: Sequence[str]) -> None:
         for report in self.measured.values():

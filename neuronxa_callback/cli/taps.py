@@ -27,7 +27,7 @@ def discover_taps(model: nn.Module, neuron_modules: str | None, stack: str) -> T
     forward = Forward(model, stack, hidden=False)
     vocabulary = int(getattr(text_config(model), "vocab_size", None) or DEFAULT_VOCABULARY)
     # The middle of the vocabulary: its ends often hold special tokens such as padding and images.
-    ids = torch.arange(TOKENS)[None] + vocabulary // 2
+    ids = torch.arange(TOKENS, device="cpu")[None] + vocabulary // 2
     mask = torch.ones_like(ids, dtype=torch.bool)
     batch = Batch(ids, mask, ~mask)
     with preserve_model_state(model):

@@ -91,6 +91,8 @@ def resolve_all(names: Iterable[str], known: Iterable[str]) -> list[str]:
     """
     codes = tuple(known)
     names = (names,) if isinstance(names, str) else names
+    # The order of a set differs between the processes of a distributed run.
+    names = sorted(names) if isinstance(names, set | frozenset) else names
     return list(dict.fromkeys(resolve(name, codes) for name in names))
 
 

@@ -52,7 +52,8 @@ class History:
         if self.fingerprint is None:
             self.fingerprint = json.loads(json.dumps(report.fingerprint))
         self.points = [point for point in self.points if point.step < report.step]
-        self.points.append(Point.of(report, self.points[-1].number + 1 if self.points else 0))
+        number = self.points[-1].number + 1 if self.points else 0
+        self.points.append(Point.of(report, number, self.points[0] if self.points else None))
 
     def check(self, report: AlignmentReport) -> None:
         """Raise an error if a report does not belong to this curve.

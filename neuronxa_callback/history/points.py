@@ -41,10 +41,12 @@ class Point:
     _scores: dict[tuple[str, Names], float] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, report: AlignmentReport, number: int = 0) -> Self:
-        """The point of a report."""
+    def of(cls, report: AlignmentReport, number: int = 0, like: Self | None = None) -> Self:
+        """The point of a report, with its languages in the order of an earlier point."""
+        known = () if like is None else next(iter(like.counts.values()), ())
+        names = tuple(known) if {*known} == {*report.languages} else report.languages
         counts = {
-            metric: {name: _counts(scores.hits[name], report.n_pairs) for name in report.languages}
+            metric: {name: _counts(scores.hits[name], report.n_pairs) for name in names}
             for metric, scores in report.metrics.items()
         }
         shared = bool(report.fingerprint.get("definition", {}).get("shared_pivot", True))

@@ -40,6 +40,11 @@ class ProbeSchedule:
         """The duration of the latest probe."""
         self.begin(None)
 
+    @property
+    def options(self) -> dict[str, object]:
+        """The options as they were given."""
+        return {"every": self.every, "max_overhead": self.max_overhead}
+
     def begin(self, interval: int | None, evaluates: bool = False) -> None:
         """Start a run, or resume one.
 

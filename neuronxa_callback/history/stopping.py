@@ -224,7 +224,8 @@ def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | Non
         return languages
     if not languages:
         raise ConfigError("languages must have at least one language, or be None for all")
-    return tuple(languages)
+    # The order of a set differs between the processes of a distributed run.
+    return tuple(sorted(languages) if isinstance(languages, set | frozenset) else languages)
 
 
 def _share(name: str, value: float) -> float:

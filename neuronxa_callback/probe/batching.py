@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from neuronxa_callback.corpus.parallel import ParallelCorpus
-from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.corpus.rows import PIVOT
+from neuronxa_callback.corpus.text import shorten
+from neuronxa_callback.errors import ConfigError, CorpusError
 
+CPU = torch.device("cpu")
 FORWARD_COST = 96
 """Fixed cost of a microbatch in tokens: it weighs padding against the number of forwards."""
 
@@ -26,7 +29,8 @@ class Sentence:
     special: tuple[bool, ...]
 
 
-Tokenize = Callable[[str], Sentence]
+Tokenize = Callable[[str, str], Sentence]
+"""(text, language) -> its tokens."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,18 @@ class TokenizedCorpus:
 
     pairs: Mapping[str, tuple[tuple[str, str], ...]]
     """language -> (pivot text, target text) of each pair."""
-    sentences: Mapping[str, Sentence]
-    """text -> its tokens."""
+    sentences: Mapping[tuple[str, str], Sentence]
+    """(language, text) -> its tokens."""
     dropped: tuple[str, ...]
     """One message per dropped pair."""
+    pivot: str = PIVOT
+
+    def pair_tokens(self, language: str) -> tuple[tuple[Sentence, Sentence], ...]:
+        """The tokens of (pivot, target) of each pair of a language."""
+        return tuple(
+            (self.sentences[self.pivot, pivot], self.sentences[language, target])
+            for pivot, target in self.pairs[language]
+        )
 
     def groups(self, pivot: str) -> tuple[PivotGroup, ...]:
         """Groups languages by the pivot sentences they share; each sentence runs once per group.
@@ -93,9 +105,9 @@ class TokenizedCorpus:
             group[1].append(language)
         return tuple(
             PivotGroup(
-                pivot=Side(pivot, tuple(self.sentences[text] for text in index)),
+                pivot=Side(pivot, tuple(self.sentences[pivot, text] for text in index)),
                 targets=tuple(
-                    Side(name, tuple(self.sentences[pair[1]] for pair in self.pairs[name]))
+                    Side(name, tuple(target for _, target in self.pair_tokens(name)))
                     for name in languages
                 ),
                 rows=tuple(
@@ -108,9 +120,10 @@ class TokenizedCorpus:
     def same_tokens(self) -> tuple[str, ...]:
         """One message per side in which two sentences have equal token ids, so that they tie."""
         messages = []
-        for language, pairs in self.pairs.items():
+        for language in self.pairs:
+            tokens = self.pair_tokens(language)
             for column, side in ((0, "the pivot's side of "), (1, "")):
-                ids = [self.sentences[pair[column]].ids for pair in pairs]
+                ids = [pair[column].ids for pair in tokens]
                 ties = len(ids) - len(dict.fromkeys(ids))
                 if ties:
                     messages.append(
@@ -136,9 +149,9 @@ def tokenize(
 
     Raises:
         CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
+        ConfigError: If two encodings of one sentence differ.
     """
-    texts = [text for pairs in corpus.pairs.values() for pair in pairs for text in pair]
-    sentences = {text: tokenize_sentence(text) for text in dict.fromkeys(texts)}
+    sentences = _tokenize_twice(corpus, tokenize_sentence)
     unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
     dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
     anywhere = {i for pairs in unusable.values() for i in pairs}
@@ -154,17 +167,34 @@ def tokenize(
                 + f"; set n_pairs={len(pairs)} or leave the language out"
             )
         usable[language] = tuple(pairs[:n_pairs])
-    return TokenizedCorpus(usable, sentences, dropped)
+    return TokenizedCorpus(usable, sentences, dropped, corpus.pivot)
+
+
+def _tokenize_twice(
+    corpus: ParallelCorpus, tokenize_sentence: Tokenize
+) -> dict[tuple[str, str], Sentence]:
+    pivots = [(corpus.pivot, pair[0]) for pairs in corpus.pairs.values() for pair in pairs]
+    targets = [(name, pair[1]) for name, pairs in corpus.pairs.items() for pair in pairs]
+    keys = tuple(dict.fromkeys((*pivots, *targets)))
+    sentences = {(name, text): tokenize_sentence(text, name) for name, text in keys}
+    for (name, text), sentence in sentences.items():
+        if tokenize_sentence(text, name) != sentence:
+            raise ConfigError(
+                "the tokenizer must give the same tokens for the same sentence, but two encodings"
+                f" of {shorten(text)!r} differ; switch its random segmentation off (BPE dropout,"
+                " SentencePiece sampling)"
+            )
+    return sentences
 
 
 def _unusable_pairs(
-    corpus: ParallelCorpus, language: str, sentences: Mapping[str, Sentence], limit: int
+    corpus: ParallelCorpus, language: str, sentences: Mapping[tuple[str, str], Sentence], limit: int
 ) -> dict[int, str]:
     """Pair -> the reason why it cannot be used, with its place in the corpus."""
     reasons: dict[int, str] = {}
     for i, pair in enumerate(corpus.pairs[language]):
         for side, text in zip((corpus.pivot, language), pair, strict=True):
-            length = len(sentences[text].ids)
+            length = len(sentences[side, text].ids)
             if not 0 < length <= limit:
                 reason = f"{length} tokens of {side}, allowed 1 to {limit}"
                 reasons.setdefault(i, f"{corpus.where(language, i)}: {reason}")
@@ -253,12 +283,12 @@ def collate(sentences: Sequence[Sentence], pad: int) -> Batch:
     [[5, 6], [7, 0]]
     """
     width = max(len(sentence.ids) for sentence in sentences)
-    ids = torch.full((len(sentences), width), pad, dtype=torch.long)
-    mask = torch.zeros((len(sentences), width), dtype=torch.bool)
-    special = torch.zeros((len(sentences), width), dtype=torch.bool)
+    ids = torch.full((len(sentences), width), pad, dtype=torch.long, device=CPU)
+    mask = torch.zeros((len(sentences), width), dtype=torch.bool, device=CPU)
+    special = torch.zeros((len(sentences), width), dtype=torch.bool, device=CPU)
     for row, sentence in enumerate(sentences):
         length = len(sentence.ids)
-        ids[row, :length] = torch.tensor(sentence.ids)
+        ids[row, :length] = torch.tensor(sentence.ids, device=CPU)
         mask[row, :length] = True
-        special[row, :length] = torch.tensor(sentence.special)
+        special[row, :length] = torch.tensor(sentence.special, device=CPU)
     return Batch(ids, mask, special)

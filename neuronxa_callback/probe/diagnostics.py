@@ -38,7 +38,7 @@ def tokens(
     for language, pairs in corpus.pairs.items():
         for column, side in ((0, "pivot"), (1, "target")):
             texts = [pair[column] for pair in pairs]
-            total = sum(len(corpus.sentences[text].ids) for text in texts)
+            total = sum(len(pair[column].ids) for pair in corpus.pair_tokens(language))
             languages.setdefault(language, {})[side] = {
                 "per_sentence": rounded(total / len(texts)),
                 "per_character": rounded(total / sum(map(len, texts))),

@@ -5,7 +5,7 @@ parallel) is read from a device mesh, or from the model.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,10 +30,9 @@ PARALLEL_SIZES = {
 }
 """Option of transformers or accelerate -> what a probe needs on every rank and it spreads."""
 PARALLEL_DIMS = {
-    **dict.fromkeys(("pp", "pipeline", "pipeline_parallel"), "all blocks of the model"),
-    **dict.fromkeys(("ep", "expert", "expert_parallel"), "all experts"),
-    **dict.fromkeys(("cp", "context", "context_parallel"), "whole sentences"),
-    **dict.fromkeys(("sp", "sequence", "sequence_parallel"), "whole sentences"),
+    dim: PARALLEL_SIZES[f"{short}_size"]
+    for short, name in (("pp", "pipeline"), ("ep", "expert"), ("cp", "context"), ("sp", "sequence"))
+    for dim in (short, name, f"{name}_parallel")
 }
 """Dimension of a mesh -> the same."""
 
@@ -90,6 +89,13 @@ class World:
         _run_collective(dist.all_gather_object, gathered, message)
         messages = [text for text in gathered if text is not None]
         return min(messages, key=lambda text: not text.startswith(before), default=None)
+
+    def gather(self, numbers: Sequence[int], device: torch.device) -> list[list[int]]:
+        """Collective over all ranks: the integers of every rank, equally many on each."""
+        own = torch.tensor(numbers, dtype=torch.long, device=self.device(device))
+        rows = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        _run_collective(dist.all_gather, rows, own)
+        return [row.tolist() for row in rows]
 
     def device(self, model_device: torch.device) -> torch.device:
         """Where sums are kept: the model's device, or this rank's GPU if NCCL needs one."""
@@ -177,10 +183,7 @@ def reshard_on_exit(model: nn.Module) -> Iterator[None]:
 
 def broadcast_from_rank0(world: World, number: int, device: torch.device) -> int:
     """Collective: the number of the first rank."""
-    if not world.everyone:
-        return number
-    first = torch.tensor([number], device=world.device(device))
-    return int(_run_collective(dist.broadcast, first, src=0))
+    return world.gather([number], device)[0][0] if world.everyone else number
 
 
 def _sum(tensor: Tensor, group: Any) -> Tensor:
@@ -190,7 +193,6 @@ def _sum(tensor: Tensor, group: Any) -> Tensor:
 
 
 _latest: list[Any] = []
-"""The latest exchange, kept until the next one."""
 
 
 def _run_collective(
@@ -198,9 +200,8 @@ def _run_collective(
 ) -> Any:
     """Runs a collective that writes into ``target``.
 
-    If it fails, ranks are out of step and the job must end. One of gloo's threads may be the last
-    owner of a finished exchange; if Python shuts down while that thread releases it, the process
-    aborts. So the latest exchange is kept here too.
+    If it fails, the job must end. The latest exchange is kept: if one of gloo's threads were its
+    last owner while Python shuts down, the process would abort.
     """
     try:
         gloo = dist.get_backend(options.get("group")) == "gloo"

@@ -274,7 +274,9 @@ class Executor:
             sources = [read.source for read in self.accumulator.all_reads if getattr(read, name)]
             if sources:
                 layers = self.context.layouts[sources[0]].layers
-                statistics[name] = torch.zeros(layers, pairs, device=self.device)
+                statistics[name] = torch.zeros(
+                    layers, pairs, dtype=torch.float32, device=self.device
+                )
             for block in blocks if sources else ():
                 statistics[name][:, list(block.rows)] = getattr(block, name)
         return statistics

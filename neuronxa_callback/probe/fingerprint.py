@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,19 @@ METHOD = 1
 
 
 def definition(
-    config: ProbeConfig, corpus: ParallelCorpus, tokenized: TokenizedCorpus
+    config: ProbeConfig,
+    corpus: ParallelCorpus,
+    tokenized: TokenizedCorpus,
+    rendered: str | None = None,
 ) -> dict[str, Any]:
-    """The measurement: must be equal wherever two reports are compared."""
+    """The measurement: must be equal wherever two reports are compared.
+
+    Args:
+        config: The options.
+        corpus: The sentences.
+        tokenized: The pairs that were measured.
+        rendered: The chat template around a placeholder; None without a chat template.
+    """
     pairs = json.dumps(tokenized.pairs, ensure_ascii=False, sort_keys=True)
     return {
         "method": METHOD,
@@ -36,13 +47,15 @@ def definition(
         "digest": _digest(pairs),
         "pivot": corpus.pivot,
         "shared_pivot": corpus.shared_pivot,
-        "languages": list(corpus.languages),
+        "languages": sorted(corpus.languages),
         "n_pairs": config.n_pairs,
         "metrics": {name: ALIGNMENT[name].version for name in config.metrics},
         "nas_site": config.nas_site,
         "nav_site": config.nav_site,
         "special_tokens": config.special_tokens,
         "template": config.template,
+        "rendered_template": None if rendered is None else f"{_digest(rendered)} {rendered[:80]!r}",
+        "lang_codes": config.lang_codes,
         "batch_tokens": config.batch_tokens,
         "max_length": config.max_length,
         "stack": config.stack,
@@ -50,12 +63,15 @@ def definition(
     }
 
 
-def model_part(model: nn.Module, tokenizer: str, states: str, plan: TapPlan) -> dict[str, Any]:
+def model_part(
+    model: nn.Module, tokenizer: str, tokenized: TokenizedCorpus, states: str, plan: TapPlan
+) -> dict[str, Any]:
     """The model: must be equal within a curve.
 
     Args:
         model: The model that was measured.
         tokenizer: The tokenizer's digest.
+        tokenized: The token ids that were measured.
         states: The dtype in which the neurons computed.
         plan: Where its neurons were found.
     """
@@ -72,9 +88,42 @@ def model_part(model: nn.Module, tokenizer: str, states: str, plan: TapPlan) -> 
         "modules": path_patterns(paths),
         "modules_digest": _digest("\n".join(paths)),
         "tokenizer": tokenizer,
+        "token_ids": _digest(repr(token_ids(tokenized))),
         "weights": str(getattr(parameter, "dtype", None)).removeprefix("torch."),
         "states": states,
         "attention": getattr(config, "_attn_implementation", None),
+    }
+
+
+def token_ids(tokenized: TokenizedCorpus) -> list[Any]:
+    """Language, then (pivot ids, target ids) of each pair, sorted by language."""
+    return [
+        [name, [(pivot.ids, target.ids) for pivot, target in tokenized.pair_tokens(name)]]
+        for name in sorted(tokenized.pairs)
+    ]
+
+
+def shared_work(
+    config: ProbeConfig,
+    corpus: ParallelCorpus,
+    tokenized: TokenizedCorpus,
+    batch_tokens: int,
+    microbatches: Sequence[object],
+) -> dict[str, object]:
+    """What all ranks of a probe must have in common; the first difference is named."""
+    options = {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.name not in ("corpus", "languages", "batch_tokens")
+    }
+    options["neuron_modules"] = _name_of_override(config.neuron_modules)
+    return {
+        **{f"the option {name}": value for name, value in options.items()},
+        "the list of languages": (corpus.pivot, *corpus.languages),
+        "the list of pairs": {name: tokenized.pairs[name] for name in corpus.languages},
+        "the list of token ids": token_ids(tokenized),
+        "batch_tokens": batch_tokens,
+        "the list of microbatches": list(microbatches),
     }
 
 

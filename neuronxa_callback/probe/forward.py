@@ -113,16 +113,57 @@ def text_config(model: nn.Module) -> Any:
     return get() if callable(get) else config
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """The device that token ids must be on: that of the embedding."""
+def embedding_rows(model: nn.Module) -> int | None:
+    """The number of token ids that the model has an embedding for; None if it is unknown."""
+    embedding = _embedding_of(model)
+    weight = getattr(embedding, "weight", None)
+    # Sharded weights may be flat here, so that only the module knows; adapters only have weights.
+    rows = weight.shape[0] if isinstance(weight, Tensor) and weight.ndim == 2 else 0
+    return max(getattr(embedding, "num_embeddings", 0), rows) or None
+
+
+def tokens_at_once(model: nn.Module, batch_tokens: int) -> int:
+    """``batch_tokens``, or 1 if every sentence must run alone, since it is longer than that.
+
+    Sequence classification without a padding token refuses batches.
+    """
+    classes = (kind.__name__ for kind in type(base_of(model)).__mro__)
+    classifies = any(name.endswith("ForSequenceClassification") for name in classes)
+    alone = classifies and getattr(text_config(model), "pad_token_id", None) is None
+    return 1 if alone else batch_tokens
+
+
+def structure_of(model: nn.Module) -> tuple[object, ...]:
+    """Differs if modules were added, removed, replaced or resized, so that taps are outdated."""
+    modules = (
+        (
+            name,
+            type(module),
+            id(module.__dict__.get("forward")),
+            *(
+                tuple(getattr(p, "ds_shape", p.shape))
+                for p in module._parameters.values()
+                if p is not None
+            ),
+        )
+        for name, module in model.named_modules()
+    )
+    return (getattr(text_config(model), "_experts_implementation", None), *modules)
+
+
+def _embedding_of(model: nn.Module) -> nn.Module:
     get = getattr(base_of(model), "get_input_embeddings", None)
     try:
         embedding = get() if callable(get) else None
     except NotImplementedError:
         embedding = None
-    for source in (embedding, model):
-        if isinstance(source, nn.Module):
-            for parameter in source.parameters():
-                if parameter.device.type != "meta":
-                    return parameter.device
+    return embedding if isinstance(embedding, nn.Module) else nn.Module()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device that token ids must be on: that of the embedding."""
+    for source in (_embedding_of(model), model):
+        for parameter in source.parameters():
+            if parameter.device.type != "meta":
+                return parameter.device
     return torch.device("cpu")

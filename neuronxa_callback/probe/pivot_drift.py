@@ -22,7 +22,7 @@ Directions = dict[tuple[str, int], Tensor]
 
 
 class PivotDrift:
-    """Remembers the first probe of this process."""
+    """Remembers the first probe."""
 
     def __init__(self) -> None:
         self.since: int | None = None
@@ -56,7 +56,9 @@ class PivotDrift:
             return None
         drift: dict[str, Any] = {"since": self.since}
         for name, layout in layouts.items():
-            cosines = torch.zeros(layout.layers, min(SENTENCES, pivot.squares[name].shape[1]))
+            sentences = min(SENTENCES, pivot.squares[name].shape[1])
+            shape = (layout.layers, sentences)
+            cosines = torch.zeros(shape, dtype=torch.float32, device="cpu")
             for part, layer in enumerate(layout.layer_of_part):
                 first, latest = self.first[name, part].float(), now[name, part].float()
                 cosines[layer] += (first * latest).sum(dim=1)

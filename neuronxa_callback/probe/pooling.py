@@ -7,6 +7,7 @@ its parts, so parts are never concatenated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,21 +91,22 @@ class Pooling:
         batch, rows, tokens = weights.shape
         sentence, position = token // tokens, token % tokens
         values = STATES[read.source](states)
+        like: Any = {"dtype": torch.float32, "device": states.device}
         if read.source == "nas":
             values = values + _nan_of(states, dim=1)[:, None]
-        pooled = torch.zeros(batch * experts, rows, states.shape[1], device=states.device)
+        pooled = torch.zeros(batch * experts, rows, states.shape[1], **like)
         weighted = weights[sentence, :, position][:, :, None] * values[:, None, :]
         pooled.index_add_(0, sentence * experts + expert, weighted)
         pooled = pooled.view(batch, experts, rows, -1).transpose(1, 2).reshape(batch, rows, -1)
         vectors = Vectors(pooled)
         summed = values.sum(dim=1)
         if read.shares:
-            sizes = torch.zeros(batch * tokens, device=states.device)
+            sizes = torch.zeros(batch * tokens, **like)
             sizes.index_add_(0, token, summed * weights[sentence, 0, position])
             vectors.token_sizes = sizes.view(batch, tokens)
         if read.activity:
             counted = summed * self.mask.to(states.device)[sentence, position]
-            active = torch.zeros(batch, device=states.device)
+            active = torch.zeros(batch, **like)
             vectors.active = active.index_add_(0, sentence, counted)
         return vectors
 

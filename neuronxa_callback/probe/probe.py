@@ -23,7 +23,6 @@ from neuronxa_callback.probe.batching import (
     Microbatch,
     PivotGroup,
     TokenizedCorpus,
-    collate,
     microbatches,
     tokenize,
 )
@@ -35,15 +34,27 @@ from neuronxa_callback.probe.distributed import (
     world_of,
 )
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
-from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.forward import (
+    Forward,
+    device_of,
+    embedding_rows,
+    structure_of,
+    tokens_at_once,
+)
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.pivot_drift import PivotDrift
 from neuronxa_callback.probe.results import metric_scores, state_diagnostics
 from neuronxa_callback.probe.sharding import shard_microbatches
-from neuronxa_callback.probe.similarity import LayerLayout
-from neuronxa_callback.probe.synchronization import synchronize_errors
-from neuronxa_callback.probe.tokenization import SentenceTokenizer, longest_sentence
+from neuronxa_callback.probe.similarity import layouts_of
+from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
+from neuronxa_callback.probe.tokenization import (
+    SentenceTokenizer,
+    longest_sentence,
+    padding_id,
+    require_embeddings,
+    shortest_sentence,
+)
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.taps import plan as taps
 
@@ -70,14 +81,13 @@ class Probe:
     def __init__(self, config: ProbeConfig | None, tokenizer: Any, mesh: Any = None) -> None:
         self.config = config or ProbeConfig()
         self.corpus = self.config.load()
-        self.tokenizer = SentenceTokenizer(tokenizer, self.config)
-        self.tokenizer_digest = self.tokenizer.digest()
+        self.tokenizer = SentenceTokenizer(tokenizer, self.config, self.corpus)
         self.mesh = mesh
         self.batch_tokens = self.config.batch_tokens
         """Most tokens of a forward; halved each time memory runs out."""
-        self._tokenized: tuple[int, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
+        self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
         self._surface: dict[str, Any] | None = None
-        self._discovered: tuple[weakref.ref[nn.Module], taps.TapPlan, tuple[int, ...]] | None = None
+        self._discovered: tuple[Any, taps.TapPlan, tuple[int, ...]] | None = None
         self._drift = PivotDrift()
 
     def run(
@@ -105,30 +115,32 @@ class Probe:
         reads = _reads_by_site(self.config)
         collective = is_sharded(model) or world.tensor is not None
         forward = Forward(model, self.config.stack, "hidden" in reads, collective)
-        flag = torch.zeros(1, device=world.device(forward.device))
+        flag = torch.zeros(1, dtype=torch.float32, device=world.device(forward.device))
         with self._halve_batch_tokens_on_oom(), ExitStack() as stack:
             with synchronize_errors(world, flag):
                 stack.enter_context(preserve_model_state(model))
                 stack.enter_context(reshard_on_exit(model))
                 tokenized, groups = self.tokenize(model)
-                work = microbatches(groups, self.batch_tokens)
+                work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
                 stages = shard_microbatches(work, groups, world.size)
-                dummy = _shortest_sentence(groups, self.tokenizer.pad)
+                dummy = shortest_sentence(groups)
             with synchronize_errors(world, flag):
-                plan, hidden_sizes = self._discover(model, forward, dummy)
+                self._check_same_work(world, model, tokenized, work)
+                plan, sizes = self._discover(model, forward, dummy, world, flag)
             with synchronize_errors(world, flag):
+                check_same_on_ranks(world, forward.device, {"the list of layers": (plan, sizes)})
                 context = ProbeContext(
                     model=model,
                     forward=forward,
                     plan=plan,
-                    layouts=_layouts(plan, hidden_sizes),
+                    layouts=layouts_of(plan, sizes),
                     reads=reads,
                     world=world,
                     flag=flag,
                     groups=groups,
                     stages=stages,
                     dummy=dummy,
-                    pad=self.tokenizer.pad,
+                    pad=padding_id(model, self.tokenizer.pad),
                     margins="margins" in self.config.diagnostics,
                     progress=progress,
                 )
@@ -140,24 +152,45 @@ class Probe:
         return replace(report, run=_run_info(started, world, measurement) | drift)
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
-        """The pairs that ``model`` can run, as tokens; cached until the longest sentence changes.
+        """The pairs that ``model`` can run, as tokens; cached until tokenizer or limits change.
 
         Raises:
             CorpusError: If a language has too few pairs that fit the model.
+            ConfigError: If two encodings of a sentence differ, or the model has no embedding of a
+                token.
         """
+        self.tokenizer.refresh()
         limit = min(self.config.max_length, longest_sentence(model, self.tokenizer.tokenizer))
-        if self._tokenized is None or self._tokenized[0] != limit:
+        key = (self.tokenizer.copies, limit, embedding_rows(model))
+        if self._tokenized is None or self._tokenized[0] != key:
             tokenized = tokenize(self.corpus, self.config.n_pairs, self.tokenizer, limit)
-            self._tokenized = (limit, tokenized, tokenized.groups(self.corpus.pivot))
+            require_embeddings(model, tokenized)
+            self._tokenized = (key, tokenized, tokenized.groups(self.corpus.pivot))
             self._surface = None
         return self._tokenized[1:]
 
+    def _check_same_work(
+        self, world: World, model: nn.Module, tokenized: TokenizedCorpus, work: Sequence[Microbatch]
+    ) -> None:
+        """Collective: raise an error on all ranks if they differ in what they measure."""
+        limit = self.batch_tokens
+        parts = fingerprint.shared_work(self.config, self.corpus, tokenized, limit, work)
+        check_same_on_ranks(world, device_of(model), parts)
+
     def _discover(
-        self, model: nn.Module, forward: Forward, batch: Batch
+        self, model: nn.Module, forward: Forward, batch: Batch, world: World, flag: torch.Tensor
     ) -> tuple[taps.TapPlan, tuple[int, ...]]:
-        """Where this model keeps its neurons, and the sizes of its hidden states; cached."""
-        known = self._discovered
-        if known is None or known[0]() is not model or not known[1].fits(model):
+        """Where this model keeps its neurons, and the sizes of its hidden states; cached.
+
+        Collective: if one rank has to discover, all do, since forwards may be collective.
+        """
+        structure = (weakref.ref(model), structure_of(model))
+        known = (
+            self._discovered is not None
+            and self._discovered[0] == structure
+            and self._discovered[1].fits(model)
+        )
+        if not world.all_ok(known, flag) or self._discovered is None:
             sizes: tuple[int, ...] = ()
 
             def run() -> None:
@@ -168,8 +201,7 @@ class Probe:
             plan = taps.discover(
                 model, run, neuron_modules=config.neuron_modules, stack=config.stack
             )
-            self._discovered = (weakref.ref(model), plan, sizes)
-        assert self._discovered is not None
+            self._discovered = (structure, plan, sizes)
         return self._discovered[1:]
 
     def _measure_drift(
@@ -203,7 +235,7 @@ class Probe:
             **state_diagnostics(results, config, corpus),
         }
         model = fingerprint.model_part(
-            context.model, self.tokenizer_digest, measurement.dtype, context.plan
+            context.model, self.tokenizer.digest(), tokenized, measurement.dtype, context.plan
         )
         environment = fingerprint.environment(context.forward.device, self.batch_tokens)
         return AlignmentReport(
@@ -214,7 +246,9 @@ class Probe:
             metrics=metrics,
             layer_intervals=statistics.layer_intervals(config.n_pairs),
             fingerprint={
-                "definition": fingerprint.definition(config, corpus, tokenized),
+                "definition": fingerprint.definition(
+                    config, corpus, tokenized, self.tokenizer.rendered
+                ),
                 "model": model,
                 "environment": environment,
             },
@@ -254,27 +288,6 @@ def _reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
         site = site_of[read.source]
         reads[site] = (*reads.get(site, ()), read)
     return reads
-
-
-def _shortest_sentence(groups: Sequence[PivotGroup], pad: int) -> Batch:
-    """A batch of the shortest pivot sentence with at least 2 tokens, if there is one."""
-    # With a single token it is ambiguous which axis of a state is which.
-    sentences = [sentence for group in groups for sentence in group.pivot.sentences]
-    shortest = min(sentences, key=lambda sentence: (len(sentence.ids) < 2, len(sentence.ids)))
-    return collate([shortest], pad)
-
-
-def _layouts(plan: taps.TapPlan, hidden_sizes: Sequence[int]) -> dict[str, LayerLayout]:
-    """Source -> the parts of its layers."""
-    index = {label: k for k, label in enumerate(plan.layers)}
-    neurons = LayerLayout(
-        tuple(index[part.layer] for part in plan.parts),
-        tuple(part.width for part in plan.parts),
-        tuple(part.experts for part in plan.parts),
-    )
-    states = len(hidden_sizes)
-    hidden = LayerLayout(tuple(range(states)), tuple(hidden_sizes), (0,) * states)
-    return {"nas": neurons, "nav": neurons, "hidden": hidden}
 
 
 def _run_info(started: float, world: World, measurement: Measurement) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.pooling import Pooling, Vectors
+from neuronxa_callback.taps.plan import TapPlan
 
 HELD_ON_DEVICE = 4 * 2**30
 """Bytes above which the vectors of a pivot are stored on the host. A mixture of experts with 128
@@ -39,6 +40,19 @@ class LayerLayout:
     def layers(self) -> int:
         """Number of layers."""
         return len(dict.fromkeys(self.layer_of_part))
+
+
+def layouts_of(plan: TapPlan, hidden_sizes: Sequence[int]) -> dict[str, LayerLayout]:
+    """Source (``"nas"``, ``"nav"``, ``"hidden"``) -> the parts of its layers."""
+    index = {label: k for k, label in enumerate(plan.layers)}
+    neurons = LayerLayout(
+        tuple(index[part.layer] for part in plan.parts),
+        tuple(part.width for part in plan.parts),
+        tuple(part.experts for part in plan.parts),
+    )
+    states = len(hidden_sizes)
+    hidden = LayerLayout(tuple(range(states)), tuple(hidden_sizes), (0,) * states)
+    return {"nas": neurons, "nav": neurons, "hidden": hidden}
 
 
 @dataclass
@@ -110,7 +124,9 @@ class SimilarityAccumulator:
         for metric, source in self.source_of.items():
             layout = self.layouts[source]
             for part, part_width in enumerate(layout.widths):
-                pivot.vectors[metric, part] = torch.zeros(sentences, part_width, device=storage)
+                pivot.vectors[metric, part] = torch.zeros(
+                    sentences, part_width, dtype=torch.float32, device=storage
+                )
             shape = (layout.layers, sentences)
             pivot.squares[metric] = torch.zeros(shape, dtype=dtype, device=self.device)
         return pivot
@@ -194,11 +210,13 @@ class SimilarityAccumulator:
         source = next((read.source for read in self.all_reads if getattr(read, statistic)), None)
         if source is None:
             return None
-        return torch.zeros(self.layouts[source].layers, *shape, device=self.device)
+        return torch.zeros(
+            self.layouts[source].layers, *shape, dtype=torch.float32, device=self.device
+        )
 
     def _neurons_per_layer(self) -> Tensor:
         layout = self.layouts["nas"]
-        neurons = torch.zeros(layout.layers, 1, device=self.device)
+        neurons = torch.zeros(layout.layers, 1, dtype=torch.float32, device=self.device)
         for layer, width in zip(layout.layer_of_part, layout.widths, strict=True):
             neurons[layer] += width
         return self.world.sum_over_tensor_ranks(neurons)

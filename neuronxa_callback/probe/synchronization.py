@@ -1,11 +1,18 @@
-"""One error for all ranks: a section that fails on one rank fails on every rank."""
+"""Ranks that agree: one error for all of them, and the same work on every one."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
-from neuronxa_callback.errors import BrokenForwardError, ProbeError, ProbeMemoryError
+from neuronxa_callback.errors import (
+    BrokenForwardError,
+    ConfigError,
+    ProbeError,
+    ProbeMemoryError,
+)
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.memory import free_memory, is_oom
 
@@ -51,3 +58,46 @@ def synchronize_errors(world: World, flag: Tensor) -> Iterator[None]:
     if first.startswith(OUT_OF_MEMORY):
         raise ProbeMemoryError(first.removeprefix(OUT_OF_MEMORY)) from failure
     raise failure or ProbeError(f"a probe failed on another rank: {first}")
+
+
+def check_same_on_ranks(world: World, device: torch.device, parts: Mapping[str, object]) -> None:
+    """Collective: raise an error on all ranks if a part differs between any of them.
+
+    Args:
+        world: The ranks.
+        device: The device of the model.
+        parts: Name of a part -> its value, compared as text; the same names on every rank.
+
+    Raises:
+        ConfigError: Names the first part that differs, and how.
+    """
+    if not world.everyone:
+        return
+    texts = [repr(value).encode() for value in parts.values()]
+    digests = [int.from_bytes(hashlib.sha256(text).digest()[:7], "big") for text in texts]
+    rows = world.gather([*digests, *map(len, texts)], device)
+    for part, (name, text) in enumerate(zip(parts, texts, strict=True)):
+        rank = next((r for r, row in enumerate(rows) if row[part] != rows[0][part]), None)
+        if rank is not None:
+            lengths = [row[len(texts) + part] for row in rows]
+            gathered = world.gather([*text.ljust(max(lengths))], device)
+            own, others = (bytes(gathered[r][: lengths[r]]).decode() for r in (0, rank))
+            first, other = _around_difference(own, others)
+            raise ConfigError(
+                f"all ranks must do the same, but {name} differs: {first} on rank 0, {other} on"
+                f" rank {rank}; give every rank the same options, in the same order"
+            )
+
+
+def _around_difference(one: str, other: str) -> tuple[str, str]:
+    """Two texts, or their parts around the first difference where they are long."""
+    pairs = enumerate(zip(one, other, strict=False))
+    at = next((k for k, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return _around(one, at), _around(other, at)
+
+
+def _around(text: str, at: int) -> str:
+    start, stop = max(0, at - 40), at + 60
+    if len(text) <= 120:
+        return text
+    return f"{'…' * (start > 0)}{text[start:stop]}{'…' * (stop < len(text))}"

@@ -1,37 +1,90 @@
-"""Sentences to token ids, with the tokenizer of the training script."""
+"""Sentences to token ids, with a private copy of the tokenizer of the training script.
 
-import hashlib
+Training tokenizes with its own object, possibly in another thread, so a probe never touches it.
+"""
+
 import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from torch import nn
 
 from neuronxa_callback.config import ProbeConfig
+from neuronxa_callback.corpus.parallel import ParallelCorpus
+from neuronxa_callback.corpus.text import shorten
 from neuronxa_callback.errors import ConfigError
-from neuronxa_callback.probe.batching import Sentence
-from neuronxa_callback.probe.forward import base_of, text_config
+from neuronxa_callback.probe.batching import Batch, PivotGroup, Sentence, TokenizedCorpus, collate
+from neuronxa_callback.probe.forward import base_of, embedding_rows, text_config
+from neuronxa_callback.probe.tokenizer.language_codes import codes_by_language, language_codes
+from neuronxa_callback.probe.tokenizer.private_copy import (
+    digest_of,
+    is_tokenizer,
+    private_copy,
+    state_of,
+)
+
+PLACEHOLDER = "{sentence}"
+SAME_DAY = (datetime(2021, 3, 4, 1, 12, 23), datetime(2021, 3, 4, 22, 54, 56))
+"""Two times of one day; a chat template must render alike at both."""
 
 
 class SentenceTokenizer:
-    """Tokenizes sentences as configured; the tokenizer's own settings stay unchanged.
+    """Tokenizes sentences as configured; the given tokenizer stays untouched.
 
     Args:
         tokenizer: A tokenizer of transformers, or a processor that holds one.
-        config: Its ``template`` and ``special_tokens`` are used.
+        config: Its ``template``, ``special_tokens`` and ``lang_codes`` are used.
+        corpus: The sentences to tokenize; None for a tokenizer without language codes.
 
     Raises:
-        ConfigError: If ``tokenizer`` is not a tokenizer.
+        ConfigError: If ``tokenizer`` is not a tokenizer, its chat template depends on the time of
+            day, or it has no code for a language.
     """
 
-    def __init__(self, tokenizer: Any, config: ProbeConfig) -> None:
-        inner = getattr(tokenizer, "tokenizer", tokenizer)
-        if not callable(inner) or not hasattr(inner, "get_vocab"):
+    def __init__(
+        self, tokenizer: Any, config: ProbeConfig, corpus: ParallelCorpus | None = None
+    ) -> None:
+        inner = tokenizer if is_tokenizer(tokenizer) else getattr(tokenizer, "tokenizer", None)
+        if not is_tokenizer(inner):
             raise ConfigError(
                 "a probe needs the model's tokenizer, got"
                 f" {type(tokenizer).__name__}; pass tokenizer=, or processing_class= to the Trainer"
             )
-        self.tokenizer, self.config = inner, config
-        self.special_ids = _special_ids(inner)
+        self.original, self.config = inner, config
+        pairs = {} if corpus is None else corpus.pairs
+        self.names = () if corpus is None else (corpus.pivot, *corpus.languages)
+        self._sample = [text for rows in pairs.values() for pair in rows[:2] for text in pair]
+        self._state: Any = None
+        self.copies = 0
+        """How often the tokenizer has been copied."""
+        self.refresh()
+
+    def has_changed(self) -> bool:
+        """Whether the given tokenizer has changed since it was copied."""
+        return bool(state_of(self.original, self._sample) != self._state)
+
+    def refresh(self) -> None:
+        """Copy the tokenizer again if it has changed since it was copied."""
+        state = state_of(self.original, self._sample)
+        if state == self._state:
+            return
+        self._state, self.copies = state, self.copies + 1
+        self.tokenizer = private_copy(self.original)
+        codes = language_codes(self.tokenizer)
+        self._code: str | None = None
+        if codes:
+            # The digest must not depend on the language that training has set.
+            self._set_language(next(iter(codes)))
+        self._code_ids = frozenset(codes.values())
+        self._special_ids = {*_special_ids(self.tokenizer), *self._code_ids}
+        self._code_of = codes_by_language(self.names, codes, self.config.lang_codes)
+        self._digest = digest_of(self.tokenizer)
+        self.rendered = self._render(PLACEHOLDER) if self.config.template == "chat" else None
+        """The chat template around a placeholder; None without a chat template."""
+        if self.rendered is not None:
+            self._refuse_clock()
 
     @property
     def pad(self) -> int:
@@ -42,34 +95,70 @@ class SentenceTokenizer:
                 return value
         return 0
 
-    def __call__(self, text: str) -> Sentence:
-        """Token ids of one sentence."""
+    def __call__(self, text: str, language: str | None = None) -> Sentence:
+        """Token ids of one sentence; ``language`` selects the code of its source language."""
         special = self.config.special_tokens
         if self.config.template == "chat":
-            turns = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
-            special = False
+            text, special = self._render(text), False
         elif self.config.template is not None:
-            text = self.config.template.replace("{sentence}", text)
-        saved = _padding_settings(self.tokenizer)
-        try:
-            # One sentence at a time: fast tokenizers' parallel code warns in data loader workers.
-            ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-        finally:
-            _restore_padding(self.tokenizer, saved)
-        return Sentence(tuple(ids), tuple(i in self.special_ids for i in ids))
+            text = self.config.template.replace(PLACEHOLDER, text)
+        code = self._code_of.get(language or "")
+        if code is not None and code != self._code:
+            self._set_language(code)
+        # One sentence at a time: fast tokenizers' parallel code warns in data loader workers.
+        ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        if self.config.lang_codes == "none":
+            ids = [i for i in ids if i not in self._code_ids]
+        return Sentence(tuple(ids), tuple(i in self._special_ids for i in ids))
 
     def digest(self) -> str:
         """Identifies the tokenizer: sha256 of its vocabulary and rules, 16 hexadecimal digits."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is not None:
-            rules = json.loads(backend.to_str())
-            for setting in ("truncation", "padding"):
-                rules.pop(setting, None)
-        else:
-            rules = self.tokenizer.get_vocab()
-        text = json.dumps(rules, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._digest
+
+    def _set_language(self, code: str) -> None:
+        self.tokenizer.src_lang = self._code = code
+
+    def _render(self, text: str, **options: Any) -> str:
+        turns = [{"role": "user", "content": text}]
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
+
+    def _refuse_clock(self) -> None:
+        """Raise an error if the chat template shows the time of day.
+
+        A date is accepted: it is part of the fingerprint.
+        """
+        read = getattr(self.tokenizer, "get_chat_template", None)
+        template = read() if callable(read) else None
+        if not isinstance(template, str) or "strftime_now" not in template:
+            return
+        one, other = (
+            self._render(PLACEHOLDER, chat_template=_with_clock(template, time))
+            for time in SAME_DAY
+        )
+        if one != other:
+            raise ConfigError(
+                "the chat template must give the same text at any time of day, but it calls"
+                f" strftime_now for the time ({_difference(one, other)}); set template to a text"
+                f" with {PLACEHOLDER} instead of 'chat', or fix the time in the chat template"
+            )
+
+
+def _with_clock(template: str, time: datetime) -> str:
+    """The chat template with a ``strftime_now`` of its own, which returns a fixed time.
+
+    A format that is not a literal of the template shows the whole time.
+    """
+    formats = dict.fromkeys(match[1] for match in re.findall(r"""(['"])(.*?%.*?)\1""", template))
+    values = json.dumps({form: time.strftime(form) for form in formats})
+    value = f"{values}.get(form, {json.dumps(str(time))})"
+    macro = f"{{%- macro strftime_now(form) -%}}{{{{- {value} -}}}}{{%- endmacro -%}}"
+    return macro + template
+
+
+def _difference(one: str, other: str) -> str:
+    """A few letters of two texts around their first difference."""
+    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    return " and ".join(repr(text[max(0, at - 20) : at + 20]) for text in (one, other))
 
 
 def _special_ids(tokenizer: Any) -> tuple[int, ...]:
@@ -78,10 +167,40 @@ def _special_ids(tokenizer: Any) -> tuple[int, ...]:
     Exception: byte-level tokenizers such as GPT-2's never produce an unknown token and use the id
     of their end token for it; that id is special.
     """
-    unknown = getattr(tokenizer, "unk_token_id", None)
+    unknown_id = getattr(tokenizer, "unk_token_id", None)
     marks = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep")]
     special = getattr(tokenizer, "all_special_ids", ())
-    return tuple(i for i in special if i != unknown or i in marks)
+    return tuple(i for i in special if i != unknown_id or i in marks)
+
+
+def padding_id(model: nn.Module, pad: int) -> int:
+    """``pad``, or 0 if the model has no embedding of it; padding is masked."""
+    rows = embedding_rows(model)
+    return pad if pad >= 0 and (rows is None or pad < rows) else 0
+
+
+def require_embeddings(model: nn.Module, tokenized: TokenizedCorpus) -> None:
+    """Raise an error if the model has no embedding of a token: on a GPU, its forward would abort.
+
+    Raises:
+        ConfigError: Names the token and the sentence.
+    """
+    rows = embedding_rows(model) or 1 << 62
+    for (_, text), sentence in tokenized.sentences.items():
+        if sentence.ids and max(sentence.ids) >= rows:
+            raise ConfigError(
+                f"the model must have an embedding of every token, but token {max(sentence.ids)}"
+                f" of {shorten(text)!r} is outside its {rows} rows; pass the model's tokenizer, or"
+                " call model.resize_token_embeddings(len(tokenizer))"
+            )
+
+
+def shortest_sentence(groups: Sequence[PivotGroup]) -> Batch:
+    """A batch of the shortest pivot sentence with at least 2 tokens, if there is one."""
+    # With a single token it is ambiguous which axis of a state is which.
+    sentences = [sentence for group in groups for sentence in group.pivot.sentences]
+    shortest = min(sentences, key=lambda sentence: (len(sentence.ids) < 2, len(sentence.ids)))
+    return collate([shortest], pad=0)
 
 
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
@@ -106,19 +225,3 @@ def _unusable_positions(model: nn.Module) -> int:
         ):
             return int(module.padding_idx) + 1
     return 0
-
-
-def _padding_settings(tokenizer: Any) -> tuple[Any, Any] | None:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return None if backend is None else (backend.truncation, backend.padding)
-
-
-def _restore_padding(tokenizer: Any, saved: tuple[Any, Any] | None) -> None:
-    # A call switches off the truncation and padding that training switched on.
-    if saved is None:
-        return
-    backend, (truncation, padding) = tokenizer.backend_tokenizer, saved
-    if backend.truncation != truncation:
-        backend.enable_truncation(**truncation) if truncation else backend.no_truncation()
-    if backend.padding != padding:
-        backend.enable_padding(**padding) if padding else backend.no_padding()

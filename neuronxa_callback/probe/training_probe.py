@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from neuronxa_callback.probe.distributed import is_sharded, world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -22,9 +24,9 @@ MIN_BATCH_TOKENS = 32
 
 
 class TrainingProbe:
-    """Runs a probe that is made at its first use.
+    """Runs a probe that is made at its first use, and again for another run, model or tokenizer.
 
-    The first probe of a process raises every error. After it, ``on_error="warn"`` logs an error
+    The first probe of a run raises every error. After it, ``on_error="warn"`` logs an error
     once, and the next probe tries again.
 
     Args:
@@ -43,20 +45,22 @@ class TrainingProbe:
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
         self.make_probe, self.on_error, self.tokenizer = make_probe, on_error, tokenizer
         self.probe: Probe | None = None
+        self._made_for: tuple[Any, Any] | None = None
+        """A weak reference to the model of ``probe``, and its tokenizer."""
         self._batch_tokens: int | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
         self._measured: AlignmentReport | None = None
-        self._measured_key: tuple[int, int] | None = None
+        self._measured_weights: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options, not the probe."""
-        fresh = {"probe": None, "_measured": None, "_first_probe_done": False}
+        fresh = {"probe": None, "_measured": None, "_first_probe_done": False, "_made_for": None}
         return {**self.__dict__, **fresh}
 
     @property
     def first_probe_done(self) -> bool:
-        """Whether a probe of this process has succeeded."""
+        """Whether a probe of this run has succeeded."""
         return self._first_probe_done
 
     @property
@@ -73,9 +77,17 @@ class TrainingProbe:
         """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
         self._batch_tokens = batch_tokens
         self._warned = set()
-        self._measured = None
-        if self.probe is not None:
-            self.probe.batch_tokens = batch_tokens or self.probe.config.batch_tokens
+        self.probe, self._measured = None, None
+        self._first_probe_done = False
+
+    def check_ranks(self, model: nn.Module, options: Mapping[str, object]) -> None:
+        """Collective: raise an error on all ranks if an option differs between them.
+
+        Raises:
+            ConfigError: Names the first option that differs.
+        """
+        options = {**options, "on_error": self.on_error}
+        check_same_on_ranks(world_of(model), device_of(model), options)
 
     def run(
         self,
@@ -95,10 +107,8 @@ class TrainingProbe:
             Exception: Any error of the first probe, or if ``on_error="raise"``.
         """
         try:
-            if self.probe is None:
-                self.probe = self.make_probe(self.tokenizer or processing_class)
-                self.probe.batch_tokens = self._batch_tokens or self.probe.batch_tokens
-            report = self._run(self.probe, model, step)
+            probe = self._probe_for(model, self.tokenizer or processing_class)
+            report = self._run(probe, model, step)
         except BrokenForwardError:
             raise
         except Exception as error:
@@ -108,6 +118,26 @@ class TrainingProbe:
         weights = _optimizer_weights(optimizer)
         return report if weights is None else report.with_model(optimizer_weights=weights)
 
+    def _is_current(self, model: nn.Module, processing_class: Any) -> bool:
+        """Whether the probe was made for this model and tokenizer, as they are now."""
+        made_for = (weakref.ref(model), self.tokenizer or processing_class)
+        if self.probe is None or self._made_for != made_for:
+            return False
+        return not self.probe.tokenizer.has_changed()
+
+    def _probe_for(self, model: nn.Module, tokenizer: Any) -> Probe:
+        """The probe of this model and tokenizer. Collective if it has to be made."""
+        made_for = (weakref.ref(model), tokenizer)
+        if self.probe is None or self._made_for != made_for:
+            self._batch_tokens = self.batch_tokens
+            world = world_of(model)
+            flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
+            with synchronize_errors(world, flag):
+                probe = self.make_probe(tokenizer)
+            probe.batch_tokens = self._batch_tokens or probe.batch_tokens
+            self.probe, self._made_for = probe, made_for
+        return self.probe
+
     def run_once_per_weights(
         self, step: int, *, model: nn.Module, **kwargs: Any
     ) -> tuple[AlignmentReport | None, bool]:
@@ -116,12 +146,13 @@ class TrainingProbe:
         Collective: every rank calls it.
         """
         world, checksum = world_of(model), None if is_sharded(model) else weights_checksum(model)
-        key = None if checksum is None else (checksum, id(kwargs.get("processing_class")))
-        known = key is not None and key == self._measured_key and self._measured is not None
+        known = self._measured is not None and checksum is not None
+        known = known and checksum == self._measured_weights
+        known = known and self._is_current(model, kwargs.get("processing_class"))
         flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
         if world.all_ok(known, flag):
             return self._measured, False
-        self._measured, self._measured_key = self.run(step, model=model, **kwargs), key
+        self._measured, self._measured_weights = self.run(step, model=model, **kwargs), checksum
         return self._measured, True
 
     def evaluation_metrics(

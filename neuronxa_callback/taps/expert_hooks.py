@@ -119,7 +119,7 @@ class _GroupPass:
 
     def _experts(self, number: int, rows: Tensor, args: Any, kwargs: Any) -> Tensor:
         if not self.tap.sorted_rows:
-            return torch.full((rows.shape[0],), number, device=rows.device)
+            return torch.full((rows.shape[0],), number, dtype=torch.long, device=rows.device)
         values = (*args[1:], *kwargs.values())
         sizes = next(value for value in values if not isinstance(value, bool))
         counts = torch.as_tensor(sizes, device=rows.device)
@@ -174,8 +174,10 @@ class TokenMatcher:
 
     def __init__(self, hidden: Tensor) -> None:
         self.hidden = hidden
-        generator = torch.Generator().manual_seed(0)
-        self.factors = torch.randint(1, 2**62, (hidden.shape[1],), generator=generator) * 2 + 1
+        generator = torch.Generator(device="cpu").manual_seed(0)
+        self.factors = (
+            torch.randint(1, 2**62, (hidden.shape[1],), generator=generator, device="cpu") * 2 + 1
+        )
         self.factors = self.factors.to(hidden.device)
         self.keys, self.order = torch.sort(self._key(hidden), stable=True)
 

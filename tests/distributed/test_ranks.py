@@ -46,6 +46,44 @@ def test_a_failing_hook_on_one_rank_is_one_error_on_all_and_the_next_probe_works
     assert first[2] == 512
 
 
+DIFFERS = {
+    "order of languages": "the list of languages differs",
+    "order in the corpus": "the list of languages differs",
+    "fewer languages": "the list of languages differs",
+    "fewer pairs": "the option n_pairs differs: 20 on rank 0, 19 on rank 1",
+    "order of pairs": "the list of pairs differs",
+    "metrics": "the option metrics differs: ('nasca', 'navca') on rank 0, ('nasca', 'mexa') on",
+    "site": "the option nav_site differs: 'product' on rank 0, 'gate' on rank 1",
+    "special tokens": "the option special_tokens differs: True on rank 0, False on rank 1",
+    "diagnostics": "the option diagnostics differs",
+    "batch_tokens": "batch_tokens differs: 128 on rank 0, 64 on rank 1",
+    "layers": "the option neuron_modules differs",
+    "tokenizer": "the list of token ids differs",
+    "model": "the list of layers differs",
+}
+
+
+def test_ranks_that_hold_different_work_are_refused_on_all_by_the_first_difference(tmp_path):
+    first, second = map(json.loads, torchrun("different_work", 2, tmp_path))
+    assert first == second
+    report = json.loads(first.pop("report"))
+    assert report["languages"] == ["deu_Latn", "fra_Latn", "spa_Latn"]
+    for name, words in DIFFERS.items():
+        assert first.pop(name).startswith(f"ConfigError: all ranks must do the same, but {words}")
+    assert first == {}
+
+
+def test_options_that_differ_between_ranks_are_refused_before_the_first_step(tmp_path):
+    first, second = map(json.loads, torchrun("different_options", 2, tmp_path))
+    for name in ("every", "stop", "max_overhead", "on_error"):
+        assert first[name] == second[name]
+        assert first[name].startswith(
+            f"ConfigError: all ranks must do the same, but {name} differs:"
+        )
+    assert second["corpus"].startswith("CorpusError: a corpus must be a folder, but ")
+    assert first["corpus"].startswith("ProbeError: a probe failed on another rank: ")
+
+
 @pytest.mark.slow
 def test_a_probe_may_take_longer_than_ranks_wait_for_each_other(tmp_path):
     first, second = map(json.loads, torchrun("long_probe", 2, tmp_path))

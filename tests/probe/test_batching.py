@@ -44,7 +44,7 @@ def test_padding_of_realistic_lengths_is_below_15_percent():
     assert 1 - real / run < 0.15
 
 
-def encode(text):
+def encode(text, language=None):
     ids = tuple(ord(c) for c in text)
     return Sentence(ids, (False,) * len(ids))
 
@@ -98,7 +98,7 @@ def test_sentences_with_the_same_tokens_are_named():
     corpus = corpus_of(deu_Latn=[("one", "eins"), ("two", "zwei"), ("three", "drei")])
     unknown = Sentence((7,), (False,))
     found = tokenize(
-        corpus, 3, lambda text: encode(text) if text in "one two three" else unknown, 9
+        corpus, 3, lambda text, _: encode(text) if text in "one two three" else unknown, 9
     )
     assert found.same_tokens() == (
         "deu_Latn: 2 of 3 sentences have the same tokens as another and can never be aligned"

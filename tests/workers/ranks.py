@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -15,7 +16,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
-from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
+from neuronxa_callback import (
+    NeuronXACallback,
+    ParallelCorpus,
+    Probe,
+    ProbeConfig,
+    StopRule,
+)
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from tests.helpers.ranks import (
     LANGUAGES,
@@ -26,7 +33,8 @@ from tests.helpers.ranks import (
     probe_of_seven,
     texts_of,
 )
-from tests.helpers.tiny import parallel, tokenizer_of
+from tests.helpers.runs import TEXTS, trainer_of
+from tests.helpers.tiny import llama, parallel, tokenizer_of
 
 DEFAULT_METRICS = ("nasca", "navca")
 TIMEOUT = 3.0
@@ -138,6 +146,74 @@ def tensor_parallel(folder):
     for layer in model.model.layers:
         parallelize_module(layer.mlp, mesh, plan)
     write(folder, measurement(probe_of_seven(mesh=mesh).run(model)))
+
+
+def different_work(folder):
+    """Rank 1 holds other work than rank 0 in one respect at a time; then both hold the same."""
+    model, rank = noisy_llama(), dist.get_rank()
+    corpus = parallel(20, LANGUAGES)
+    tokenizer = tokenizer_of(texts_of(corpus))
+    config = ProbeConfig(corpus=corpus, n_pairs=20, batch_tokens=128)
+    turned = {code: corpus.pairs[code] for code in reversed(LANGUAGES)}
+    swapped = {code: pairs[::-1] for code, pairs in corpus.pairs.items()}
+    others = {
+        "order of languages": {"languages": LANGUAGES[::-1]},
+        "order in the corpus": {"corpus": ParallelCorpus("eng_Latn", turned)},
+        "fewer languages": {"languages": LANGUAGES[:2]},
+        "fewer pairs": {"n_pairs": 19},
+        "order of pairs": {"corpus": ParallelCorpus("eng_Latn", swapped)},
+        "metrics": {"metrics": ("nasca", "mexa")},
+        "site": {"nav_site": "gate"},
+        "special tokens": {"special_tokens": False},
+        "diagnostics": {"diagnostics": ()},
+        "batch_tokens": {"batch_tokens": 64},
+        "layers": {"neuron_modules": _first_layers},
+    }
+    found = {}
+    for name, options in others.items():
+        probe = Probe(replace(config, **(options if rank == 1 else {})), tokenizer)
+        found[name] = error_of(lambda probe=probe: probe.run(model))
+    other = tokenizer_of(texts_of(corpus)[::3], vocab_size=290)
+    probe = Probe(config, tokenizer if rank == 0 else other)
+    found["tokenizer"] = error_of(lambda: probe.run(model))
+    smaller = noisy_llama() if rank == 0 else llama(num_hidden_layers=2)
+    probe = Probe(config, tokenizer)
+    found["model"] = error_of(lambda: probe.run(smaller))
+    # As a set: the order of hashes differs between processes.
+    probe = Probe(replace(config, languages={*LANGUAGES}), tokenizer)
+    found["report"] = measurement(probe.run(model))
+    write(folder, json.dumps(found))
+
+
+def _first_layers(model):
+    return [f"model.layers.{k}.mlp.down_proj" for k in range(3 - dist.get_rank())]
+
+
+def different_options(folder):
+    """Options of the callback that differ on rank 1, and a corpus that only rank 0 can read."""
+    rank, found = dist.get_rank(), {}
+    corpus = parallel(20)
+    tokenizer = tokenizer_of(texts_of(corpus) + TEXTS)
+    config = ProbeConfig(corpus=corpus, n_pairs=20, batch_tokens=128)
+    path = Path(folder) / f"corpus-{rank}"
+    options = {
+        "every": {"every": 2},
+        "stop": {"stop": StopRule.collapse(drop=0.2)},
+        "max_overhead": {"max_overhead": 0.5},
+        "on_error": {"on_error": "raise"},
+        "corpus": {"config": replace(config, corpus=str(path))},
+    }
+    if rank == 0:
+        path.mkdir()
+        for code, column in (("eng_Latn", 0), ("deu_Latn", 1)):
+            lines = [pair[column] + "\n" for pair in corpus.pairs["deu_Latn"]]
+            (path / f"{code}.txt").write_text("".join(lines))
+    for name, given in options.items():
+        differs = given if rank == 1 or name == "corpus" else {}
+        callback = NeuronXACallback(**{"config": config, **differs})
+        trainer = trainer_of(tokenizer, Path(folder) / name, [callback])
+        found[name] = error_of(trainer.train)
+    write(folder, json.dumps(found))
 
 
 if __name__ == "__main__":
