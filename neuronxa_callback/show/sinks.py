@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from neuronxa_callback.corpus import languages as codes
+from neuronxa_callback.corpus import languages
 from neuronxa_callback.history.records import RECORD, read_record
 from neuronxa_callback.report import AlignmentReport
 
@@ -258,7 +258,7 @@ def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:
     return [
         {
             "language": language,
-            "name": codes.name(language),
+            "name": languages.name(language),
             "pairs": report.n_pairs,
             "tokens": counted.get(language, {}).get("target", {}).get("per_sentence"),
             "pivot_tokens": counted.get(language, {}).get("pivot", {}).get("per_sentence"),

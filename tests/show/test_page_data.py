@@ -6,7 +6,7 @@ import math
 import struct
 import sys
 import zlib
-from pathlib import Path
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -14,8 +14,7 @@ import pytest
 from neuronxa_callback import NeuronXAError
 from neuronxa_callback.errors import ConfigError, FingerprintError
 from neuronxa_callback.show import palette
-from neuronxa_callback.show.page import page as module
-from neuronxa_callback.show.page.page import page
+from neuronxa_callback.show.page.page import AFTER_PLOTLY, BEFORE_PLOTLY, page
 from tests.helpers.pages import EVIL, LANGUAGES, NASTY, gaps, named, rising
 from tests.helpers.reports import make_report
 
@@ -91,10 +90,10 @@ def test_no_text_of_a_report_is_in_the_file_as_markup():
 
 
 def test_the_scripts_never_parse_markup():
-    names = (*module.BEFORE_PLOTLY, *module.AFTER_PLOTLY)
+    names = (*BEFORE_PLOTLY, *AFTER_PLOTLY)
     assert len(names) == 5
     for name in names:
-        script = (Path(module.__file__).parent / name).read_text(encoding="utf-8")
+        script = (resources.files("neuronxa_callback.show.page") / name).read_text(encoding="utf-8")
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             assert way not in script
 

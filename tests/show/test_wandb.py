@@ -219,9 +219,8 @@ def test_the_best_of_a_run_that_goes_on_may_lie_before(offline, tmp_path):
     assert best == pytest.approx(reports[0].score("nasca"))
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "again"), [(4, []), pytest.param(2, [4], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("checkpoint", "again"), [(4, []), (2, [4])])
 def test_a_run_that_goes_on_is_one_run_of_wandb(offline, tmp_path, monkeypatch, checkpoint, again):
     (line,) = re.findall(r"export (WANDB_RUN_ID.*)", RECIPES)
     for name, value in (pair.split("=") for pair in line.split()):
