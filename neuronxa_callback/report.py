@@ -191,10 +191,7 @@ class AlignmentReport:
         return mean_share(_flat(self._of(metric).mutual, self._named(language)), self.n_pairs**2)
 
     def thirds(self, metric: str) -> tuple[float, float, float]:
-        """The macro-mean of the early, middle and late third of the layers.
-
-        NaN for a third without a layer, which a curve of fewer than 3 layers has.
-        """
+        """The macro-mean of the early, middle and late third of the layers; NaN if empty."""
         curve = self.curve(metric)
         first, second = (round(len(curve) * k / 3) for k in (1, 2))
         return _mean(curve[:first]), _mean(curve[first:second]), _mean(curve[second:])
@@ -245,7 +242,9 @@ class AlignmentReport:
 
     def to_json(self) -> str:
         """The report as one line of JSON; NaN is written as ``null``."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json.dumps(
+            self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as lists, dictionaries and numbers; NaN becomes ``None``."""

@@ -232,5 +232,5 @@ def test_other_text_is_refused(text):
 
 def test_another_schema_is_refused():
     with pytest.raises(ValueError, match="schema") as error:
-        AlignmentReport.from_json(by_hand().to_json().replace('"schema": 3', '"schema": 1'))
+        AlignmentReport.from_json(by_hand().to_json().replace('"schema":3', '"schema":1'))
     assert str(error.value) == "not an alignment report: ValueError: expected schema 3, got 1"
