@@ -7,7 +7,7 @@ layers of Gemma-3-270M (Q4_K_M, dequantised; NAS, pivot English), bit-packed: ``
 languages, and two fine-tuned checkpoints, ``sftA3`` and ``sftB``, in some of them. It has no text.
 
 The truth is the expected score among n of the 400 pairs, by exact rarefaction. A subset of n of N
-pairs varies less than one of an endless source, so every variance is multiplied by 1 - n / N. In the
+pairs varies less than one of an endless source: every variance is multiplied by 1 - n / N. In the
 simulation the truth is the mean of all draws.
 
 Three intervals are compared: ``old`` (the spread of the pairs' own verdicts, as if pairs were

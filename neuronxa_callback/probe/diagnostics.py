@@ -83,7 +83,7 @@ def warnings(
             nan = layers.count(None)
             if nan:
                 messages.append(f"{language}: {nan} of {len(layers)} layers of {metric} hold NaN")
-        messages += _hub_warnings(metric, scores)
+        messages += hub_warnings(metric, scores)
     return tuple(messages)
 
 
@@ -107,7 +107,8 @@ def _sink_warnings(by_language: Mapping[str, Sequence[float | None]]) -> Iterato
             )
 
 
-def _hub_warnings(metric: str, scores: MetricScores) -> Iterator[str]:
+def hub_warnings(metric: str, scores: MetricScores) -> Iterator[str]:
+    """One sentence per language with a hub: which sentence blocks how many pairs in which layer."""
     for language, hubs in scores.hubs.items():
         known = [
             (hub, layer) for hub, layer in zip(hubs, scores.layers, strict=True) if hub is not None
