@@ -205,6 +205,33 @@ class CorpusConstructors(ABC):
         return cls.from_rows(read_jsonl(path, pivot, languages, n_pairs, columns))
 
     @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A parquet file with one column per language, or one row per sentence and language.
+
+        Needs ``pyarrow``. FLORES+ as one table is joined by ``id``.
+
+        Args:
+            path: The file.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for every column named by a language.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            columns: language -> column, if their names are no languages.
+
+        Raises:
+            CorpusError: If there is no such file or column, or pyarrow is not installed.
+        """
+        from neuronxa_callback.corpus.readers.tables import read_parquet
+
+        return cls.from_rows(read_parquet(path, pivot, languages, n_pairs, columns))
+
+    @classmethod
     def from_dataset(
         cls,
         dataset: Any,

@@ -119,7 +119,8 @@ def test_compare_names_a_line_that_is_not_a_report_and_reads_the_others(neuronxa
 
 def test_compare_lays_runs_of_different_sizes_side_by_side(neuronxa, tmp_path):
     one = write_reports(tmp_path, "one.json", make_report(scores={"deu_Latn": 0.5}, n_pairs=50))
-    other = write_reports(tmp_path, "other.json", make_report(scores={"deu_Latn": 0.4}, n_pairs=200))
+    large = make_report(scores={"deu_Latn": 0.4}, n_pairs=200)
+    other = write_reports(tmp_path, "other.json", large)
     code, _, err = neuronxa("compare", one, other)
     assert code == 2
     assert "n_pairs is 50 in one and 200 in the other" in err
