@@ -21,6 +21,7 @@ from language_data.util import data_filename  # type: ignore[import-untyped,unus
 from neuronxa_callback.corpus.tags import (
     FULL,
     Tag,
+    is_language_pair,
     is_special,
     language_exists,
     likely_script,
@@ -34,13 +35,13 @@ COMMON = """
 abs aff aid all ann ans are asc ask aud aut aux avg bad bat bench bid bio bit box bpe buf cap cfg
 cid ckp cmd cnt col column com con ctx cur dat day del dep dev dic did dif dim dir doc dom dst dup
 edu eid emb end env eos err eva even exe exp fid fig fix fmt fun gen gid git gld gpt gra gun has
-hid hit hyp idx img inc inf ini inp ins int iso iss job key lab label law lbl lem len lex lid lnk
-loc log lst map max med mem met meta mid mis mod msg mul nat nbr ner new nid non not npy npz nrm
-num obj off old oov opt org out own par pdf pic pid pkl png pos pre pro psn pub qid rad ran raw
-rec ref reg rel rep res rev rid row rte rtf sec seg sel seq set sex sgm sha sig sim siz snt sou
-spk spm sql src srt sta std str sub sum sys tab tag tar tax ten ter tgt tgx tgz tid tim tit tmp
-tmx tok top tot trg trn tst two txt typ uid und uri url usr val var vcb ver vid vis voc vtt who
-wid win wmt www xls xml yes yml zip zxx
+hid hit hyp ids idx img inc inf ini inp ins int iso iss job key lab label law lbl lem len lex lid
+lnk loc log lst map max med mem met meta mid mis mod msg mul nat nbr ner new nid non not npy npz
+nrm num obj off old oov opt org out own par pdf pic pid pkl png pos pre pro psn pub qid rad ran
+raw rec ref reg rel rep res rev rid row rte rtf sec seg sel seq set sex sgm sha sig sim siz snt
+sou spk spm sql src srt sta std str sub sum sys tab tag tar tax ten ter tgt tgx tgz tid tim tit
+tmp tmx tok top tot trg trn tst two txt typ uid und uri url usr val var vcb ver vid vis voc vtt
+who wid win wmt www xls xml yes yml zip zxx
 """
 WORDS = frozenset(COMMON.split())
 """Words in names of columns and files that are also codes or names of rare languages."""
@@ -106,11 +107,13 @@ def code_of_name(stem: str) -> str | None:
     if FULL.fullmatch(stem):
         return stem
     tag = _tag(stem)
-    if tag is None or (re.split("[-_]", stem.lower())[0] in WORDS and not is_special(stem)):
+    is_word = re.split("[-_]", stem.lower())[0] in WORDS and not is_special(stem)
+    if tag is None or is_word or is_language_pair(stem):
         return None
     if not language_exists(tag.language):
         return stem if re.fullmatch("[A-Za-z]{3}", stem) else None
-    is_code = parse_tag(stem.strip()) is not None
+    code = parse_tag(stem.strip())
+    is_code = code is not None and language_exists(code.language)
     return _format(tag) if is_code or _is_own_name(stem, tag) else None
 
 
@@ -163,15 +166,20 @@ def _tag(text: str) -> Tag | None:
 
 
 def _tag_of_name_and_script(text: str) -> Tag | None:
-    """The parts of a name with a script, as ``name`` writes it: ``Serbian (Latin)``."""
-    match = re.fullmatch(r"(.+) \((\w+)\)", text)
+    """The parts of a name with a script or region: ``Serbian (Latin)``, ``Portuguese (Brazil)``."""
+    match = re.fullmatch(r"(.+) \(([\w ]+)\)", text)
     tag = match and _tag(match[1])
     if not match or not tag:
         return None
     try:
         return tag._replace(script=Language.find_name("script", match[2], "en").script)
     except LookupError:
+        pass
+    try:
+        region = Language.find_name("territory", match[2], "en").territory
+    except LookupError:
         return None
+    return parse_tag(f"{tag.language}-{region}")
 
 
 def _is_name(text: str, locale: str) -> bool:
@@ -181,6 +189,8 @@ def _is_name(text: str, locale: str) -> bool:
 
 def _is_own_name(text: str, tag: Tag) -> bool:
     """Whether a name is in English or in the language itself."""
+    if len(text) < 3 and text.isascii():
+        return False
     if _is_name(text, "en") or _tag_of_name_and_script(text):
         return True
     own = Language.get(tag.language).autonym().casefold()

@@ -63,10 +63,10 @@ def find_shift(
     best, found = LEAST, None
     base = _Windows(*lengths, shared[0], 0)
     for offset in OFFSETS:
+        if n - abs(offset) < MIN_WINDOW:
+            continue
         shifted = _Windows(*lengths, shared[offset], offset)
         for size in sorted({min(n - abs(offset), size) for size in WINDOWS}):
-            if size < MIN_WINDOW:
-                continue
             begin, end = max(0, -offset), min(n, n - offset) - size
             starts = np.unique([*range(begin, end, STEP), end])
             fit, hits = shifted.compare(starts, size)

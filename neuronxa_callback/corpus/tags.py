@@ -40,6 +40,12 @@ SPECIAL = {
 """Codes that are not what their parts say."""
 UNSURE = ("ku-iq", "ku-ir", "map-bms", "simple", "eml", "nah")
 """Codes of several languages, or of none that ISO 639-3 has: never resolved."""
+SECOND_LANGUAGES = (
+    "ar-il", "bn-in", "de-be", "de-ch", "en-hk", "en-in", "en-ke", "en-ng", "en-sg", "en-za",
+    "es-us", "fr-be", "fr-ca", "fr-ch", "hr-ba", "it-ch", "nl-be", "pa-pk", "sr-ba", "sr-me",
+    "sv-fi", "ta-lk", "ta-sg", "ur-in", "zh-my", "zh-sg",
+)  # fmt: skip
+"""Languages of a region that are not its first one; in small letters, too, these are locales."""
 MODIFIERS = {
     "latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva",
     "iqtelif": "Latn", "hebrew": "Hebr", "greek": "Grek", "euro": "",
@@ -79,6 +85,20 @@ def parse_tag(text: str) -> Tag | None:
 def is_special(text: str) -> bool:
     """Whether a code is not what its parts say, as several of Wikipedia's are."""
     return text.replace("_", "-").lower() in SPECIAL
+
+
+def is_language_pair(text: str) -> bool:
+    """Whether a code in small letters may be two languages: ``en-de``, but not ``pt-br``.
+
+    It is a region if the language is the usual one of the region, or in ``SECOND_LANGUAGES``.
+    """
+    match = re.fullmatch("([a-z]{2,3})[_-]([a-z]{2})", text)
+    if match is None or is_special(text) or f"{match[1]}-{match[2]}" in SECOND_LANGUAGES:
+        return False
+    usual = Language.make(territory=match[2].upper()).maximize().language
+    language = Language.get(match[1]).language or ""
+    is_usual = usual in (language, MACROLANGUAGES.get(language))
+    return not is_usual and language_exists(match[2])
 
 
 def language_exists(language: str) -> bool:
@@ -148,7 +168,10 @@ def _is_registered(
     """Whether IANA lists the parts behind the language; there need be none."""
     behind = [part for part in (script, region and region.upper(), *rest) if part]
     tag = "-".join([language.language or "und" if language.is_valid() else "und", *behind])
-    return not behind or bool(Language.get(tag, normalize=False).is_valid())
+    try:
+        return not behind or bool(Language.get(tag, normalize=False).is_valid())
+    except ValueError:
+        return False
 
 
 def _script_of_region(usual: Language, region: str | None) -> str | None:

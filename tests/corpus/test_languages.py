@@ -172,6 +172,7 @@ def test_a_code_that_is_not_certain_is_named_and_never_guessed(form):
     "word",
     [
         "nr_", "doc_id", "seg_id", "URL", "src", "ref", "sys", "hyp", "num", "label", "has_image",
+        "en-de", "fr_it", "deu-v2", "pe", "a", "ids",
         "iso_15924", "iso_639_3", "txt", "log", "tok", "row_id", "Tag", "even", "Allemand", "zz",
     ],
 )  # fmt: skip
@@ -181,7 +182,17 @@ def test_usual_words_in_names_are_no_languages(word):
 
 @pytest.mark.parametrize(
     ("word", "code"),
-    [("src_Latn", "src_Latn"), ("sun", "sun_Latn"), ("nr", "nbl_Latn"), ("suomi", "fin_Latn")],
+    [
+        ("src_Latn", "src_Latn"),
+        ("sun", "sun_Latn"),
+        ("nr", "nbl_Latn"),
+        ("suomi", "fin_Latn"),
+        ("pt-br", "por_Latn"),
+        ("fr-ca", "fra_Latn"),
+        ("en-DE", "eng_Latn"),
+        ("Portuguese (Brazil)", "por_Latn"),
+        ("Chinese (Taiwan)", "zho_Hant"),
+    ],
 )
 def test_a_full_code_or_a_common_language_is_kept(word, code):
     assert code_of_name(word) == code

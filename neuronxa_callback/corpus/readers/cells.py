@@ -11,8 +11,9 @@ ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|www\.|mailto:)\S*|[\w.+-]+@
 PATH = re.compile(r"[\w.~-]*(?:/[\w.~-]+)+/?|[\w~-]+\.[A-Za-z0-9]{2,4}", re.ASCII)
 IDENTIFIER = re.compile(r"(?=\S*[\d_#])[\w#:./|+=-]+", re.ASCII)
 WORDS = ("true", "false", "yes", "no", "none", "null", "nan", "n/a")
-MIN_LABELS = 8
-"""With fewer cells, a repeated word is not yet a label."""
+CODE = re.compile(r"[A-Z][A-Z_]{0,7}")
+MIN_CONSTANT, MIN_LABELS = 3, 6
+"""With fewer cells, a repeated cell or word is not yet a label."""
 MAX_DISTINCT = 0.5
 """Labels repeat: at most this share of the cells differ."""
 
@@ -34,6 +35,8 @@ def other_content(cells: Sequence[Any]) -> str | None:
     if 2 * kinds.total() > len(values):
         return kinds.most_common(1)[0][0]
     texts = [str(value).strip() for value in values if _kind(value) is None]
+    if len(texts) >= MIN_CONSTANT and len(set(texts)) == 1:
+        return "all the same"
     repeat = len(texts) >= MIN_LABELS and len(set(texts)) <= MAX_DISTINCT * len(texts)
     is_labels = repeat and all(len(text.split()) == 1 and text.isascii() for text in texts)
     return "labels" if is_labels else None
@@ -64,6 +67,8 @@ def _kind(cell: Any) -> str | None:
         return "web addresses"
     if IDENTIFIER.fullmatch(text):
         return "identifiers"
+    if CODE.fullmatch(text):
+        return "codes"
     if PATH.fullmatch(text):
         return "file names"
     if text[0] + text[-1] in ("{}", "[]"):

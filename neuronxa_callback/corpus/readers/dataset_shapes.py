@@ -19,6 +19,11 @@ def dataset_records(dataset: Any, config: str | None, split: str | None) -> tupl
         name = str(dataset)
         dataset = _load_from_hub(name, config, split)
     if isinstance(dataset, Mapping) and not _is_columns(dataset):
+        if not dataset or all(isinstance(cell, str) for cell in dataset.values()):
+            raise CorpusError(
+                f"{name} must have rows: dictionaries with a key per language, or a list per"
+                f" language, got {'one row' if dataset else 'an empty dictionary'}"
+            )
         if split is None or split not in dataset:
             raise CorpusError(
                 f"{name} has several splits ({', '.join(map(str, dataset))}); choose one with"

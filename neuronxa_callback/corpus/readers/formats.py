@@ -19,6 +19,7 @@ STARTS = (
     (b"\x1f\x8b", "a gzip archive; its name must end in .gz"),
     (b"%PDF-", "a PDF file"),
     (b"PAR1", "a parquet file; use from_parquet"),
+    (b"SQLite format 3", "an SQLite database"),
     (b"{\\rtf", "an RTF file"),
     (b"WEBVTT", "subtitles (WebVTT)"),
     (b"[Script Info]", "subtitles (SubStation Alpha)"),
@@ -35,6 +36,14 @@ LINES = (
     (re.compile(r"(?:msgid|msgstr)(?:\[\d\])? \".*\""), 0.3, "a gettext catalogue (.po)"),
     (re.compile(r"[{\[].*[}\]],?"), 0.8, "JSON; use from_jsonl"),
     (re.compile(r"\S*\d\S*\t.*"), 0.8, "a table of ids and sentences; use from_tsv or cut -f2"),
+    (
+        re.compile(
+            r"(?:[\w.-]*[A-Za-z][\w.-]*[_.:-]\d[\w:.-]*|[1-3A-Z]{3} \d+:\d+|\d{5,}) .+", re.ASCII
+        ),
+        0.8,
+        "a list of ids and sentences; cut the ids off",
+    ),
+    (re.compile(r'"[^"]*"(?:[,;]"[^"]*")+'), 0.8, "a csv table; use from_tsv"),
     (re.compile(r"[^\t]+(?:\t[^\t]+)+"), 0.8, "a table with tabs; use from_tsv"),
     (re.compile(r"[\w-]*\d[\w-]* \|\|\| .*|.+ \|\|\| .+"), 0.8, "a table with ' ||| '"),
 )

@@ -22,6 +22,8 @@ FORMATS = {
     "a table of ids and sentences": "".join(f"de-{k:09d}\t{t}\n" for k, t in enumerate(GERMAN)),
     "a table with tabs": "".join(f"{a}\t{b}\n" for a, b in zipped(ENGLISH, GERMAN)),
     "a table with ' ||| '": "".join(f"{a} ||| {b}\n" for a, b in zipped(ENGLISH, GERMAN)),
+    "a list of ids and sentences": "".join(f"utt_{k:04d} {t}\n" for k, t in enumerate(GERMAN)),
+    "a csv table": "".join(f'"{a}","{b}"\n' for a, b in zipped(ENGLISH, GERMAN)),
     "a PDF file": "%PDF-1.7\n%\n1 0 obj\n",
     "an RTF file": "{\\rtf1\\ansi Guten Morgen.}\n",
 }

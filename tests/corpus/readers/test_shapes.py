@@ -217,6 +217,9 @@ REFUSED = {
               " for pairs use ParallelCorpus(pivot, {'deu_Latn': pairs})"),
     "texts": (lambda: ENGLISH,
               "a row must be a dictionary with a key per language, but dataset row 1 is a str"),
+    "row": (lambda: ROWS[0],
+            "dataset must have rows: dictionaries with a key per language, or a list per language,"
+            " got one row"),
     "number": (lambda: 3, "a data set must be a name on the hub or iterable, got a int"),
     "columns of unequal length": (lambda: {"en": ENGLISH, "de": GERMAN[:2]},
                                   "columns must have the same length, but dataset has en 4, de 2"),
