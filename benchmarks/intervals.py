@@ -197,7 +197,7 @@ def report(draws):
     lines += ["|---|---|" + "---|" * (len(METHODS) + 1)]
     for hubs in (0.0, 0.3, 0.6):
         for signal in (2.5, 3.5, 4.5):
-            found = simulated(hubs, signal, 100, max(50, draws // 2))
+            found = simulated(hubs, signal, 100, max(10, draws // 2))
             lines += found.rows(f"hubs {hubs}, signal {signal}, ")
     return lines
 

@@ -144,7 +144,10 @@ def changes(history: History, metric: str) -> str:
         return "change unknown"
     differences: dict[bool, list[str]] = {True: [], False: []}
     for reference, change in found.items():
-        p = union_bound(change.p, history.points[-1].number, len(found))
+        look = history.points[-1].number
+        # The best is one of all earlier probes: as many comparisons as there are candidates.
+        candidates = look if reference == "best" else 1
+        p = union_bound(change.p, look, len(found) * candidates)
         text = f"{change.difference:+.3f} since the {reference}"
         differences[replace(change, p=p).significant].append(text)
     labels = {True: "significant: ", False: "not significant: "}
