@@ -16,12 +16,12 @@ from neuronxa_callback.scores import (
     Interval,
     Layer,
     MetricScores,
-    interval_of,
     mean_share,
+    rarefied_share,
     without_nan,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the JSON format; ``from_json`` reads this version only."""
 MEAN = "mean"
 RESERVED = (MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst")
@@ -44,6 +44,11 @@ class AlignmentReport:
         ...     target_to_pivot={"deu_Latn": (1, 3)},
         ...     mutual={"deu_Latn": (2, 4)},
         ...     intervals={"deu_Latn": (0.2, 0.8), "mean": (0.2, 0.8)},
+        ...     layer_intervals={"deu_Latn": ((0.1, 0.7), (0.3, 0.9))},
+        ...     sole_blocks={"deu_Latn": (0, 1, 0, 0)},
+        ...     second_differences={"deu_Latn": (0, -1, 0, 1)},
+        ...     blockers={"deu_Latn": (4, 1, 3)},
+        ...     hubs={"deu_Latn": (None, None)},
         ... )
         >>> report = AlignmentReport(
         ...     step=100,
@@ -51,13 +56,14 @@ class AlignmentReport:
         ...     languages=("deu_Latn",),
         ...     n_pairs=4,
         ...     metrics={"nasca": nasca},
-        ...     layer_intervals=((0.0, 0.5), (0.1, 0.7), (0.2, 0.8), (0.3, 0.9), (0.5, 1.0)),
         ...     fingerprint={"definition": {}, "model": {}, "environment": {}},
         ... )
         >>> report.score("nasca"), report.curve("nasca")
         (0.5, (0.25, 0.75))
         >>> report.layer_interval("nasca", "deu_Latn", layer=1)
         (0.3, 0.9)
+        >>> report.score_at(2, "nasca")
+        0.7083333333333334
         >>> AlignmentReport.from_json(report.to_json()) == report
         True
     """
@@ -67,8 +73,6 @@ class AlignmentReport:
     languages: tuple[str, ...]
     n_pairs: int
     metrics: Mapping[str, MetricScores]
-    layer_intervals: tuple[Interval, ...]
-    """Entry k is the 95 % interval of a layer's score if k of ``n_pairs`` pairs are aligned."""
     fingerprint: Mapping[str, Mapping[str, Any]]
     """``definition`` (what is measured), ``model`` and ``environment``. Read-only."""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -131,11 +135,6 @@ class AlignmentReport:
     def layer_interval(self, metric: str, language: str, layer: Layer) -> Interval:
         """The 95 % interval of one layer's score: low, high; NaN if the layer held NaN.
 
-        Args:
-            metric: One of ``self.metrics``.
-            language: One of ``self.languages``.
-            layer: One of ``self.layers(metric)``.
-
         Raises:
             KeyError: If the report does not have the metric, the language or the layer.
         """
@@ -144,7 +143,28 @@ class AlignmentReport:
             known = _list(map(str, layers))
             raise KeyError(f"{metric} has no layer {layer!r} in this report (it has: {known})")
         (name,) = self._named(language)
-        return self._interval_of(self._of(metric).hits[name][layers.index(layer)])
+        return self._of(metric).layer_intervals[name][layers.index(layer)]
+
+    def is_hub_limited(self, metric: str, language: str | None = None) -> bool:
+        """Whether one sentence moves the score so much that its interval says next to nothing."""
+        names = self._named(language)
+        return (MEAN if language is None else names[0]) in self._of(metric).hub_limited
+
+    def score_at(self, n: int, metric: str, language: str | None = None) -> float:
+        """The expected score among n of the pairs, by exact rarefaction; comparable over sizes.
+
+        Args:
+            n: A number of pairs from 1 to ``n_pairs``.
+            metric: As in ``score``.
+            language: As in ``score``.
+
+        Raises:
+            ValueError: If the report does not have n pairs.
+        """
+        if not 1 <= n <= self.n_pairs:
+            raise ValueError(f"n must be from 1 to {self.n_pairs}, the pairs of a report, got {n}")
+        blockers = [self._of(metric).blockers[name] for name in self._named(language)]
+        return _mean([rarefied_share(counts, self.n_pairs, n) for counts in blockers])
 
     def peak(self, metric: str, language: str | None = None) -> tuple[Layer, float]:
         """The best aligned layer (the first of equals) and its score; NaN if any layer is NaN."""
@@ -171,10 +191,7 @@ class AlignmentReport:
         return mean_share(_flat(self._of(metric).mutual, self._named(language)), self.n_pairs**2)
 
     def thirds(self, metric: str) -> tuple[float, float, float]:
-        """The macro-mean of the early, middle and late third of the layers.
-
-        NaN for a third without a layer, which a curve of fewer than 3 layers has.
-        """
+        """The macro-mean of the early, middle and late third of the layers; NaN if empty."""
         curve = self.curve(metric)
         first, second = (round(len(curve) * k / 3) for k in (1, 2))
         return _mean(curve[:first]), _mean(curve[first:second]), _mean(curve[second:])
@@ -217,32 +234,22 @@ class AlignmentReport:
             }
             for metric, scores in self.metrics.items()
             for language in self.languages
-            for layer, mask in zip(scores.layers, scores.hits[language], strict=True)
-            for low, high in [self._interval_of(mask)]
+            for layer, mask, (low, high) in zip(
+                scores.layers, scores.hits[language], scores.layer_intervals[language], strict=True
+            )
         ]
 
     def to_json(self) -> str:
         """The report as one line of JSON; NaN is written as ``null``."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json.dumps(
+            self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as lists, dictionaries and numbers; NaN becomes ``None``."""
-        plain: dict[str, Any] = without_nan(
-            {
-                "schema": SCHEMA,
-                "step": self.step,
-                "pivot": self.pivot,
-                "languages": self.languages,
-                "n_pairs": self.n_pairs,
-                "layer_intervals": self.layer_intervals,
-                "fingerprint": self.fingerprint,
-                "diagnostics": self.diagnostics,
-                "warnings": self.warnings,
-                "run": self.run,
-            }
-        )
+        fields = {name: entry for name, entry in vars(self).items() if name != "metrics"}
         metrics = {name: scores.to_dict(self.n_pairs) for name, scores in self.metrics.items()}
-        return {**plain, "metrics": metrics}
+        return {"schema": SCHEMA, **without_nan(fields), "metrics": metrics}
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -255,17 +262,12 @@ class AlignmentReport:
             plain = json.loads(text)
             if plain["schema"] != SCHEMA:
                 raise ValueError(f"expected schema {SCHEMA}, got {plain['schema']!r}")
+            fields = ("step", "pivot", "n_pairs", "fingerprint", "diagnostics", "run")
             return cls(
-                step=plain["step"],
-                pivot=plain["pivot"],
+                **{name: plain[name] for name in fields},
                 languages=tuple(plain["languages"]),
-                n_pairs=plain["n_pairs"],
                 metrics={k: MetricScores.from_dict(v) for k, v in plain["metrics"].items()},
-                layer_intervals=tuple(map(interval_of, plain["layer_intervals"])),
-                fingerprint=plain["fingerprint"],
-                diagnostics=plain["diagnostics"],
                 warnings=tuple(plain["warnings"]),
-                run=plain["run"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise ValueError(f"not an alignment report: {type(cause).__name__}: {cause}") from None
@@ -282,9 +284,6 @@ class AlignmentReport:
             known = _list(self.languages)
             raise KeyError(f"this report has no language {language!r} (it has: {known})")
         return (language,)
-
-    def _interval_of(self, mask: int | None) -> Interval:
-        return (math.nan, math.nan) if mask is None else self.layer_intervals[mask.bit_count()]
 
 
 def _flat(counts: Mapping[str, Counts], languages: Iterable[str]) -> Counts:

@@ -1,6 +1,5 @@
 """A report: its numbers, and that JSON loses nothing."""
 
-import dataclasses
 import math
 from fractions import Fraction
 
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.corpus import parallel
 from neuronxa_callback.report import RESERVED
-from neuronxa_callback.scores import MetricScores
+from neuronxa_callback.scores import Hub, MetricScores
 
 NAN = math.nan
 
@@ -27,7 +26,12 @@ def reports(draw):
     def column(kind):
         return {name: tuple(draw(kind) for _ in range(layers)) for name in languages}
 
+    def per_pair(kind):
+        each = st.none() | st.tuples(*[kind] * n)
+        return {name: draw(each) for name in languages}
+
     half = st.floats(0, 1) | st.just(NAN)
+    ints = st.integers(0, n)
     scores = MetricScores(
         layers=tuple(range(layers)),
         hits=column(mask),
@@ -35,6 +39,20 @@ def reports(draw):
         target_to_pivot=column(count),
         mutual=column(count),
         intervals={name: (draw(half), draw(half)) for name in (*languages, "mean")},
+        layer_intervals={
+            name: tuple((draw(half), draw(half)) for _ in range(layers)) for name in languages
+        },
+        sole_blocks=per_pair(st.integers(0, n)),
+        second_differences=per_pair(st.integers(-n, n)),
+        blockers=per_pair(st.integers(1, n)),
+        hubs={
+            name: tuple(
+                draw(st.none() | st.builds(Hub, st.sampled_from(["pivot", "target"]), *[ints] * 3))
+                for _ in range(layers)
+            )
+            for name in languages
+        },
+        hub_limited=tuple(draw(st.sets(st.sampled_from(languages)))),
     )
     return AlignmentReport(
         step=draw(st.integers(0, 10**9)),
@@ -42,7 +60,6 @@ def reports(draw):
         languages=languages,
         n_pairs=n,
         metrics={"nasca": scores},
-        layer_intervals=tuple((k / n, k / n) for k in range(n + 1)),
         fingerprint={"definition": {"corpus": draw(st.text(max_size=5))}},
         diagnostics={"x": [1, None, {"y": 0.5}]},
         warnings=tuple(draw(st.lists(st.text(max_size=9), max_size=2))),
@@ -102,6 +119,12 @@ def by_hand():
         target_to_pivot={"a": (2, 2, 4), "b": (0, 3, 3)},
         mutual={"a": (4, 4, 4), "b": (2, 3, 3)},
         intervals={"a": (0.1, 0.9), "b": (0.0, 0.5), "mean": (0.2, 0.6)},
+        layer_intervals={"a": ((0.1, 0.4), (0.25, 0.5), (0.9, 1.0)), "b": ((0, 1),) * 3},
+        sole_blocks={"a": (0, 1, 0, 2), "b": (0, 0, 0, 0)},
+        second_differences={"a": (1, -1, 0, 0), "b": (0, 0, 0, 0)},
+        blockers={"a": (7, 3, 0, 2), "b": (4, 0, 8)},
+        hubs={"a": (Hub("pivot", 3, 2, 2), None, None), "b": (None,) * 3},
+        hub_limited=("b",),
     )
     return AlignmentReport(
         step=5,
@@ -109,7 +132,6 @@ def by_hand():
         languages=("a", "b"),
         n_pairs=4,
         metrics={"nasca": scores},
-        layer_intervals=tuple((k / 8, k / 4) for k in range(5)),
         fingerprint={},
         run={"seconds": 2},
     )
@@ -132,10 +154,18 @@ def test_numbers_by_hand():
 
 def test_the_interval_of_one_layer():
     report = by_hand()
-    assert report.layer_interval("nasca", "a", 1) == (2 / 8, 2 / 4)
-    hidden = dataclasses.replace(report.metrics["nasca"], hits={"a": (None, 1, 1), "b": (1, 1, 1)})
-    report = dataclasses.replace(report, metrics={"nasca": hidden})
-    assert all(map(math.isnan, report.layer_interval("nasca", "a", 0)))
+    assert report.layer_interval("nasca", "a", 1) == (0.25, 0.5)
+
+
+def test_a_score_at_another_size_by_hand():
+    # Among 2 of 4 pairs a pair with 1 blocker stays aligned in 2 of 3 cases, with 3 in none.
+    report = by_hand()
+    assert report.score_at(2, "nasca", "a") == pytest.approx((7 + 3 * 2 / 3) / 12)
+    assert report.score_at(4, "nasca", "a") == pytest.approx(report.score("nasca", "a"))
+    assert report.score_at(1, "nasca") == 1
+    for n in (0, 5):
+        with pytest.raises(ValueError, match="n must be from 1 to 4, the pairs of a report"):
+            report.score_at(n, "nasca")
 
 
 def test_entries_are_added_in_a_new_report():
@@ -202,5 +232,5 @@ def test_other_text_is_refused(text):
 
 def test_another_schema_is_refused():
     with pytest.raises(ValueError, match="schema") as error:
-        AlignmentReport.from_json(by_hand().to_json().replace('"schema": 2', '"schema": 1'))
-    assert str(error.value) == "not an alignment report: ValueError: expected schema 2, got 1"
+        AlignmentReport.from_json(by_hand().to_json().replace('"schema":3', '"schema":1'))
+    assert str(error.value) == "not an alignment report: ValueError: expected schema 3, got 1"

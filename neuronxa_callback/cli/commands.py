@@ -136,20 +136,22 @@ def sweep(
         "neuronxa compare runs/a runs/b",
         "neuronxa compare runs/a@first runs/a@best --metric navca",
         "neuronxa compare before.json after.json --fail-on-drop",
+        "neuronxa compare runs/pairs100 runs/pairs400 --at-n 100",
     )
 )
 def compare(
     before: options.Before,
     after: options.After,
     metric: options.Metric = None,
+    at_n: options.AtN = None,
     fail_on_drop: options.FailOnDrop = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare two reports on the same sentences: paired differences with p-values (Holm)."""
+    """Compare two reports: paired differences with p-values (Holm)."""
     from neuronxa_callback.cli.compare import ReportDiff
     from neuronxa_callback.cli.run_record import select_report
 
-    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric)
+    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
     if as_json:
         typer.echo(diff.to_json())
     else:

@@ -21,16 +21,24 @@ class ReportDiff:
         before: The earlier report, or that of another model.
         after: The report to judge.
         metric: The metric to compare; None for the first one of ``before``.
+        at_n: Compare the expected scores among this number of pairs; None for those as measured.
 
     Raises:
         FingerprintError: If the two do not measure the same thing.
         ConfigError: If they do not have the metric.
     """
 
-    def __init__(self, before: AlignmentReport, after: AlignmentReport, metric: str | None) -> None:
+    def __init__(
+        self,
+        before: AlignmentReport,
+        after: AlignmentReport,
+        metric: str | None,
+        at_n: int | None = None,
+    ) -> None:
         self.before, self.after = before, after
         self.metric = metric or next(iter(before.metrics))
-        self.changes = compare(before, after, self.metric)
+        self.at_n = at_n
+        self.changes = compare(before, after, self.metric, at_n)
 
     @property
     def drops(self) -> dict[str, str]:
@@ -58,6 +66,7 @@ class ReportDiff:
         """One line of JSON; NaN becomes ``null``."""
         fields = {
             "metric": self.metric,
+            "at_n": self.at_n,
             "languages": {
                 language: {**_null_for_nan(asdict(change)), "significant": change.significant}
                 for language, change in self.changes.items()
@@ -69,7 +78,9 @@ class ReportDiff:
 
     def show(self) -> None:
         """Print the table of languages, then the differences between the models."""
-        terminal.show(tables.differences(self.before, self.after, self.metric, self.changes))
+        terminal.show(
+            tables.differences(self.before, self.after, self.metric, self.changes, self.at_n)
+        )
         console = Console(soft_wrap=True, highlight=False)
         for key, (before, after) in self.model_differences.items():
             console.print(Text(f"the models differ in {key}: {before} before, {after} after"))

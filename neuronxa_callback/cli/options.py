@@ -56,6 +56,10 @@ Before = Annotated[
 ]
 After = Annotated[str, typer.Argument(help="The same; default: last report.")]
 Metric = Annotated[str | None, typer.Option(help="Default: the first metric of `before`.")]
+AtN = Annotated[
+    int | None,
+    typer.Option(help="Expected scores among this many pairs; the reports may differ in pairs."),
+]
 FailOnDrop = Annotated[
     bool,
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),

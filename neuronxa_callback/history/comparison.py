@@ -11,21 +11,29 @@ from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import Change
 from neuronxa_callback.report import AlignmentReport
 
+PAIR_KEYS = ("n_pairs", "corpus", "digest")
+"""The entries of a definition that tell which sentence pairs were measured."""
 
-def compare(before: AlignmentReport, after: AlignmentReport, metric: str) -> dict[str, Change]:
-    """The change of each language between two reports on the same pairs, by a paired test.
+
+def compare(
+    before: AlignmentReport, after: AlignmentReport, metric: str, at_n: int | None = None
+) -> dict[str, Change]:
+    """The change of each language between two reports, by a paired test.
 
     Args:
         before: One report, of any model.
         after: Another report of the same definition; differences are after minus before.
         metric: A metric that both reports have.
+        at_n: Compare the expected scores among this number of pairs (``report.score_at``). Then the
+            reports may have different pairs and numbers of pairs; the test is paired only if both
+            have the same pairs. The standard errors are those of the scores at their own sizes.
 
     Returns:
         language -> its change. The p-values are adjusted by Holm over all languages.
 
     Raises:
         FingerprintError: If the two do not measure the same thing.
-        ConfigError: If they do not have the metric.
+        ConfigError: If they do not have the metric, or fewer than ``at_n`` pairs.
 
     Example::
 
@@ -36,25 +44,52 @@ def compare(before: AlignmentReport, after: AlignmentReport, metric: str) -> dic
         changes = compare(first, last, "nasca")
         print([language for language, change in changes.items() if change.significant])
     """
-    check_same_fingerprint(before.fingerprint, after.fingerprint, ("definition",))
+    ignored = () if at_n is None else PAIR_KEYS
+    check_same_fingerprint(before.fingerprint, after.fingerprint, ("definition",), ignored)
     if metric not in after.metrics:
         raise ConfigError(unknown("metric", metric, after.metrics))
     points = Point.of(before), Point.of(after)
-    changes = {name: change(*points, metric, (name,)) for name in after.languages}
+    if at_n is None:
+        changes = {name: change(*points, metric, (name,)) for name in after.languages}
+    else:
+        changes = _changes_at(at_n, before, after, points, metric)
     adjusted = statistics.holm([each.p for each in changes.values()])
     return {
         name: replace(each, p=p) for (name, each), p in zip(changes.items(), adjusted, strict=True)
     }
 
 
+def _changes_at(
+    n: int,
+    before: AlignmentReport,
+    after: AlignmentReport,
+    points: tuple[Point, Point],
+    metric: str,
+) -> dict[str, Change]:
+    """The changes of each language between the expected scores among n pairs."""
+    least = min(before.n_pairs, after.n_pairs)
+    if not 2 <= n <= least:
+        raise ConfigError(f"at_n must be from 2 to {least}, the pairs of both reports, got {n}")
+    one, other = (report.fingerprint.get("definition", {}) for report in (before, after))
+    paired = all(one.get(key) == other.get(key) for key in PAIR_KEYS)
+    changes = {}
+    for name in after.languages:
+        sums = [point.sums(metric, (name,)) for point in points]
+        parts = [sums[1] - sums[0]] if paired else sums
+        difference = after.score_at(n, metric, name) - before.score_at(n, metric, name)
+        changes[name] = statistics.change_of(difference, parts)
+    return changes
+
+
 def check_same_fingerprint(
     one: Mapping[str, Mapping[str, Any]],
     other: Mapping[str, Mapping[str, Any]],
     parts: Sequence[str],
+    ignored: Sequence[str] = (),
 ) -> None:
     """Raise an error if two fingerprints differ in one of the given parts.
 
-    The name of the corpus may differ if its digest does not.
+    The name of the corpus may differ if its digest does not, and ignored entries may differ.
 
     Raises:
         FingerprintError: The first entry that differs, and both values.
@@ -64,7 +99,7 @@ def check_same_fingerprint(
         a, b = one.get(part, {}), json.loads(json.dumps(other.get(part, {})))
         for key in dict.fromkeys((*a, *b)):
             same_corpus = key == "corpus" and a.get("digest") == b.get("digest") is not None
-            if a.get(key) != b.get(key) and not same_corpus:
+            if key not in ignored and a.get(key) != b.get(key) and not same_corpus:
                 raise FingerprintError(
                     f"reports of one curve must agree in {part}, but {key} is {a.get(key)!r} in one"
                     f" and {b.get(key)!r} in the other"

@@ -1,4 +1,4 @@
-"""A point of a curve: per metric and language, the number of aligned layers of each pair.
+"""A point of a curve: per metric and language, whole numbers per pair, summed over layers.
 
 This small part of a report is enough for scores, intervals and paired changes.
 """
@@ -6,21 +6,23 @@ This small part of a report is enough for scores, intervals and paired changes.
 import base64
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
 from neuronxa_callback.metrics import statistics
-from neuronxa_callback.metrics.statistics import Array, Change
+from neuronxa_callback.metrics.statistics import Change
+from neuronxa_callback.metrics.variance import Array, PairSums
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.scores import MetricScores
 
 Names = tuple[str, ...] | None
 """The languages to average; None for all of them."""
 
-HELD_NAN = 2**16 - 1
-"""The count of a pair if one of the layers held NaN."""
+HELD_NAN = -1
+"""The number of aligned layers of a pair if one of the layers held NaN."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class Point:
     """Whether all languages have the same pivot sentences."""
     layers: Mapping[str, int]
     counts: Mapping[str, Mapping[str, Array]]
-    """metric -> language -> [pairs] number of aligned layers, or ``HELD_NAN``."""
+    """metric -> language -> [3, pairs]: aligned layers (or ``HELD_NAN``), and u and r of
+    ``neuronxa_callback.metrics.variance`` summed over layers."""
     complete: bool = True
     """Whether it has all languages; the state of a resume keeps only some of a past best point."""
     _scores: dict[tuple[str, Names], float] = field(default_factory=dict, repr=False)
@@ -46,7 +49,7 @@ class Point:
         known = () if like is None else next(iter(like.counts.values()), ())
         names = tuple(known) if {*known} == {*report.languages} else report.languages
         counts = {
-            metric: {name: _counts(scores.hits[name], report.n_pairs) for name in names}
+            metric: {name: _counts(scores, name, report.n_pairs) for name in names}
             for metric, scores in report.metrics.items()
         }
         shared = bool(report.fingerprint.get("definition", {}).get("shared_pivot", True))
@@ -57,23 +60,24 @@ class Point:
         """Whether the point has the languages of a score."""
         return self.complete or (names is not None and {*names} <= {*self.counts.get(metric, ())})
 
-    def shares(self, metric: str, names: Names = None) -> Array:
-        """The share of aligned layers [languages, pairs]; NaN where a layer held NaN."""
+    def sums(self, metric: str, names: Names = None) -> PairSums:
+        """h, u and r, averaged over layers, [languages, pairs]; NaN where a layer held NaN."""
         known = self.counts[metric]
-        counts = np.stack([known[name] for name in (known if names is None else names)])
-        return np.where(counts == HELD_NAN, math.nan, counts / self.layers[metric])
+        counts = np.stack([known[name] for name in (known if names is None else names)], axis=1)
+        h, u, r = counts / self.layers[metric]
+        return PairSums(np.where(counts[0] == HELD_NAN, math.nan, h), u, r, self.layers[metric])
 
     def score(self, metric: str, names: Names = None) -> float:
         """The mean score of the languages."""
         if (metric, names) not in self._scores:
-            self._scores[metric, names] = float(self.shares(metric, names).mean())
+            self._scores[metric, names] = float(self.sums(metric, names).h.mean())
         return self._scores[metric, names]
 
     def interval(
         self, metric: str, names: Names = None, level: float = statistics.LEVEL
     ) -> tuple[float, float]:
         """The interval of ``score(metric, names)``."""
-        return statistics.interval(self.shares(metric, names), self.shared, level)
+        return statistics.interval(self.sums(metric, names), self.shared, level)
 
     def part(self, rows: Mapping[str, Iterable[str]]) -> Self:
         """This point with only some languages per metric."""
@@ -88,7 +92,7 @@ class Point:
     def to_dict(self) -> dict[str, Any]:
         """The point as JSON values, with compressed counts."""
         rows = [row for known in self.counts.values() for row in known.values()]
-        raw = zlib.compress(np.concatenate(rows).astype("<u2").tobytes(), 9)
+        raw = zlib.compress(np.concatenate(rows).astype("<i4").tobytes(), 9)
         return {
             "step": self.step,
             "number": self.number,
@@ -104,7 +108,7 @@ class Point:
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Read what ``to_dict`` returned."""
         raw = zlib.decompress(base64.b85decode(plain["counts"]))
-        rows = iter(np.frombuffer(raw, dtype="<u2").reshape(-1, plain["pairs"]))
+        rows = iter(np.frombuffer(raw, dtype="<i4").reshape(-1, 3, plain["pairs"]))
         counts = {
             metric: {name: next(rows) for name in names}
             for metric, names in plain["languages"].items()
@@ -122,11 +126,16 @@ class Point:
 
 def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
     """The paired change of the mean over languages."""
-    x = before.shares(metric, names), after.shares(metric, names)
+    x = before.sums(metric, names), after.sums(metric, names)
     return statistics.paired_change(*x, after.shared)
 
 
-def _counts(masks: Sequence[int | None], n: int) -> Array:
-    """The number of aligned layers of each pair, [pairs]."""
-    counts = statistics.unpack(masks, n).sum(axis=0)
-    return np.where(np.isnan(counts), HELD_NAN, counts).astype(np.uint16)
+def _counts(scores: MetricScores, language: str, n: int) -> Array:
+    """The counts [3, pairs] of a language."""
+    counts = np.zeros((3, n), dtype=np.int32)
+    sole, second = scores.sole_blocks[language], scores.second_differences[language]
+    if sole is None or second is None:
+        counts[0] = HELD_NAN
+    else:
+        counts[:] = statistics.unpack(scores.hits[language], n).sum(axis=0), sole, second
+    return counts

@@ -156,7 +156,7 @@ class StopRule:
             return None
         trends = {
             names: statistics.paired_trend(
-                [point.shares(self.metric, names) for point in window],
+                [point.sums(self.metric, names) for point in window],
                 self.patience,
                 window[-1].shared,
                 ONE_SIDED,
@@ -177,8 +177,8 @@ class StopRule:
         now = history.points[-1]
         falls = {
             names: statistics.paired_change(
-                point.shares(self.metric, names),
-                now.shares(self.metric, names),
+                point.sums(self.metric, names),
+                now.sums(self.metric, names),
                 now.shared,
                 null=-self.amount,
             )

@@ -3,14 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neuronxa_callback.metrics import alignment
-from neuronxa_callback.scores import Counts
+from neuronxa_callback.metrics.blocking import Blocking, count_blocks
+from neuronxa_callback.metrics.variance import Array
+from neuronxa_callback.scores import Counts, Hub
 
 QUANTILES = (0.1, 0.5, 0.9)
 """Quantiles of the margin over pairs."""
+HUB_SHARE = 0.1
+"""The share of the pairs from which on a sentence that blocks them is a hub."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class PairScores:
     """[layers] M, the cells that are strict maxima of their row and column."""
     nan: Tensor
     """[layers] bool: the layer holds NaN."""
+    blocking: Blocking
+    """Which pairs block how many others."""
     margins: Mapping[str, Tensor]
     """Statistic -> [layers]; empty unless requested."""
 
@@ -48,6 +55,7 @@ def score_similarity(similarity: Tensor, margins: bool) -> PairScores:
         target_to_pivot=target_to_pivot.sum(dim=1),
         mutual=alignment.mutual_maxima(similarity),
         nan=alignment.holds_nan(similarity),
+        blocking=count_blocks(similarity),
         margins=margins_of(similarity) if margins else {},
     )
 
@@ -109,3 +117,49 @@ def layer_counts(counts: Tensor, nan: Tensor) -> Counts:
         None if bad else int(count)
         for count, bad in zip(counts.tolist(), nan.tolist(), strict=True)
     )
+
+
+def layer_hubs(scores: PairScores) -> tuple[Hub | None, ...]:
+    """The strongest hub of each layer; None if there is none, or NaN.
+
+    A sentence is a hub if its pair alone blocks a tenth of the pairs, or if the sentence blocks a
+    tenth of them and four times as many as the median sentence of its side. (If a layer aligns next
+    to nothing, every sentence blocks many pairs, and none of them is a hub.)
+    """
+    blocking = scores.blocking
+    columns = torch.stack((blocking.by_pivot, blocking.by_target), dim=1).cpu().numpy()
+    layers = zip(columns, blocking.sole_blocks.cpu().numpy(), scores.nan.tolist(), strict=True)
+    return tuple(None if nan else _hub_of(blocked, sole) for blocked, sole, nan in layers)
+
+
+def _hub_of(blocked: Array, sole: Array) -> Hub | None:
+    """The strongest hub, from the counts of one layer: [2, pairs] and [pairs]."""
+    few = HUB_SHARE * len(sole)
+    pair = int(sole.argmax())
+    side = int(blocked[:, pair].argmax())
+    if sole[pair] < few:
+        common = np.median(blocked, axis=1, keepdims=True)
+        standing_out = np.where((blocked >= few) & (blocked >= 4 * common), blocked, 0)
+        side, pair = map(int, np.unravel_index(standing_out.argmax(), standing_out.shape))
+        if not standing_out[side, pair]:
+            return None
+    return Hub(("pivot", "target")[side], pair, int(blocked[side, pair]), int(sole[pair]))
+
+
+def sum_layers(values: Tensor, nan: Tensor) -> tuple[int, ...] | None:
+    """Whole numbers [layers, pairs] summed over layers; None if a layer holds NaN.
+
+    >>> sum_layers(torch.tensor([[1, 2], [3, 4]]), torch.tensor([False, False]))
+    (4, 6)
+    """
+    return None if bool(nan.any()) else tuple(values.sum(dim=0).tolist())
+
+
+def blocker_histogram(scores: PairScores) -> tuple[int, ...] | None:
+    """Entry b: in how many layers how many pairs are blocked by exactly b others, in all.
+
+    Without the zeros at its end; None if a layer holds NaN.
+    """
+    if bool(scores.nan.any()):
+        return None
+    return tuple(torch.bincount(scores.blocking.blockers.flatten().cpu()).tolist())

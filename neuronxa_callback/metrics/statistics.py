@@ -1,25 +1,35 @@
 """Chance level, intervals and paired tests, in closed form (no random numbers).
 
-The unit is the sentence pair, not pair x layer, since the layers of a pair are correlated. A score
-is the mean of x_i, the share of layers in which pair i is aligned, and an interval follows from the
-variance of the x_i over pairs. ``benchmarks/intervals.py`` measures how often the intervals hold.
+The unit is the sentence pair, not pair x layer, since the layers of a pair are correlated. An
+interval holds the *expected score of n pairs of the same source*. Its centre is the score itself,
+its variance is that of ``metrics.variance``, which sees hubs. ``benchmarks/intervals.py`` measures
+how often the intervals hold.
 
-Axes: ``layers``, ``pairs``, ``languages``, ``probes``. NaN in gives NaN out.
+Axes: ``layers``, ``pairs``, ``languages``. NaN in gives NaN out.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from scipy import special
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from neuronxa_callback.metrics.variance import (
+    Array,
+    PairSums,
+    Spread,
+    add_spreads,
+    combine,
+    mean_spread,
+    spread,
+)
+
 LEVEL = 0.95
-UNKNOWN = (math.nan, math.nan)
-ROUNDING = 1e-20
+HUB_SHARE = 0.2
+"""From this share of the pairs on that one pair alone blocks, an interval says next to nothing."""
+LEAST_TRIALS = 4.0
+"""Fewer effective trials make an interval say next to nothing."""
 
 
 def chance(n: int) -> float:
@@ -32,27 +42,20 @@ def chance(n: int) -> float:
     return 1 / (2 * n - 1)
 
 
-def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
-    """Wilson's score interval of a share of n trials, within [0, 1]; n may be fractional.
+def wilson(share: Array, n: Array, quantile: Array) -> tuple[Array, Array]:
+    """Wilson's score interval of shares of n trials, within [0, 1]; n may be fractional.
 
     Unlike Wald's interval it holds near 0 and 1 (E. B. Wilson, 1927, J. Am. Stat. Assoc. 22).
 
     Example:
         >>> low, high = wilson(0.5, n=100, quantile=1.96)
-        >>> round(low, 3), round(high, 3)
+        >>> round(float(low), 3), round(float(high), 3)
         (0.404, 0.596)
     """
     square = quantile**2 / n
     middle = (share + square / 2) / (1 + square)
-    half = quantile / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-@cache
-def layer_intervals(n: int) -> tuple[tuple[float, float], ...]:
-    """Entry k is the 95 % interval of one layer's score if k of n pairs are aligned."""
-    normal = float(special.ndtri((1 + LEVEL) / 2))
-    return tuple(wilson(k / n, n, normal) for k in range(n + 1))
+    half = quantile / (1 + square) * np.sqrt(share * (1 - share) / n + square / (4 * n))
+    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
 
 
 def unpack(masks: Sequence[int | None], n: int) -> Array:
@@ -74,42 +77,60 @@ def unpack(masks: Sequence[int | None], n: int) -> Array:
     return hits
 
 
-def shares(hits: Array) -> Array:
-    """x_i of every pair, [pairs]: the share of the layers of ``hits`` in which it is aligned."""
-    x: Array = hits.mean(axis=0)
-    return x
-
-
-def mean_interval(hits: Array) -> tuple[float, float]:
-    """The 95 % interval of a mean over layers; ``hits`` [layers, pairs] of 0 and 1."""
-    return interval([shares(hits)], shared=True)
-
-
-def macro_interval(hits: Mapping[str, Array], shared: bool) -> tuple[float, float]:
-    """The 95 % interval of a mean over languages of means over layers.
+def interval(sums: PairSums, shared: bool, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of the mean score of ``sums`` [languages, pairs]: low, high.
 
     Args:
-        hits: language -> [layers, pairs].
-        shared: Whether pair i has the same pivot sentence in all languages. If so, the unit is
-            pair i of all languages together; if not, the languages are independent.
+        sums: h, u and r per language and pair, averaged over layers.
+        shared: As in ``mean_spread``.
+        level: The level of the interval.
     """
-    return interval([shares(each) for each in hits.values()], shared)
+    found = mean_spread(sums, shared)
+    low, high = level_ends(sums.h.mean(), found, sums.h.shape[-1], level)
+    return float(low), float(high)
 
 
-def interval(x: Array | Sequence[Array], shared: bool, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's interval of the mean of x [languages, pairs], with an effective number of trials.
+def layer_intervals(sums: PairSums) -> Array:
+    """The 95 % interval of each layer, [layers, 2], from sums [layers, pairs]."""
+    return np.stack(level_ends(sums.h.mean(axis=-1), spread(sums), sums.h.shape[-1]), axis=-1)
 
-    A mean m of numbers in [0, 1] with variance v behaves like a share of m (1 - m) / v trials. This
-    number is at least the number of pairs, and Student's quantile makes the interval hold for few
-    pairs too. If all x_i are equal, the number of trials is the number of pairs.
+
+def level_ends(mean: Array, found: Spread, pairs: int, level: float = LEVEL) -> tuple[Array, Array]:
+    """Wilson's interval with the number of trials that explains the variance; Student's quantile.
+
+    The centre is the score itself, and what it holds is the expected score of ``pairs`` pairs of
+    the same source. NaN in gives NaN out.
     """
-    x = np.asarray(x)
-    mean, pairs = float(x.mean()), x.shape[1]
-    if math.isnan(mean):
-        return UNKNOWN
-    variance = _variance_of_mean(x, shared)
-    trials = mean * (1 - mean) / variance if variance > 0 else 0.0
-    return wilson(mean, max(trials, pairs), _quantile(level, pairs))
+    ends = wilson(mean, trials(mean, found.variance, pairs), quantile(level, found.df))
+    unknown = np.isnan(mean)
+    return np.where(unknown, math.nan, ends[0]), np.where(unknown, math.nan, ends[1])
+
+
+def trials(mean: Array, variance: Array, pairs: int) -> Array:
+    """The effective number of trials: m (1 - m) / v.
+
+    A score of 0 or 1 has no m (1 - m): it is taken to be as uncertain as a score of 1 / n, with at
+    most n trials. Without any variance there are n trials.
+    """
+    room = mean * (1 - mean)
+    inside = room > 0
+    room = np.where(inside, room, (1 - 1 / pairs) / pairs)
+    found = np.where(variance > 0, room / np.where(variance > 0, variance, 1.0), pairs)
+    return np.where(inside, found, np.minimum(found, pairs))
+
+
+def hub_limited(sums: PairSums, shared: bool) -> bool:
+    """Whether one sentence moves a score so much that its interval says next to nothing.
+
+    That is so if a single pair alone blocks a fifth of the pairs, averaged over layers and
+    languages, or if the score is worth fewer than 4 independent trials.
+    """
+    if np.isnan(sums.h).any():
+        return False
+    pairs = sums.h.shape[-1]
+    sole = np.abs(sums.u.mean(axis=0) if shared else sums.u / len(sums.u)).max()
+    worth = trials(sums.h.mean(), mean_spread(sums, shared).variance, pairs)
+    return bool(sole >= HUB_SHARE * pairs or worth < min(LEAST_TRIALS, pairs))
 
 
 @dataclass(frozen=True)
@@ -132,35 +153,55 @@ class Change:
 
 
 def paired_change(
-    before: Array | Sequence[Array],
-    after: Array | Sequence[Array],
+    before: PairSums,
+    after: PairSums,
     shared: bool,
     level: float = LEVEL,
     null: float = 0.0,
 ) -> Change:
-    """The change of a mean over languages, from the x_i of the same pairs at two times.
+    """The change of a mean over languages, from the sums of the same pairs at two times.
 
     Args:
-        before: The x_i [languages, pairs].
-        after: The x_i of the same pairs, later.
-        shared: As in ``macro_interval``.
+        before: h, u and r, [languages, pairs].
+        after: The sums of the same pairs, later.
+        shared: As in ``mean_spread``.
         level: The level of the interval.
         null: The difference under the null hypothesis.
     """
-    return _change(np.asarray(after) - np.asarray(before), shared, level, null)
+    return _change(after - before, shared, level, null)
 
 
 def paired_trend(
-    x: Array | Sequence[Array], span: int, shared: bool, level: float = LEVEL
+    probes: Sequence[PairSums], span: int, shared: bool, level: float = LEVEL
 ) -> Change:
-    """The change over ``span`` probes, by a least-squares line through the x_i of each pair.
+    """The change over ``span`` probes, by a least-squares line through the sums of each pair.
 
-    The line uses all probes of x [probes, languages, pairs], at least 2, so its interval is
-    narrower than that of the first and the last probe alone.
+    The line uses all probes, at least 2, so its interval is narrower than that of the first and
+    the last probe alone.
     """
-    x = np.asarray(x)
-    time = np.arange(len(x)) - (len(x) - 1) / 2
-    return _change(np.tensordot(time * span / (time @ time), x, axes=1), shared, level, 0.0)
+    time = np.arange(len(probes)) - (len(probes) - 1) / 2
+    return _change(combine(probes, time * span / (time @ time)), shared, level, 0.0)
+
+
+def change_of(difference: float, independent: Sequence[PairSums]) -> Change:
+    """A given difference, with the variances [1, pairs] of independent parts of it added up."""
+    if math.isnan(difference):
+        return Change(math.nan, math.nan, math.nan, math.nan)
+    spreads = [mean_spread(sums, shared=True) for sums in independent]
+    found = add_spreads(
+        np.array([each.variance for each in spreads]), np.array([each.df for each in spreads])
+    )
+    error = max(math.sqrt(found.variance), 1 / max(sums.verdicts for sums in independent))
+    return student_change(difference, error, float(found.df))
+
+
+def student_change(
+    difference: float, error: float, df: float, level: float = LEVEL, null: float = 0.0
+) -> Change:
+    """Student's interval and test of a difference with a standard error above 0."""
+    half = float(quantile(level, df)) * error
+    p = 2 * float(special.stdtr(df, -abs(difference - null) / error))
+    return Change(difference, max(-1.0, difference - half), min(1.0, difference + half), p)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -182,31 +223,30 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _change(differences: Array, shared: bool, level: float, null: float) -> Change:
-    """Student's interval and test of the mean of ``differences`` [languages, pairs]."""
-    mean, pairs = float(differences.mean()), differences.shape[1]
+def union_bound(p: float, look: int, comparisons: int = 1) -> float:
+    """The p-value of one of many tests in a run that looks again and again.
+
+    Alpha is spent over the looks: look k = 1, 2, ... may use a / (k (k + 1)) of it, which adds up
+    to a, split over the comparisons of that look. Valid however the looks are correlated.
+
+    Example:
+        >>> union_bound(0.001, look=4, comparisons=2)
+        0.04
+    """
+    return min(1.0, p * look * (look + 1) * comparisons)
+
+
+def quantile(level: float, df: Array | float) -> Array:
+    """Student's quantile of a two-sided interval."""
+    found: Array = special.stdtrit(df, (1 + level) / 2)
+    return found
+
+
+def _change(differences: PairSums, shared: bool, level: float, null: float) -> Change:
+    mean = float(differences.h.mean())
     if math.isnan(mean):
         return Change(math.nan, math.nan, math.nan, math.nan)
-    error = math.sqrt(_variance_of_mean(differences, shared))
-    if error == 0 and mean == 0:
-        return Change(0.0, 0.0, 0.0, float(null == 0))
-    # Equal differences do not make a change certain: one more pair might not have changed at all.
-    error = error or 1 / pairs
-    half = _quantile(level, pairs) * error
-    p = 2 * float(special.stdtr(pairs - 1, -abs(mean - null) / error))
-    return Change(mean, max(-1.0, mean - half), min(1.0, mean + half), p)
-
-
-def _variance_of_mean(x: Array, shared: bool) -> float:
-    languages, pairs = x.shape
-    if shared:
-        variance = float(x.mean(axis=0).var(ddof=1))
-    else:
-        variance = float(x.var(axis=1, ddof=1).sum()) / languages**2
-    # The variance of equal x_i is a rounding error, not a very small variance.
-    return variance / pairs if variance > ROUNDING else 0.0
-
-
-@cache
-def _quantile(level: float, pairs: int) -> float:
-    return float(special.stdtrit(pairs - 1, (1 + level) / 2))
+    found = mean_spread(differences, shared)
+    # If nothing was seen to move, one more pair might have: the error is at least one verdict.
+    error = max(math.sqrt(found.variance), 1 / differences.verdicts)
+    return student_change(mean, error, float(found.df), level, null)

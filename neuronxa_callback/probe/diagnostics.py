@@ -83,6 +83,7 @@ def warnings(
             nan = layers.count(None)
             if nan:
                 messages.append(f"{language}: {nan} of {len(layers)} layers of {metric} hold NaN")
+        messages += hub_warnings(metric, scores)
     return tuple(messages)
 
 
@@ -104,6 +105,23 @@ def _sink_warnings(by_language: Mapping[str, Sequence[float | None]]) -> Iterato
                 f"{language}: one token makes {max(high):.0%} of the NAV vector in"
                 f" {len(high)} of {len(shares)} layers; compare navca without special tokens"
             )
+
+
+def hub_warnings(metric: str, scores: MetricScores) -> Iterator[str]:
+    """One sentence per language with a hub: which sentence blocks how many pairs in which layer."""
+    for language, hubs in scores.hubs.items():
+        known = [
+            (hub, layer) for hub, layer in zip(hubs, scores.layers, strict=True) if hub is not None
+        ]
+        if not known:
+            continue
+        hub, layer = max(known, key=lambda one: (one[0].sole, one[0].blocked))
+        limited = "; it leaves the mean no interval" if language in scores.hub_limited else ""
+        yield (
+            f"{language}: the {hub.side} sentence of pair {hub.pair + 1} blocks {hub.blocked} other"
+            f" pairs in layer {layer} of {metric}, {hub.sole} of them alone ({len(known)} of"
+            f" {len(hubs)} layers have such a hub){limited}"
+        )
 
 
 def _tie_warnings(margins: Mapping[str, Any]) -> Iterator[str]:

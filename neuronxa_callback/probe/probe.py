@@ -15,7 +15,6 @@ from torch import nn
 
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ProbeMemoryError
-from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.registry import ALIGNMENT, Read, reads_of
 from neuronxa_callback.probe import diagnostics, fingerprint
 from neuronxa_callback.probe.batching import (
@@ -244,7 +243,6 @@ class Probe:
             languages=corpus.languages,
             n_pairs=config.n_pairs,
             metrics=metrics,
-            layer_intervals=statistics.layer_intervals(config.n_pairs),
             fingerprint={
                 "definition": fingerprint.definition(
                     config, corpus, tokenized, self.tokenizer.rendered

@@ -1,7 +1,7 @@
 """The results of each language as they arrive, and what a report makes of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.metrics import scoring, statistics
 from neuronxa_callback.metrics.registry import COMPANIONS
 from neuronxa_callback.metrics.scoring import PairScores
+from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
 from neuronxa_callback.report import MEAN
-from neuronxa_callback.scores import Counts, Layer, MetricScores
+from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts
 
 
 class ResultCollector:
@@ -47,19 +48,52 @@ def metric_scores(
 ) -> MetricScores:
     """The scores of a metric with their intervals, as a report holds them."""
     by_language = {language: results.scores[metric][language] for language in corpus.languages}
-    hits = {language: _as_numbers(scores) for language, scores in by_language.items()}
-    intervals = {
-        language: _plain_interval(statistics.mean_interval(rows)) for language, rows in hits.items()
-    }
-    intervals[MEAN] = _plain_interval(statistics.macro_interval(hits, corpus.shared_pivot))
     return MetricScores(
         layers=layers,
         hits={name: scoring.pack_hits(one.hits, one.nan) for name, one in by_language.items()},
         pivot_to_target=_counts(by_language, "pivot_to_target"),
         target_to_pivot=_counts(by_language, "target_to_pivot"),
         mutual=_counts(by_language, "mutual"),
-        intervals=intervals,
+        sole_blocks=_pair_counts(by_language, "sole_blocks"),
+        second_differences=_pair_counts(by_language, "second_differences"),
+        blockers={name: scoring.blocker_histogram(one) for name, one in by_language.items()},
+        hubs={name: scoring.layer_hubs(one) for name, one in by_language.items()},
+        **interval_fields(
+            {name: _layer_sums(one) for name, one in by_language.items()}, corpus.shared_pivot
+        ),
     )
+
+
+def interval_fields(layer_sums: Mapping[str, PairSums], shared: bool) -> dict[str, Any]:
+    """The fields of ``MetricScores`` that tell how certain the scores are.
+
+    Args:
+        layer_sums: language -> h, u and r, [layers, pairs].
+        shared: Whether all languages have the same pivot sentences.
+    """
+    means = {name: mean_over_layers([each]) for name, each in layer_sums.items()}
+    means[MEAN] = mean_over_layers([*layer_sums.values()])
+    return {
+        "intervals": {
+            name: _plain_interval(statistics.interval(each, shared)) for name, each in means.items()
+        },
+        "layer_intervals": {
+            name: tuple(_plain_interval(ends) for ends in statistics.layer_intervals(each).round(4))
+            for name, each in layer_sums.items()
+        },
+        "hub_limited": tuple(
+            name for name, each in means.items() if statistics.hub_limited(each, shared)
+        ),
+    }
+
+
+def mean_over_layers(languages: Sequence[PairSums]) -> PairSums:
+    """[languages, pairs] from one [layers, pairs] per language."""
+    h, u, r = (
+        np.stack([getattr(each, name).mean(axis=0) for each in languages])
+        for name in ("h", "u", "r")
+    )
+    return PairSums(h, u, r, len(languages[0].h))
 
 
 def state_diagnostics(
@@ -100,11 +134,22 @@ def _score_curve(scores: PairScores, n: int) -> list[float | None]:
     return [None if mask is None else diagnostics.rounded(mask.bit_count() / n) for mask in packed]
 
 
-def _as_numbers(scores: PairScores) -> "np.ndarray[Any, Any]":
-    """Hits [layers, pairs] as 0 and 1, NaN in layers that hold NaN."""
-    hits: np.ndarray[Any, Any] = scores.hits.cpu().numpy().astype(float)
-    hits[scores.nan.cpu().numpy()] = math.nan
-    return hits
+def _layer_sums(scores: PairScores) -> PairSums:
+    """h, u and r [layers, pairs]; NaN in layers that hold NaN."""
+    blocking = scores.blocking
+    h, u, r = (
+        each.cpu().numpy().astype(float)
+        for each in (scores.hits, blocking.sole_blocks, blocking.second_differences)
+    )
+    h[scores.nan.cpu().numpy()] = math.nan
+    return PairSums(h, u, r)
+
+
+def _pair_counts(by_language: Mapping[str, PairScores], name: str) -> dict[str, PairCounts]:
+    return {
+        language: scoring.sum_layers(getattr(scores.blocking, name), scores.nan)
+        for language, scores in by_language.items()
+    }
 
 
 def _counts(by_language: Mapping[str, PairScores], name: str) -> dict[str, Counts]:
@@ -114,7 +159,7 @@ def _counts(by_language: Mapping[str, PairScores], name: str) -> dict[str, Count
     }
 
 
-def _plain_interval(interval: tuple[float, float]) -> tuple[float, float]:
+def _plain_interval(interval: Iterable[float]) -> tuple[float, float]:
     # Always the same NaN object, so that equal reports compare equal.
     low, high = (math.nan if math.isnan(bound) else float(bound) for bound in interval)
     return low, high

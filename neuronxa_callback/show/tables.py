@@ -54,12 +54,11 @@ def over_steps(reports: Sequence[AlignmentReport]) -> Table:
     scores = [report.score(first) for report in reports]
     top = max((score for score in scores if not math.isnan(score)), default=math.nan)
     for report, score in zip(reports, scores, strict=True):
-        low, high = report.interval(first)
         ranked = ranking(report, first) or [("", math.nan)]
         table.add_row(
             str(report.step),
             Text(number(score), style="bold" if score == top else ""),
-            f"{number(low)} - {number(high)}",
+            interval(report, first),
             bar(score),
             *(Text(f"{name} {number(end)}".strip()) for name, end in (ranked[0], ranked[-1])),
             *(number(report.score(metric)) for metric in others),
@@ -72,12 +71,15 @@ def differences(
     after: AlignmentReport,
     metric: str,
     changes: Mapping[str, Change],
+    at_n: int | None = None,
 ) -> Table:
     """One row per language: both scores, their paired difference, p, and whether it is significant.
 
     Languages are sorted by their difference; those with NaN come last.
     """
     title = f"{metric} at step {after.step} against step {before.step}"
+    if at_n is not None:
+        title += f", among {at_n} pairs"
     table = _table(title, "p-values adjusted by Holm over languages")
     table.add_column("language", no_wrap=True)
     for name in ("before", "after", "difference", "95 %", "p", ""):
@@ -88,8 +90,14 @@ def differences(
     for language, change in by_difference:
         table.add_row(
             Text(language),
-            number(before.score(metric, language)),
-            number(after.score(metric, language)),
+            *(
+                number(
+                    report.score(metric, language)
+                    if at_n is None
+                    else report.score_at(at_n, metric, language)
+                )
+                for report in (before, after)
+            ),
             _signed(change.difference),
             f"{_signed(change.low)} - {_signed(change.high)}",
             "nan" if math.isnan(change.p) else f"{change.p:.4f}",
@@ -159,6 +167,15 @@ def number(score: float) -> str:
     return "nan" if math.isnan(score) else f"{score:.3f}"
 
 
+def interval(
+    report: AlignmentReport, metric: str, language: str | None = None, separator: str = " - "
+) -> str:
+    """The interval of a score, or in words that a hub leaves none; the warnings name the hub."""
+    if report.is_hub_limited(metric, language):
+        return "unknown: a hub decides"
+    return separator.join(map(number, report.interval(metric, language)))
+
+
 def _signed(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:+.3f}"
 
@@ -177,13 +194,12 @@ def _table(title: str, caption: str | None = None) -> Table:
 def _report_row(report: AlignmentReport, language: str | None) -> list[Text | str]:
     first, *others = report.metrics
     score = report.score(first, language)
-    low, high = report.interval(first, language)
     layer, peak = report.peak(first, language)
     from_pivot, to_pivot = report.retrieval(first, language)
     return [
         Text(language or "mean"),
         number(score),
-        f"{number(low)} - {number(high)}",
+        interval(report, first, language),
         bar(score),
         Text(f"{layer} ({number(peak)})"),
         f"{from_pivot:.2f}/{to_pivot:.2f}",

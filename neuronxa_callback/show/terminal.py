@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import TextIO
 
@@ -21,8 +22,9 @@ from tqdm import tqdm
 
 from neuronxa_callback.history.history import REFERENCES, History
 from neuronxa_callback.history.points import Point
+from neuronxa_callback.metrics.statistics import Change, union_bound
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.tables import number, ranking
+from neuronxa_callback.show.tables import interval, number, ranking
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -101,10 +103,9 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
         history: The run so far, whose last point is the report; None leaves the changes out.
     """
     metric, *others = report.metrics
-    low, high = report.interval(metric)
     mean = (
         f"NeuronXA step {report.step}: {metric} {number(report.score(metric))}"
-        f" [{number(low)}, {number(high)}]"
+        f" [{interval(report, metric, separator=', ')}]"
     )
     if history is not None and (change := changes(history, metric)):
         mean += f" ({change})"
@@ -122,20 +123,32 @@ def line(report: AlignmentReport, history: History | None = None) -> str:
 def changes(history: History, metric: str) -> str:
     """The changes of the last probe, such as ``significant: +0.031 since the first``.
 
+    A run looks at the same pairs at every probe. "significant" therefore spends 5 % over all looks
+    and comparisons of the run, by ``statistics.union_bound``: a run in which nothing changes has
+    such a word in at most 5 % of all cases.
+
     Returns:
         The differences from the last, first and best probe before it, significant ones first;
         each earlier probe once. Empty if there is none, ``"change unknown"`` if a score is NaN.
     """
-    differences: dict[bool, list[str]] = {True: [], False: []}
     seen: list[Point] = []
+    found: dict[str, Change] = {}
     for reference in REFERENCES:
         earlier = history.earlier(metric, reference)
         change = history.change(metric, reference=reference)
         if earlier is None or change is None or earlier in seen:
             continue
         seen.append(earlier)
-        if math.isnan(change.difference):
-            return "change unknown"
-        differences[change.significant].append(f"{change.difference:+.3f} since the {reference}")
+        found[reference] = change
+    if any(math.isnan(change.difference) for change in found.values()):
+        return "change unknown"
+    differences: dict[bool, list[str]] = {True: [], False: []}
+    for reference, change in found.items():
+        look = history.points[-1].number
+        # The best is one of all earlier probes: as many comparisons as there are candidates.
+        candidates = look if reference == "best" else 1
+        p = union_bound(change.p, look, len(found) * candidates)
+        text = f"{change.difference:+.3f} since the {reference}"
+        differences[replace(change, p=p).significant].append(text)
     labels = {True: "significant: ", False: "not significant: "}
     return "; ".join(labels[key] + ", ".join(texts) for key, texts in differences.items() if texts)

@@ -115,3 +115,20 @@ def test_compare_names_a_line_that_is_not_a_report_and_reads_the_others(neuronxa
     assert code == 0
     assert "nasca at step 10 against step 0" in out
     assert f"neuronxa: {record}:2 is left out: not an alignment report: " in err
+
+
+def test_compare_lays_runs_of_different_sizes_side_by_side(neuronxa, tmp_path):
+    one = write_reports(tmp_path, "one.json", make_report(scores={"deu_Latn": 0.5}, n_pairs=50))
+    large = make_report(scores={"deu_Latn": 0.4}, n_pairs=200)
+    other = write_reports(tmp_path, "other.json", large)
+    code, _, err = neuronxa("compare", one, other)
+    assert code == 2
+    assert "n_pairs is 50 in one and 200 in the other" in err
+    code, out, _ = neuronxa("compare", one, other, "--at-n", 50)
+    assert code == 0
+    assert "nasca at step 0 against step 0, among 50 pairs" in out
+    _, out, _ = neuronxa("compare", one, other, "--at-n", 50, "--json")
+    assert json.loads(out)["at_n"] == 50
+    code, _, err = neuronxa("compare", one, other, "--at-n", 100)
+    assert code == 2
+    assert err == "neuronxa: at_n must be from 2 to 50, the pairs of both reports, got 100\n"

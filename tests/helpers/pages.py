@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from neuronxa_callback import AlignmentReport
-from neuronxa_callback.metrics import statistics
 from neuronxa_callback.report import MEAN
 from neuronxa_callback.scores import MetricScores
 from tests.helpers.reports import make_report
@@ -80,14 +79,27 @@ def large(languages=40, layers=80, probes=200, n=100):
             }
             hits = {name: tuple((1 << k) - 1 for k in row) for name, row in counts.items()}
             layer = tuple(range(layers))
-            metrics[metric] = MetricScores(layer, hits, counts, counts, counts, intervals)
+            ends = [tuple((max(0, k / n - 0.1), min(1, k / n + 0.1)) for k in row) for row in rows]
+            zeros = dict.fromkeys(names, (0,) * n)
+            metrics[metric] = MetricScores(
+                layer,
+                hits,
+                counts,
+                counts,
+                counts,
+                intervals,
+                layer_intervals=dict(zip(names, ends, strict=True)),
+                sole_blocks=zeros,
+                second_differences=zeros,
+                blockers=zeros,
+                hubs=dict.fromkeys(names, (None,) * layers),
+            )
         report = AlignmentReport(
             step=500 * t,
             pivot="eng_Latn",
             languages=names,
             n_pairs=n,
             metrics=metrics,
-            layer_intervals=statistics.layer_intervals(n),
             fingerprint={"definition": {"n_pairs": n}, "model": {}, "environment": {}},
             diagnostics={"activity": {name: rng.random(layers).tolist() for name in names}},
             warnings=tuple(f"{x}: one token makes {draw.randint(50, 99)}%" for x in names),

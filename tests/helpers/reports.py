@@ -8,9 +8,9 @@ import numpy as np
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.history.history import History
-from neuronxa_callback.metrics import statistics
-from neuronxa_callback.report import MEAN
-from neuronxa_callback.scores import MetricScores
+from neuronxa_callback.metrics.variance import PairSums
+from neuronxa_callback.probe.results import interval_fields
+from neuronxa_callback.scores import Hub, MetricScores
 
 TWO = {"deu_Latn": 0.5, "swh_Latn": 0.3}
 
@@ -55,7 +55,6 @@ def make_report(
         languages=languages,
         n_pairs=n,
         metrics={metric: _scored(known, shared) for metric, known in hits.items()},
-        layer_intervals=statistics.layer_intervals(n),
         fingerprint={
             "definition": {
                 "corpus": "custom",
@@ -85,20 +84,30 @@ def _verdicts(score, layers, n):
 
 
 def _scored(hits, shared):
-    intervals = {name: statistics.mean_interval(each) for name, each in hits.items()}
-    intervals[MEAN] = statistics.macro_interval(hits, shared)
+    """Scores of verdicts as if pairs were independent: no pair blocks another alone."""
     counts = {
         name: tuple(None if math.isnan(k) else int(k) for k in each.sum(axis=1))
         for name, each in hits.items()
     }
-    n_layers = len(next(iter(hits.values())))
+    n_layers, n = next(iter(hits.values())).shape
+    nothing = {name: None if None in row else (0,) * n for name, row in counts.items()}
     return MetricScores(
         layers=tuple(range(n_layers)),
         hits={name: tuple(mask_of(row) for row in each) for name, each in hits.items()},
         pivot_to_target=counts,
         target_to_pivot=counts,
         mutual=counts,
-        intervals={name: tuple(map(float, each)) for name, each in intervals.items()},
+        sole_blocks=nothing,
+        second_differences=nothing,
+        blockers={
+            name: None if None in row else (sum(row), *[0] * (n - 2), n_layers * n - sum(row))
+            for name, row in counts.items()
+        },
+        hubs={
+            name: tuple(None if k is None else Hub("target", 0, 0, 0) for k in row)
+            for name, row in counts.items()
+        },
+        **interval_fields({name: PairSums.of_hits(each) for name, each in hits.items()}, shared),
     )
 
 

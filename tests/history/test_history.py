@@ -36,7 +36,7 @@ def test_a_point_takes_its_intervals_from_shared_or_own_pivots():
     assert Point.of(reports[0]).shared
     assert not Point.of(reports[1]).shared
     one = Point.of(reports[1])
-    assert one.interval("nasca") == statistics.interval(one.shares("nasca"), False)
+    assert one.interval("nasca") == statistics.interval(one.sums("nasca"), False)
 
 
 def test_the_best_is_the_first_of_equals():

@@ -136,18 +136,18 @@ def test_a_probe_of_nan_does_not_hide_the_best():
         (
             StopRule.target(0.5),
             (0.4, 0.8),
-            "nasca (mean over languages) is above the target 0.5: it is 0.800, in [0.695, 0.875]"
+            "nasca (mean over languages) is above the target 0.5: it is 0.800, in [0.694, 0.876]"
             " after 2 probes",
         ),
         (
             StopRule.target(0.5, languages="worst"),
             ({"a": 0.7, "b": 0.9},),
-            "nasca of a is above the target 0.5: it is 0.700, in [0.603, 0.782] after 1 probe",
+            "nasca of a is above the target 0.5: it is 0.700, in [0.602, 0.782] after 1 probe",
         ),
         (
             StopRule.plateau(2, 0.02, metric="navca", languages=["a", "b"]),
             (0.5, 0.5, 0.5),
-            "navca of a, b rises by at most +0.000 in 2 probes, less than 0.02",
+            "navca of a, b rises by at most +0.001 in 2 probes, less than 0.02",
         ),
         (
             StopRule.plateau(1, 0.02, languages="a"),

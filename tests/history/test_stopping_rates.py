@@ -14,18 +14,18 @@ def benchmark():
 
 
 def test_error_rates_are_within_their_limits(benchmark):
-    cells = benchmark["table"](25, (None,), [("middle", 0.0)], 5)
-    assert len(cells) == 6
+    cells = benchmark["table"](10, (None,), ["agree 97 %"], 5)
+    assert len(cells) == 7
     for (_, words, limit), (share,) in cells.items():
-        # A few runs: what is a limit of 5 % may show one run of 25.
+        # A few runs: what is a limit of 5 % may show one run of 10.
         kind, per_cent = limit.split()
         bound = float(per_cent) / 100
-        assert share <= max(bound, 0.05) if kind == "<=" else share >= bound - 0.05, words
+        assert share <= max(bound, 0.1) if kind == "<=" else share >= bound - 0.1, words
 
 
 @pytest.mark.slow
 def test_error_rates_are_within_their_limits_in_many_runs(benchmark):
-    columns = [("calm", 0.0), ("calm", 0.7), ("middle", 0.0), ("middle", 0.7)]
+    columns = ["agree 99 %", "agree 97 %", "agree 95 %"]
     for (_, words, limit), row in benchmark["table"](200, (None,), columns, 6).items():
         kind, per_cent = limit.split()
         for share in row:

@@ -114,7 +114,7 @@ def test_a_model_that_diverged_scores_nan_and_not_zero(tokenizer, corpus):
     assert math.isnan(report.score("nasca"))
     assert math.isnan(report.score("navca", "fra_Latn"))
     assert math.isnan(report.interval("nasca")[0])
-    assert '"nasca": {"layers": [0, 1, 2], "hits": {"deu_Latn": ["' in report.to_json()
+    assert '"nasca":{"layers":[0,1,2],"hits":{"deu_Latn":["' in report.to_json()
     assert AlignmentReport.from_json(report.to_json()) == report
     assert "deu_Latn: 2 of 3 layers of nasca hold NaN" in report.warnings
 

@@ -51,6 +51,18 @@ def test_the_colours_are_those_of_the_pictures():
     assert len(palette.LIGHT) == len(palette.DARK)
 
 
+def test_intervals_of_layers_are_packed_as_bytes():
+    plain, raw = unpacked(page({"main": rising()}))
+    ends = array(plain["runs"][0]["metrics"]["nasca"]["layer_intervals"], raw)
+    assert ends.dtype == np.uint8
+    for t, report in enumerate(rising()):
+        for k, name in enumerate(LANGUAGES):
+            for layer, found in zip(report.layers("nasca"), ends[t, k], strict=True):
+                wanted = report.layer_interval("nasca", name, layer)
+                known = [math.nan if end == 255 else end / 250 for end in found]
+                assert known == pytest.approx(wanted, abs=0.0021, nan_ok=True)
+
+
 def test_many_pairs_take_two_bytes():
     plain, raw = unpacked(page({"main": [make_report(scores={"deu_Latn": 1.0}, n_pairs=255)]}))
     counts = array(plain["runs"][0]["metrics"]["nasca"]["counts"], raw)

@@ -1,6 +1,7 @@
 """Output at the terminal: one line per probe, and tables."""
 
 import math
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -104,3 +105,27 @@ def test_square_brackets_are_not_markup():
     text = text_of(tables.one_report(report)) + text_of(tables.over_steps([report]))
     for name in ("[red]a", "[bold]m", "[red]n"):
         assert text.count(name) >= 2
+
+
+def test_an_interval_that_a_hub_makes_worthless_is_said_in_words():
+    report = make_report(scores={"a": 0.5, "b": 0.4})
+    scores = {
+        name: replace(each, hub_limited=("b", "mean")) for name, each in report.metrics.items()
+    }
+    report = replace(report, metrics=scores)
+    assert terminal.line(report).startswith("NeuronXA step 0: nasca 0.450 [unknown: a hub decides]")
+    rows = {
+        line.split()[0]: line
+        for line in text_of(tables.one_report(report)).splitlines()
+        if line.split()
+    }
+    assert "unknown: a hub decides" in rows["b"]
+    assert "unknown" not in rows["a"]
+    assert "unknown: a hub decides" in text_of(tables.over_steps([report]))
+
+
+def test_significant_spends_alpha_over_the_looks_of_a_run():
+    # Look k may spend 0.05 / (k (k + 1)): half of it at the first look, 0.0006 at the ninth.
+    early, late = history_of(0.5, 0.57)[0], history_of(*[0.5] * 9, 0.57)[0]
+    assert terminal.changes(early, "nasca").startswith("significant: +0.070 since the last")
+    assert terminal.changes(late, "nasca").startswith("not significant: +0.070 since the last")

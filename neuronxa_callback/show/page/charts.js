@@ -200,8 +200,7 @@
     }];
     const add = (name, language, style, width, more) => {
       const y = run.curve(metric, step, language);
-      const counts = y.map((score) => (score === null ? null : Math.round(score * run.pairs)));
-      const interval = (k) => (language === MEAN || counts[k] === null ? null : run.layer_intervals[counts[k]]);
+      const interval = (k) => (language === MEAN ? null : run.layerInterval(metric, step, language, k));
       traces.push({
         type: "scatter", mode: "lines+markers", x, y, connectgaps: false, name: label(name),
         text: x.map((k) => layerHover(layers[k], y[k], interval(k))),
@@ -222,7 +221,7 @@
   };
 
   function layerHover(layer, score, ends) {
-    const interval = ends ? `<br>95 %: ${format.interval(ends[0], ends[1], 3)}` : "";
+    const interval = ends ? `<br>95 %: ${format.interval(ends[0], ends[1], 2)}` : "";
     return `layer ${label(layer)}: ${format.number(score)}${interval}`;
   }
 

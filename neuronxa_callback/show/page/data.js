@@ -42,6 +42,7 @@ window.neuronxa = {};
       for (const metric of this.metrics.values()) {
         metric.counts = view(metric.counts);
         metric.numbers = view(metric.numbers);
+        metric.layer_intervals = view(metric.layer_intervals);
         metric.missing = 2 ** (8 * metric.counts.BYTES_PER_ELEMENT) - 1;
       }
     }
@@ -61,6 +62,14 @@ window.neuronxa = {};
         scores[layer] = orNull(sum / (rows.length * this.pairs));
       }
       return scores;
+    }
+
+    /** The ends of the interval of one layer's score; null for a layer with NaN. */
+    layerInterval(name, step, language, layer) {
+      const metric = this.metrics.get(name);
+      const cell = (step * this.languages.length + language) * metric.layers.length + layer;
+      const ends = metric.layer_intervals.subarray(2 * cell, 2 * cell + 2);
+      return ends[0] === 255 ? null : [ends[0] / 250, ends[1] / 250];
     }
 
     /** Mean over layers and languages; null if one of the layers has NaN. */

@@ -101,7 +101,6 @@ def _run(packer: Packer, name: str, reports: Sequence[AlignmentReport]) -> dict[
         "pairs": first.n_pairs,
         "chance": first.chance,
         "languages": first.languages,
-        "layer_intervals": without_nan(first.layer_intervals),
         "steps": [report.step for report in reports],
         "losses": [_loss(report) for report in reports],
         "loss_steps": [loss_step(report) for report in reports],
@@ -109,6 +108,7 @@ def _run(packer: Packer, name: str, reports: Sequence[AlignmentReport]) -> dict[
             metric: {
                 "layers": [str(layer) for layer in first.layers(metric)],
                 "counts": packer.put(counts(reports, metric)),
+                "layer_intervals": packer.put(layer_intervals(reports, metric)),
                 "numbers": packer.put(numbers(reports, points, metric)),
             }
             for metric in first.metrics
@@ -136,6 +136,17 @@ def counts(reports: Sequence[AlignmentReport], metric: str) -> NDArray[Any]:
         ],
         dtype=kind,
     )
+
+
+def layer_intervals(reports: Sequence[AlignmentReport], metric: str) -> NDArray[Any]:
+    """Ends of the intervals of layers [steps, languages, layers, 2], in 1/250; 255 means NaN."""
+    ends = np.array(
+        [
+            [report.metrics[metric].layer_intervals[name] for name in report.languages]
+            for report in reports
+        ]
+    )
+    return np.where(np.isnan(ends), 255, np.round(np.nan_to_num(ends) * 250)).astype("<u1")
 
 
 def numbers(
