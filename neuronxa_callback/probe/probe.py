@@ -196,9 +196,12 @@ class Probe:
                 nonlocal sizes
                 sizes = tuple(states.shape[-1] for states in forward(batch))
 
-            config = self.config
             plan = taps.discover(
-                model, run, neuron_modules=config.neuron_modules, stack=config.stack
+                model,
+                run,
+                neuron_modules=self.config.neuron_modules,
+                stack=self.config.stack,
+                one_at_a_time=tokens_at_once(model, 2) == 1,
             )
             self._discovered = (structure, plan, sizes)
         return self._discovered[1:]

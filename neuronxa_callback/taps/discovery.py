@@ -233,7 +233,11 @@ class Discovery:
 
 
 def _rows(call: Call) -> Tensor:
-    return torch.full((1,), MIXED) if call.source is None else rows_of(call.source, -1)
+    return (
+        torch.full((1,), MIXED, dtype=torch.long, device="cpu")
+        if call.source is None
+        else rows_of(call.source, -1)
+    )
 
 
 def _fits(found: Tensor, rows: Tensor) -> bool:

@@ -38,7 +38,7 @@ class Node:
         self.index = index
         self.path = ""
         """Path of the linear layer that returned it, or ``module path:name`` of a weight."""
-        self.positions = torch.full((1,) * value.ndim, -3)
+        self.positions = torch.full((1,) * value.ndim, -3, dtype=torch.long, device="cpu")
         """Which token each value belongs to, see ``flow.positions``."""
         self.module: nn.Module | None = None
         """The module that returned this tensor, if the operation is a module."""

@@ -145,6 +145,7 @@ def discover(
     *,
     neuron_modules: Override = None,
     stack: str = "encoder",
+    one_at_a_time: bool = False,
 ) -> TapPlan:
     """Finds the feed-forward neurons of ``model`` by following one microbatch through it.
 
@@ -157,6 +158,8 @@ def discover(
             each path to the path of the module whose output is the gate).
         stack: The stack of an encoder-decoder model to read: ``"encoder"``, ``"decoder"`` or
             ``"both"``.
+        one_at_a_time: Whether the model refuses more than one sentence; else a single sentence
+            runs as two equal ones, which tells sentences and tokens apart.
 
     Raises:
         TapError: If there is no feed-forward network, or one cannot be read.
@@ -164,6 +167,7 @@ def discover(
     if stack not in STACKS:
         raise TapError(f"stack must be one of {', '.join(STACKS)}, got {stack!r}")
     discovery = Discovery(model, neuron_modules, stack)
+    discovery.trace.doubles = not one_at_a_time
     with torch.no_grad(), discovery.trace:
         forward()
     try:

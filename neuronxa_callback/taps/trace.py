@@ -43,6 +43,8 @@ class Trace(TorchFunctionMode):
         super().__init__()
         self._on_output, self._paused = on_output, False
         self.paths = {id(module): unwrapped_path(path) for path, module in model.named_modules()}
+        self.doubles = True
+        """Whether a single sentence runs as two equal ones, so that its axes are distinct."""
         self.calls: list[Call] = []
         self.shape: tuple[int, int] | None = None
         """Sentences and tokens of the microbatch, from the shape of its token ids."""
@@ -194,7 +196,7 @@ class Trace(TorchFunctionMode):
         if self._paused:
             return None
         changed = None
-        if not self._stack and is_single(args, kwargs):
+        if self.doubles and not self._stack and is_single(args, kwargs):
             # With one sentence, sentences and tokens cannot be told apart.
             changed = args, kwargs = twice(args), twice(kwargs)
         self._find_tokens(args, kwargs)

@@ -25,8 +25,10 @@ class NoCopyError(Exception):
 
 def plain_numbers(shape: Sequence[int], like: Tensor, seed: int = 0) -> Tensor:
     """Normal numbers in fp32 on the device of ``like``; the caller's random state stays."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(tuple(shape), generator=generator).to(like.device)
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu").to(
+        like.device
+    )
 
 
 def reproduces(computed: Tensor, expected: Tensor) -> bool:

@@ -31,12 +31,12 @@ CONSTANT, MIXED, UNKNOWN = -1, -2, -3
 
 def filled(value: int, dims: int) -> Tensor:
     """Numbers of a tensor whose values are all of one kind."""
-    return torch.full((1,) * dims, value)
+    return torch.full((1,) * dims, value, dtype=torch.long, device="cpu")
 
 
 def numbered(shape: Sequence[int]) -> Tensor:
     """Numbers of the token ids [batch, tokens]."""
-    return torch.arange(shape[0] * shape[-1]).reshape(shape[0], -1)
+    return torch.arange(shape[0] * shape[-1], dtype=torch.long, device="cpu").reshape(shape[0], -1)
 
 
 def combined(parts: Sequence[Tensor]) -> Tensor:
@@ -242,11 +242,16 @@ def order_of(rows: Tensor, batch: int, tokens: int) -> Order | None:
     for time_first in (False, True):
         table = rows.reshape(-1, batch).T if time_first else rows.reshape(batch, -1)
         kept = table >= 0
-        local = torch.where(kept, table - torch.arange(batch)[:, None] * tokens, -1)
+        local = torch.where(
+            kept, table - torch.arange(batch, dtype=torch.long, device="cpu")[:, None] * tokens, -1
+        )
         if not bool((local == local[0]).all()) or not bool(kept[0].any()):
             continue
         line = local[0][kept[0]]
-        if bool((line != torch.arange(len(line)) + line[0]).any()) or int(line[-1]) >= tokens:
+        if (
+            bool((line != torch.arange(len(line), dtype=torch.long, device="cpu") + line[0]).any())
+            or int(line[-1]) >= tokens
+        ):
             continue
         return Order(time_first, int(line[0]), len(line), _gaps(kept[0].tolist()))
     return None
