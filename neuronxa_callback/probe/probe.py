@@ -179,10 +179,8 @@ class Probe:
     def _discover(
         self, model: nn.Module, forward: Forward, batch: Batch, world: World, flag: torch.Tensor
     ) -> tuple[taps.TapPlan, tuple[int, ...]]:
-        """Where this model keeps its neurons, and the sizes of its hidden states; cached.
-
-        Collective: if one rank has to discover, all do, since forwards may be collective.
-        """
+        """The plan of this model's neurons and its hidden sizes; cached. Collective."""
+        # If one rank has to discover, all do, since forwards may be collective.
         structure = (weakref.ref(model), structure_of(model))
         known = (
             self._discovered is not None
