@@ -1,17 +1,17 @@
 """``Probe.run(model)``: a fixed set of parallel sentences through a model, an alignment report out.
 
-``Probe.run`` reads from top to bottom: tokenize, shard, discover, run and exchange, score, report.
+``Probe.run`` reads from top to bottom: tokenize, discover and prove, shard, run and exchange, score, report.
 """
 
+import logging
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ProbeMemoryError
@@ -19,7 +19,6 @@ from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.registry import ALIGNMENT, Read, reads_of
 from neuronxa_callback.probe import diagnostics, fingerprint
 from neuronxa_callback.probe.batching import (
-    Batch,
     Microbatch,
     PivotGroup,
     TokenizedCorpus,
@@ -39,6 +38,7 @@ from neuronxa_callback.probe.forward import Forward
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.pivot_drift import PivotDrift
+from neuronxa_callback.probe.proof.prove import PROOFS, ProofSentences, ProvedPlan, prove
 from neuronxa_callback.probe.results import metric_scores, state_diagnostics
 from neuronxa_callback.probe.sharding import shard_microbatches
 from neuronxa_callback.probe.similarity import LayerLayout
@@ -46,6 +46,9 @@ from neuronxa_callback.probe.synchronization import synchronize_errors
 from neuronxa_callback.probe.tokenization import SentenceTokenizer, longest_sentence
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.taps import plan as taps
+from neuronxa_callback.taps.proof.signature import ModelSignature
+
+log = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (microbatches done, microbatches in all) of this rank."""
@@ -77,7 +80,9 @@ class Probe:
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[int, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
         self._surface: dict[str, Any] | None = None
-        self._discovered: tuple[weakref.ref[nn.Module], taps.TapPlan, tuple[int, ...]] | None = None
+        self.proofs: tuple[str, ...] = PROOFS
+        """The proofs that run at the first probe of a model."""
+        self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
 
     def run(
@@ -111,23 +116,22 @@ class Probe:
                 stack.enter_context(preserve_model_state(model))
                 stack.enter_context(reshard_on_exit(model))
                 tokenized, groups = self.tokenize(model)
-                work = microbatches(groups, self.batch_tokens)
-                stages = shard_microbatches(work, groups, world.size)
-                dummy = _shortest_sentence(groups, self.tokenizer.pad)
+                sentences = ProofSentences.of(groups, self.tokenizer.pad)
+            proved, batched = self._prove(model, forward, sentences, world, flag)
+            plan = proved.plan
             with synchronize_errors(world, flag):
-                plan, hidden_sizes = self._discover(model, forward, dummy)
-            with synchronize_errors(world, flag):
+                work = microbatches(groups, self.batch_tokens if batched else 1)
                 context = ProbeContext(
                     model=model,
                     forward=forward,
                     plan=plan,
-                    layouts=_layouts(plan, hidden_sizes),
+                    layouts=_layouts(plan, proved.hidden_sizes),
                     reads=reads,
                     world=world,
                     flag=flag,
                     groups=groups,
-                    stages=stages,
-                    dummy=dummy,
+                    stages=shard_microbatches(work, groups, world.size),
+                    dummy=collate([sentences.shortest], self.tokenizer.pad),
                     pad=self.tokenizer.pad,
                     margins="margins" in self.config.diagnostics,
                     progress=progress,
@@ -135,9 +139,11 @@ class Probe:
                 measurement = Executor(context).run()
             with synchronize_errors(world, flag):
                 drift = self._measure_drift(context, measurement, step)
-                report = self._report(step, context, measurement, tokenized, work)
+                report = self._report(step, context, measurement, tokenized, work, batched)
+                report = replace(report, warnings=(*proved.unproved, *report.warnings))
                 free_memory(flag.device)
-        return replace(report, run=_run_info(started, world, measurement) | drift)
+        proof = {"proof": proved.record(batched)}
+        return replace(report, run=_run_info(started, world, measurement) | drift | proof)
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
         """The pairs that ``model`` can run, as tokens; cached until the longest sentence changes.
@@ -152,23 +158,29 @@ class Probe:
             self._surface = None
         return self._tokenized[1:]
 
-    def _discover(
-        self, model: nn.Module, forward: Forward, batch: Batch
-    ) -> tuple[taps.TapPlan, tuple[int, ...]]:
-        """Where this model keeps its neurons, and the sizes of its hidden states; cached."""
-        if self._discovered is None or self._discovered[0]() is not model:
-            sizes: tuple[int, ...] = ()
+    def _prove(
+        self,
+        model: nn.Module,
+        forward: Forward,
+        sentences: ProofSentences,
+        world: World,
+        flag: Tensor,
+    ) -> tuple[ProvedPlan, bool]:
+        """Where this model keeps its neurons, and whether sentences may run together.
 
-            def run() -> None:
-                nonlocal sizes
-                sizes = tuple(states.shape[-1] for states in forward(batch))
-
-            config = self.config
-            plan = taps.discover(
-                model, run, neuron_modules=config.neuron_modules, stack=config.stack
-            )
-            self._discovered = (weakref.ref(model), plan, sizes)
-        return self._discovered[1:]
+        Collective. Cached until the structure of the model changes on any rank.
+        """
+        known = self._proved is not None and self._proved[0].matches(model)
+        if self._proved is None or not world.all_ok(known, flag):
+            self._proved = None
+            sites = tuple(site for site in _reads_by_site(self.config) if site != "hidden")
+            with synchronize_errors(world, flag):
+                proved = prove(model, forward, self.config, sentences, sites, self.proofs)
+                signature = ModelSignature(model, identities=not is_sharded(model))
+            for problem in proved.unproved:
+                log.warning("a NeuronXA probe is not proved, it goes on: %s", problem)
+            self._proved = (signature, proved, world.all_ok(proved.batched, flag))
+        return self._proved[1:]
 
     def _measure_drift(
         self, context: ProbeContext, measurement: Measurement, step: int
@@ -187,6 +199,7 @@ class Probe:
         measurement: Measurement,
         tokenized: TokenizedCorpus,
         work: Sequence[Microbatch],
+        batched: bool,
     ) -> AlignmentReport:
         """Scores, diagnostics and fingerprint, equal on all ranks."""
         config, corpus, results = self.config, self.corpus, measurement.results
@@ -203,7 +216,9 @@ class Probe:
         model = fingerprint.model_part(
             context.model, self.tokenizer_digest, measurement.dtype, context.plan
         )
-        environment = fingerprint.environment(context.forward.device, self.batch_tokens)
+        environment = fingerprint.environment(
+            context.forward.device, self.batch_tokens, batched, config.on_unproved
+        )
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,
@@ -252,14 +267,6 @@ def _reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
         site = site_of[read.source]
         reads[site] = (*reads.get(site, ()), read)
     return reads
-
-
-def _shortest_sentence(groups: Sequence[PivotGroup], pad: int) -> Batch:
-    """A batch of the shortest pivot sentence with at least 2 tokens, if there is one."""
-    # With a single token it is ambiguous which axis of a state is which.
-    sentences = [sentence for group in groups for sentence in group.pivot.sentences]
-    shortest = min(sentences, key=lambda sentence: (len(sentence.ids) < 2, len(sentence.ids)))
-    return collate([shortest], pad)
 
 
 def _layouts(plan: taps.TapPlan, hidden_sizes: Sequence[int]) -> dict[str, LayerLayout]:

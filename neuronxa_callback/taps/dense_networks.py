@@ -8,7 +8,7 @@ from neuronxa_callback.taps.fused_kernels import match_product
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.hooks import DenseTap, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN
-from neuronxa_callback.taps.modules import channel_dim, is_list_entry, local_shard
+from neuronxa_callback.taps.modules import channel_dim, is_linear, is_list_entry, local_shard
 from neuronxa_callback.taps.pointwise import (
     FFNInput,
     Formula,
@@ -76,6 +76,7 @@ def dense_tap(
         width=local_shard(call.input).shape[channel_dim(call.module)],
         overwritten=ffn_input.gate is not None and ffn_input.gate.overwritten,
         layout=_layout(call, trace),
+        projections=_projections(call, ffn_input, trace, kernel_gate is not None),
     )
 
 
@@ -90,6 +91,23 @@ def dense_network(ffn_input: FFNInput, tap: DenseTap) -> FoundFFN:
         gate = f"computed from the output of {', '.join(tap.sources)}"
     how = f"product: input of {tap.product}; gate: {gate if has_gate else 'none'}"
     return FoundFFN(tap.path, kind, tap.width, how, tap, has_gate=has_gate)
+
+
+def _projections(
+    call: Call, ffn_input: FFNInput, trace: Trace, by_kernel: bool
+) -> tuple[tuple[str, int], ...]:
+    """Path and columns of each linear layer before the down projection."""
+    found = {source.path: source.value for source in ffn_input.sources}
+    if by_kernel:
+        # What a kernel reads cannot be traced: all linear layers beside the down projection.
+        found |= {
+            other.path: other.output
+            for other in trace.calls[: call.order]
+            if is_linear(other.module) and other.outer and other.outer[-1] is call.outer[-1]
+        }
+    return tuple(
+        (path, local_shard(out).shape[channel_dim(call.module)]) for path, out in found.items()
+    )
 
 
 def _layout(call: Call, trace: Trace) -> StateLayout:

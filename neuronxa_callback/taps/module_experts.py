@@ -98,6 +98,7 @@ def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
         gate=_move(tap.gate, old, new),
         sources=tuple(sources.values()),
         formula=None if tap.formula is None else _RenamedFormula(tap.formula, sources),
+        projections=tuple((_move(path, old, new), size) for path, size in tap.projections),
     )
 
 

@@ -1,0 +1,259 @@
+"""Proof that no feed-forward network is left out, from the data flow of one forward pass.
+
+A linear layer, module or bare operation, that gets a non-linear function of other linear layers and
+whose output is added to the hidden states is a down projection. Each must be read, or is left out
+for a reason that the data flow gives. No name of a module matters.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.graph import Node, operation_names
+from neuronxa_callback.taps.layers import stack_of
+from neuronxa_callback.taps.modules import modules_by_path, up_to_first_number
+from neuronxa_callback.taps.plan import TapPlan
+from neuronxa_callback.taps.pointwise import SLICES, TIMES
+from neuronxa_callback.taps.trace import Trace
+
+PRODUCTS = operation_names(
+    "linear matmul __matmul__ __rmatmul__ mm bmm addmm addbmm baddbmm einsum"
+)
+"""Products of matrices: a linear layer if one operand is a weight."""
+MIXES = operation_names(
+    "softmax log_softmax scaled_dot_product_attention cumsum cumprod logcumsumexp conv1d conv2d "
+    "fft fft2 rfft irfft ifft topk sort argsort embedding fft_fft fft_fft2 fft_rfft fft_irfft"
+)
+"""Operations that read other tokens, rank states or look something up."""
+_SUMS = operation_names(
+    "add __add__ __radd__ __iadd__ add_ index_add_ index_add scatter_add scatter_add_ sub "
+    "__sub__ __rsub__ sub_ sum"
+)
+_LINEAR = (
+    _SUMS
+    | SLICES
+    | TIMES
+    | operation_names(
+        "div __truediv__ div_ true_divide neg cat concat stack hstack vstack mean var std pow "
+        "__pow__ square rsqrt sqrt norm index_select gather take_along_dim repeat_interleave "
+        "expand repeat expand_as zeros zeros_like new_zeros empty_like empty flip roll pad "
+        "copy_ __setitem__ index_copy_ index_put_ scatter scatter_ unfold amax max min abs"
+    )
+)
+"""Operations of norms, and those that are linear in the states."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a linear layer's input is computed from."""
+
+    linears: tuple[Node, ...]
+    active: bool
+    """Whether a non-linear function lies between."""
+    mixed: bool
+    """Whether other tokens are read between."""
+
+
+class DataFlow:
+    """The graph of a trace, with the consumers of each tensor."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.nodes = list(_closure(trace.nodes()))
+        self.consumers: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            for part in node.inputs:
+                self.consumers.setdefault(id(part), []).append(node)
+        self._weights: dict[int, bool] = {}
+
+    def linears(self) -> Iterator[Node]:
+        """Every linear layer: a module, or a product with a weight."""
+        return (node for node in self.nodes if self.is_linear(node))
+
+    def is_linear(self, node: Node) -> bool:
+        """Whether the node is a linear layer's output."""
+        if node.op == "linear":
+            return True
+        if node.name not in PRODUCTS:
+            return False
+        kinds = [self.is_weight(part) for part in node.inputs if part.value.ndim > 1]
+        return True in kinds and False in kinds
+
+    def is_weight(self, node: Node) -> bool:
+        """Whether the tensor is computed from parameters alone."""
+        if id(node) not in self._weights:
+            self._weights[id(node)] = False
+            inputs = [part for part in node.inputs if part.value.numel() > 1]
+            self._weights[id(node)] = (
+                isinstance(node.value, nn.Parameter)
+                if node.op == "leaf"
+                else bool(inputs) and all(self.is_weight(part) for part in inputs)
+            )
+        return self._weights[id(node)]
+
+    def data_of(self, linear: Node) -> Node:
+        """The operand of a linear layer that is not a weight."""
+        return next((p for p in linear.inputs if not self.is_weight(p)), linear.inputs[0])
+
+    def source_of(self, node: Node) -> _Source:
+        """Walks backward from a tensor to the linear layers before it."""
+        waiting, seen = [(node, False)], dict[int, bool]()
+        linears: dict[int, Node] = {}
+        active = mixed = False
+        while waiting:
+            current, after = waiting.pop()
+            if seen.get(id(current), False) or (id(current) in seen and not after):
+                continue
+            seen[id(current)] = after
+            if self.is_linear(current):
+                linears[id(current)] = current
+                active = active or after
+                continue
+            # A number per token is a weight of the token, not a neuron.
+            if current.op == "leaf" or current.value.ndim == 0 or current.value.shape[-1] == 1:
+                continue
+            if current.op == "norm":
+                continue
+            mixes = current.name in MIXES and current.value.is_floating_point()
+            mixed = mixed or mixes or (current.name in PRODUCTS)
+            if mixes or current.name in PRODUCTS:
+                continue
+            after = after or not (current.keeps_values or current.name in _LINEAR)
+            waiting += [(part, after) for part in current.inputs]
+        return _Source(tuple(linears.values()), active, mixed)
+
+    def returns(self, node: Node, hidden: int) -> bool:
+        """Whether a linear layer's output is added to other states of width ``hidden``."""
+        waiting, seen = [node], {id(node)}
+        while waiting:
+            current = waiting.pop()
+            for user in self.consumers.get(id(current), ()):
+                if id(user) in seen:
+                    continue
+                seen.add(id(user))
+                if user.value.ndim == 0 or not user.value.is_floating_point():
+                    continue
+                if user.name in _SUMS and user.name != "sum":
+                    others = [p for p in user.inputs if p is not current]
+                    data = [p for p in others if p.value.ndim > 1 and not self.is_weight(p)]
+                    if data and user.value.shape[-1] == hidden:
+                        return True
+                if self._passes(user, current):
+                    waiting.append(user)
+        return False
+
+    def _passes(self, user: Node, current: Node) -> bool:
+        """Whether the states go on, scaled or moved, and not as a factor of other states."""
+        if user.name in TIMES:
+            others = [p for p in user.inputs if p is not current]
+            return all(
+                p.value.ndim == 0 or p.value.shape[-1] == 1 or self.is_weight(p) for p in others
+            )
+        if self.is_linear(user):
+            return user.op != "linear" or user.inputs[0] is current
+        return user.keeps_values or user.op == "norm" or user.name in _LINEAR
+
+
+def _closure(nodes: Iterator[Node]) -> Iterator[Node]:
+    waiting, seen = list(nodes), set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            waiting += node.inputs
+
+
+def check(trace: Trace, plan: TapPlan, model: nn.Module) -> dict[str, list[str]]:
+    """Looks for feed-forward networks that the plan does not read.
+
+    Returns:
+        Reason -> paths of the linear layers that are left out for it.
+
+    Raises:
+        TapError: If a network is not read, or blocks with the same modules differ.
+    """
+    _check_blocks(plan, model)
+    flow, left_out = DataFlow(trace), dict[str, list[str]]()
+    read = _paths_read(plan)
+    stacks = {stack_of(path) for path in read}
+    for linear in flow.linears():
+        path = linear.path or linear.within
+        if not up_to_first_number(path) or path in read or _inside(path, read):
+            continue
+        if "" not in stacks and stack_of(path) not in stacks:
+            continue
+        reason = _reason(flow, linear, trace, plan)
+        if reason == "":
+            raise TapError(
+                f"every feed-forward network must be read, but {path} gets a non-linear function of"
+                " linear layers and adds its output to the hidden states, and is not read; pass"
+                " the down projections as neuron_modules="
+            )
+        if reason is not None and path not in left_out.setdefault(reason, []):
+            left_out[reason].append(path)
+    return left_out
+
+
+def _reason(flow: DataFlow, linear: Node, trace: Trace, plan: TapPlan) -> str | None:
+    """Why a linear layer is no down projection; ``None`` if nothing suggests that it is one."""
+    if not linear.inputs:
+        return None
+    source = flow.source_of(flow.data_of(linear))
+    if not source.linears or not source.active:
+        return None
+    if source.mixed:
+        return "reads other tokens between its layers"
+    batch, tokens = trace.shape or (1, 1)
+    data = flow.data_of(linear).value
+    if tokens > 1 and data.numel() // data.shape[-1] <= batch:
+        return "does not run on every token"
+    first = [flow.data_of(one) for one in source.linears]
+    hidden = first[0].value.shape[-1]
+    if any(one.root() is not first[0].root() for one in first):
+        return "its factors are computed from different states"
+    if not flow.returns(linear, hidden):
+        return "its output is not added to the hidden states"
+    block = up_to_first_number(linear.path or linear.within)
+    wider = any(
+        up_to_first_number(part.path) == block and part.width > data.shape[-1]
+        for part in plan.parts
+    )
+    if data.shape[-1] < hidden and wider:
+        return "is a bottleneck beside a wider network"
+    return ""
+
+
+def _paths_read(plan: TapPlan) -> tuple[str, ...]:
+    paths = dict.fromkeys(part.path for part in plan.parts)
+    for tap in plan.taps:
+        paths |= dict.fromkeys(one.path for one in getattr(tap, "experts", ()))
+    return tuple(paths)
+
+
+def _inside(path: str, read: Sequence[str]) -> bool:
+    return any(path.startswith(f"{one}.") for one in read)
+
+
+def _check_blocks(plan: TapPlan, model: nn.Module) -> None:
+    """Blocks of one list with the same modules must have the same networks."""
+    modules = modules_by_path(model)
+    networks: dict[str, dict[tuple[str, str, bool], None]] = {}
+    for part in plan.parts:
+        block = up_to_first_number(part.path)
+        inner = (part.path.removeprefix(block), part.kind, bool(part.experts))
+        networks.setdefault(block, {})[inner] = None
+    kinds: dict[tuple[object, ...], str] = {}
+    lists = {block.rpartition(".")[0] for block in networks if block}
+    for path, module in modules.items():
+        head, _, number = path.rpartition(".")
+        if head not in lists or not number.isdigit():
+            continue
+        key = (head, *((name, type(inner)) for name, inner in module.named_modules()))
+        other = kinds.setdefault(key, path)
+        if list(networks.get(other, {})) != list(networks.get(path, {})):
+            raise TapError(
+                f"blocks with the same modules must have the same feed-forward networks, but"
+                f" {other} and {path} do not; pass the down projections as neuron_modules="
+            )
