@@ -149,8 +149,10 @@ class Invariance:
 
 def _difference(one: Tensor, other: Tensor) -> Tensor:
     """[2]: share of firing bits that differ, relative difference of the pooled values."""
-    flipped = ((one > 0) != (other > 0)).float().mean()
+    # A state that is not a number in both forwards is no difference.
+    flipped = (((one > 0) != (other > 0)) | (one.isnan() != other.isnan())).float().mean()
+    one, other = one.float().nan_to_num(), other.float().nan_to_num()
     weights = torch.arange(1, one.shape[0] + 1, device=one.device, dtype=torch.float32)
-    pooled, others = weights @ one.float().abs(), weights @ other.float().abs()
+    pooled, others = weights @ one.abs(), weights @ other.abs()
     scale = pooled.norm().clamp(min=torch.finfo(torch.float32).tiny)
     return torch.stack([flipped, (pooled - others).norm() / scale])

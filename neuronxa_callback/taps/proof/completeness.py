@@ -5,17 +5,22 @@ whose output is added to the hidden states is a down projection. Each must be re
 for a reason that the data flow gives. No name of a module matters.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.graph import Node, operation_names
 from neuronxa_callback.taps.layers import stack_of
-from neuronxa_callback.taps.modules import modules_by_path, up_to_first_number
+from neuronxa_callback.taps.modules import (
+    is_norm,
+    is_single_operation,
+    modules_by_path,
+    up_to_first_number,
+)
 from neuronxa_callback.taps.plan import TapPlan
-from neuronxa_callback.taps.pointwise import SLICES, TIMES
+from neuronxa_callback.taps.pointwise import _ACTIVATION_OPS, SLICES, TIMES
 from neuronxa_callback.taps.trace import Trace
 
 PRODUCTS = operation_names(
@@ -27,6 +32,11 @@ MIXES = operation_names(
     "fft fft2 rfft irfft ifft topk sort argsort embedding fft_fft fft_fft2 fft_rfft fft_irfft"
 )
 """Operations that read other tokens, rank states or look something up."""
+REORDERS = operation_names(
+    "flip roll sort argsort gather take_along_dim index_select take masked_select "
+    "repeat_interleave rot90 fliplr"
+)
+"""Operations that put tokens in another order."""
 _SUMS = operation_names(
     "add __add__ __radd__ __iadd__ add_ index_add_ index_add scatter_add scatter_add_ sub "
     "__sub__ __rsub__ sub_ sum"
@@ -134,14 +144,17 @@ class DataFlow:
                 seen.add(id(user))
                 if user.value.ndim == 0 or not user.value.is_floating_point():
                     continue
-                if user.name in _SUMS and user.name != "sum":
-                    others = [p for p in user.inputs if p is not current]
-                    data = [p for p in others if p.value.ndim > 1 and not self.is_weight(p)]
-                    if data and user.value.shape[-1] == hidden:
-                        return True
+                if self._adds(user, current) and user.value.shape[-1] == hidden:
+                    return True
                 if self._passes(user, current):
                     waiting.append(user)
         return False
+
+    def _adds(self, user: Node, current: Node) -> bool:
+        """Whether the operation adds other states."""
+        others = [p for p in user.inputs if p is not current]
+        data = [p for p in others if p.value.ndim > 1 and not self.is_weight(p)]
+        return user.name in _SUMS and user.name != "sum" and bool(data)
 
     def _passes(self, user: Node, current: Node) -> bool:
         """Whether the states go on, scaled or moved, and not as a factor of other states."""
@@ -153,6 +166,47 @@ class DataFlow:
         if self.is_linear(user):
             return user.op != "linear" or user.inputs[0] is current
         return user.keeps_values or user.op == "norm" or user.name in _LINEAR
+
+
+    def token_rows(self, node: Node) -> bool:
+        """Whether rows are tokens in their order, along at least one path to a linear layer."""
+        waiting, seen = [node], set[int]()
+        while waiting:
+            current = waiting.pop()
+            if id(current) in seen:
+                continue
+            seen.add(id(current))
+            if self.is_linear(current) or current.op == "leaf" or current.name == "embedding":
+                return not self.is_weight(current)
+            if current.name in REORDERS or current.name in PRODUCTS or _selects_rows(current):
+                continue
+            parts = [part for part in current.inputs if part.value.is_floating_point()]
+            waiting += parts if current.name in _SUMS else parts[:1]
+        return False
+
+    def users(self, node: Node) -> Iterator[tuple[Node, Node]]:
+        """Operations that use a linear layer's output, scaled or moved; each with what it reads."""
+        waiting, seen = [node], set[int]()
+        while waiting:
+            current = waiting.pop()
+            for user in self.consumers.get(id(current), ()):
+                if id(user) not in seen:
+                    seen.add(id(user))
+                    yield user, current
+                    added = self._adds(user, current) and not user.name.startswith("index_add")
+                    if self._passes(user, current) and not added and not self.is_linear(user):
+                        waiting.append(user)
+
+
+def _selects_rows(node: Node) -> bool:
+    return node.name == "__getitem__" and len(node.inputs) > 1
+
+
+def _base(node: Node) -> Node:
+    """The tensor whose rows these are."""
+    while (node.keeps_values or _selects_rows(node) or node.name in REORDERS) and node.inputs:
+        node = node.inputs[0]
+    return node
 
 
 def _closure(nodes: Iterator[Node]) -> Iterator[Node]:
@@ -177,14 +231,30 @@ def check(trace: Trace, plan: TapPlan, model: nn.Module) -> dict[str, list[str]]
     _check_blocks(plan, model)
     flow, left_out = DataFlow(trace), dict[str, list[str]]()
     read = _paths_read(plan)
+    for call in trace.calls:
+        opaque = is_single_operation(call.module) and not is_norm(call.module)
+        if opaque and call.path not in read and not _inside(call.path, read):
+            raise TapError(
+                f"every feed-forward network must be read, but {call.path} holds experts that are"
+                " not; pass the networks that can be read as neuron_modules="
+            )
+    dense = {part.path for part in plan.parts if part.kind != "routed"}
+    inputs = {
+        id(_base(flow.data_of(source)))
+        for linear in flow.linears()
+        if linear.path in read
+        for source in flow.source_of(flow.data_of(linear)).linears
+    }
     stacks = {stack_of(path) for path in read}
     for linear in flow.linears():
         path = linear.path or linear.within
+        if linear.op == "linear" and path in dense:
+            _refuse_misread(flow, linear, trace, read)
         if not up_to_first_number(path) or path in read or _inside(path, read):
             continue
         if "" not in stacks and stack_of(path) not in stacks:
             continue
-        reason = _reason(flow, linear, trace, plan)
+        reason = _reason(flow, linear, trace, plan, inputs)
         if reason == "":
             raise TapError(
                 f"every feed-forward network must be read, but {path} gets a non-linear function of"
@@ -196,7 +266,40 @@ def check(trace: Trace, plan: TapPlan, model: nn.Module) -> dict[str, list[str]]
     return left_out
 
 
-def _reason(flow: DataFlow, linear: Node, trace: Trace, plan: TapPlan) -> str | None:
+def _refuse_misread(flow: DataFlow, linear: Node, trace: Trace, read: Sequence[str]) -> None:
+    """Refuses what is read as a network on every token, and is none.
+
+    Raises:
+        TapError: If its rows are not the tokens in their order, it reads another network's output,
+            its output goes through a non-linear function, or it is weighted with 0.
+    """
+    path, problem = linear.path, ""
+    first = [flow.data_of(one) for one in flow.source_of(flow.data_of(linear)).linears]
+    if first and not all(flow.token_rows(node) for node in first):
+        problem = "does not get the tokens in their order"
+    elif any(_base(node).op == "linear" and _base(node).path in read for node in first):
+        problem = "gets the output of another network"
+    for user, current in flow.users(linear):
+        others = [p.value for p in user.inputs if p is not current and p.value.ndim > 1]
+        if user.name in TIMES and any(_is_routing(value) for value in others):
+            problem = "is switched off for some tokens after it has run"
+        if user.name in _ACTIVATION_OPS:
+            problem = "gives its output to another non-linear function"
+    if problem:
+        raise TapError(
+            f"a feed-forward network must add its output for every token to the hidden states, but"
+            f" {path} {problem}; pass the networks that do as neuron_modules="
+        )
+
+
+def _is_routing(value: Tensor) -> bool:
+    """Whether these are weights of tokens of which some are 0 and some are not."""
+    return value.shape[-1] == 1 and bool((value == 0).any() and (value != 0).any())
+
+
+def _reason(
+    flow: DataFlow, linear: Node, trace: Trace, plan: TapPlan, inputs: Collection[int]
+) -> str | None:
     """Why a linear layer is no down projection; ``None`` if nothing suggests that it is one."""
     if not linear.inputs:
         return None
@@ -220,7 +323,7 @@ def _reason(flow: DataFlow, linear: Node, trace: Trace, plan: TapPlan) -> str | 
         up_to_first_number(part.path) == block and part.width > data.shape[-1]
         for part in plan.parts
     )
-    if data.shape[-1] < hidden and wider:
+    if data.shape[-1] < hidden and wider and id(_base(first[0])) not in inputs:
         return "is a bottleneck beside a wider network"
     return ""
 

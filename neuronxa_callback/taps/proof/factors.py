@@ -6,6 +6,7 @@ output of its down projection with zeros, so that nothing else differs between c
 then read must behave like ``product = gate x other factor``. No formula of a tap is used.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -81,8 +82,7 @@ class Experiment:
     def values(self, path: str, like: Tensor) -> Tensor:
         """[COPIES, columns]: positive values, and others of both signs where a copy changes."""
         size = self.widths[path]
-        seed = sum(map(ord, path.rpartition(".")[2]))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(zlib.crc32(path.encode()))
         base = 0.5 + 2 * torch.rand(size, generator=generator)
         other = 3 * (2 * torch.rand(size, generator=generator) - 1)
         return torch.where(self.changed(path), other, base).to(like.device, like.dtype)
