@@ -71,6 +71,7 @@ class DataFlow:
 
     def __init__(self, trace: Trace) -> None:
         self.nodes = list(_closure(trace.nodes()))
+        self.shape = trace.shape or (1, 1)
         self.consumers: dict[int, list[Node]] = {}
         for node in self.nodes:
             for part in node.inputs:
@@ -106,8 +107,8 @@ class DataFlow:
         """The operand of a linear layer that is not a weight."""
         return next((p for p in linear.inputs if not self.is_weight(p)), linear.inputs[0])
 
-    def source_of(self, node: Node) -> _Source:
-        """Walks backward from a tensor to the linear layers before it."""
+    def source_of(self, node: Node, block: str) -> _Source:
+        """Walks backward from a tensor to the linear layers before it, inside of a block."""
         waiting, seen = [(node, False)], dict[int, bool]()
         linears: dict[int, Node] = {}
         active = mixed = False
@@ -116,14 +117,13 @@ class DataFlow:
             if seen.get(id(current), False) or (id(current) in seen and not after):
                 continue
             seen[id(current)] = after
-            if self.is_linear(current):
+            if self.is_linear(current) and _place(current).startswith(block):
                 linears[id(current)] = current
                 active = active or after
                 continue
             # A number per token is a weight of the token, not a neuron.
-            if current.op == "leaf" or current.value.ndim == 0 or current.value.shape[-1] == 1:
-                continue
-            if current.op == "norm":
+            outside = not _place(current).startswith(block)
+            if outside or current.value.ndim == 0 or current.value.shape[-1] == 1:
                 continue
             mixes = current.name in MIXES and current.value.is_floating_point()
             mixed = mixed or mixes or (current.name in PRODUCTS)
@@ -167,21 +167,22 @@ class DataFlow:
             return user.op != "linear" or user.inputs[0] is current
         return user.keeps_values or user.op == "norm" or user.name in _LINEAR
 
-
     def token_rows(self, node: Node) -> bool:
         """Whether rows are tokens in their order, along at least one path to a linear layer."""
         waiting, seen = [node], set[int]()
         while waiting:
             current = waiting.pop()
-            if id(current) in seen:
+            if id(current) in seen or self.is_weight(current):
                 continue
             seen.add(id(current))
             if self.is_linear(current) or current.op == "leaf" or current.name == "embedding":
-                return not self.is_weight(current)
+                return True
+            if current.name in PRODUCTS and current.value.shape[: len(self.shape)] == self.shape:
+                return True
             if current.name in REORDERS or current.name in PRODUCTS or _selects_rows(current):
                 continue
-            parts = [part for part in current.inputs if part.value.is_floating_point()]
-            waiting += parts if current.name in _SUMS else parts[:1]
+            size = max((part.value.numel() for part in current.inputs), default=0)
+            waiting += [part for part in current.inputs if part.value.numel() == size]
         return False
 
     def users(self, node: Node) -> Iterator[tuple[Node, Node]]:
@@ -196,6 +197,16 @@ class DataFlow:
                     added = self._adds(user, current) and not user.name.startswith("index_add")
                     if self._passes(user, current) and not added and not self.is_linear(user):
                         waiting.append(user)
+
+
+def _place(node: Node) -> str:
+    """The module in which a tensor was produced; empty for inputs and weights."""
+    return node.path or node.within
+
+
+def block_of(node: Node) -> str:
+    """The path of the numbered block in which a tensor was produced; empty if in none."""
+    return up_to_first_number(_place(node))
 
 
 def _selects_rows(node: Node) -> bool:
@@ -243,11 +254,11 @@ def check(trace: Trace, plan: TapPlan, model: nn.Module) -> dict[str, list[str]]
         id(_base(flow.data_of(source)))
         for linear in flow.linears()
         if linear.path in read
-        for source in flow.source_of(flow.data_of(linear)).linears
+        for source in flow.source_of(flow.data_of(linear), block_of(linear)).linears
     }
     stacks = {stack_of(path) for path in read}
     for linear in flow.linears():
-        path = linear.path or linear.within
+        path = _place(linear)
         if linear.op == "linear" and path in dense:
             _refuse_misread(flow, linear, trace, read)
         if not up_to_first_number(path) or path in read or _inside(path, read):
@@ -274,7 +285,7 @@ def _refuse_misread(flow: DataFlow, linear: Node, trace: Trace, read: Sequence[s
             its output goes through a non-linear function, or it is weighted with 0.
     """
     path, problem = linear.path, ""
-    first = [flow.data_of(one) for one in flow.source_of(flow.data_of(linear)).linears]
+    first = [flow.data_of(one) for one in flow.source_of(flow.data_of(linear), block_of(linear)).linears]
     if first and not all(flow.token_rows(node) for node in first):
         problem = "does not get the tokens in their order"
     elif any(_base(node).op == "linear" and _base(node).path in read for node in first):
@@ -303,7 +314,7 @@ def _reason(
     """Why a linear layer is no down projection; ``None`` if nothing suggests that it is one."""
     if not linear.inputs:
         return None
-    source = flow.source_of(flow.data_of(linear))
+    source = flow.source_of(flow.data_of(linear), block_of(linear))
     if not source.linears or not source.active:
         return None
     if source.mixed:
@@ -318,7 +329,7 @@ def _reason(
         return "its factors are computed from different states"
     if not flow.returns(linear, hidden):
         return "its output is not added to the hidden states"
-    block = up_to_first_number(linear.path or linear.within)
+    block = block_of(linear)
     wider = any(
         up_to_first_number(part.path) == block and part.width > data.shape[-1]
         for part in plan.parts

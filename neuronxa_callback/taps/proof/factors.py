@@ -165,7 +165,6 @@ def _not_a_factor(gate: Tensor, product: Tensor, copy: int, tolerance: float) ->
     return bool(wrong.float().mean() > MAX_OUTLIERS)
 
 
-
 def _precise(states: Tensor) -> Tensor:
     return states if states.dtype == torch.float64 else states.float()
 
