@@ -1,6 +1,7 @@
-"""``Probe.run(model)``: a fixed set of parallel sentences through a model, an alignment report out.
+"""``Probe.run(model)``: parallel sentences through a model, an alignment report out.
 
-``Probe.run`` reads from top to bottom: tokenize, discover and prove, shard, run and exchange, score, report.
+``Probe.run`` reads from top to bottom: tokenize, find and prove the neurons, shard, run and
+exchange, score, report.
 """
 
 import logging

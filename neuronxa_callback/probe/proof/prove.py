@@ -18,7 +18,8 @@ from neuronxa_callback.probe.forward import Forward
 from neuronxa_callback.probe.proof.invariance import Invariance
 from neuronxa_callback.taps import plan as taps
 from neuronxa_callback.taps.proof import completeness
-from neuronxa_callback.taps.proof.factors import COPIES, FactorProof
+from neuronxa_callback.taps.proof.experiment import COPIES
+from neuronxa_callback.taps.proof.factors import FactorProof
 from neuronxa_callback.taps.trace import Trace
 
 FOUND_TWICE, RECOMPUTED, INVARIANT, COMPLETE = PROOFS = (
