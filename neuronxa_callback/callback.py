@@ -22,7 +22,7 @@ from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show import terminal
+from neuronxa_callback.show import tables, terminal
 from neuronxa_callback.show.sink_group import SinkGroup
 from neuronxa_callback.show.sinks import Sink
 
@@ -170,7 +170,7 @@ class NeuronXACallback(TrainerCallback):
         """Print a table of the last report and close the sinks."""
         self._training = False
         if state.is_world_process_zero and self._report is not None:
-            terminal.show(terminal.table(self._report))
+            terminal.show(tables.one_report(self._report))
         self._sinks.close()
 
     # How to probe

@@ -1,14 +1,14 @@
-"""The door from the shell: ``neuronxa score | sweep | compare | page | check | taps | languages``.
+"""Command line: ``neuronxa score | sweep | compare | page | check | taps | languages``.
 
-Exit codes: 0 all is well; 1 something was found that was asked about (defects, a significant drop,
-sentences in training data); 2 it could not be done, in one sentence on stderr.
+Exit codes: 0: no problem. 1: problem found (a defect in a corpus, a significant drop, or sentences
+in training data). 2: error, with one sentence on stderr.
 """
 
 import sys
 
 
 def main() -> None:
-    """Runs the command line; under ``python -X dev`` what nobody foresaw is shown with its trace.
+    """Run the command line; under ``python -X dev``, unexpected errors keep their traceback.
 
     Raises:
         SystemExit: Always, with the exit code.
@@ -19,11 +19,11 @@ def main() -> None:
     try:
         app()
     except NeuronXAError as error:
-        words = str(error)
+        message = str(error)
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        # Never 1, which says that something was found.
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    print(f"neuronxa: {words}", file=sys.stderr)
+        # Not uncaught: Python would exit with 1, which means that a problem was found.
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    print(f"neuronxa: {message}", file=sys.stderr)
     sys.exit(2)

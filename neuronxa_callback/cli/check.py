@@ -1,120 +1,135 @@
-"""``neuronxa check``: the sentences that are meant, what is wrong with them, who has seen them."""
+"""``neuronxa check``: defects in parallel sentences, and whether training data contains them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from neuronxa_callback.cli.options import is_builtin
 from neuronxa_callback.corpus.check import ERROR, Finding, check, check_path, fertility
 from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.errors import ConfigError, CorpusError
 
-MOST = 20
-"""Lines of training data that are shown."""
+MAX_HITS_SHOWN = 20
 
 
+@dataclass(frozen=True)
 class CheckResult:
-    """A corpus and what was found in it.
+    """The findings in a corpus."""
 
-    Args:
-        name: ``builtin``, ``builtin:test``, a folder or a file.
-        reader: Which reader a path is for; None to tell by its files.
-        tokenizer: Finds what is too long for ``max_length`` tokens; None to leave it out.
-        max_length: Most tokens of a sentence.
-        options: ``pivot``, ``languages``, ``n_pairs``; None where not given.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        reader: str | None,
-        tokenizer: Any,
-        max_length: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        given = {key: value for key, value in options.items() if value is not None}
-        self.tokenizer = tokenizer
-        self.corpus: ParallelCorpus | None
-        self.findings: tuple[Finding, ...]
-        if name.partition(":")[0] == "builtin":
-            self.corpus = _builtin(name, given)
-            self.findings = check(self.corpus, tokenizer, max_length)
-            return
-        if not Path(name).exists() and not any(Path(name).parent.glob(f"{Path(name).name}.*")):
-            raise ConfigError(f"a corpus must be 'builtin', a folder or a file, got {name!r}")
-        kind = reader or detect.guess(name)
-        self.findings = check_path(name, kind, tokenizer, max_length, **given)
-        try:
-            self.corpus = ParallelCorpus.read(name, kind, **given)
-        except CorpusError:
-            self.corpus = None
+    corpus: ParallelCorpus | None
+    """None if it cannot be read; the findings say why."""
+    findings: tuple[Finding, ...]
+    """Errors first."""
+    tokenizer: Any = None
+    """The tokenizer whose fertility is reported; None for no fertility."""
 
     @property
-    def errors(self) -> int:
-        """How many findings distort a score or cost a pair."""
-        return sum(each.level == ERROR for each in self.findings)
+    def n_errors(self) -> int:
+        """The number of findings that distort a score or cost a pair."""
+        return sum(finding.level == ERROR for finding in self.findings)
 
-    def search(self, files: Sequence[Path], progress: ByteProgress | None) -> Sequence[Hit]:
-        """Where training files hold its sentences.
+    @cached_property
+    def fertility(self) -> dict[str, float]:
+        """Language -> its number of tokens divided by that of the pivot."""
+        if self.tokenizer is None or self.corpus is None:
+            return {}
+        return {
+            language: fertility(self.corpus, language, self.tokenizer)
+            for language in self.corpus.languages
+        }
+
+    def search(self, files: Sequence[Path], progress: ByteProgress | None) -> tuple[Hit, ...]:
+        """Find the sentences of the corpus in training files.
 
         Raises:
-            ConfigError: If the corpus itself cannot be read.
+            ConfigError: If the corpus cannot be read.
+            CorpusError: If a training file cannot be read.
         """
         if self.corpus is None:
             raise ConfigError(
-                f"sentences must be readable to be searched for: {self.findings[0].message}"
+                f"cannot search for sentences that cannot be read: {self.findings[0].message}"
             )
         return contamination(self.corpus, files, progress)
 
-    def plain(self, hits: Sequence[Hit]) -> dict[str, Any]:
-        """Everything as plain JSON."""
+    def to_dict(self, hits: Sequence[Hit]) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
         return {
             "languages": [] if self.corpus is None else list(self.corpus.languages),
             "pairs": 0 if self.corpus is None else self.corpus.n_pairs,
-            "findings": [asdict(each) for each in self.findings],
-            "fertility": self._fertility(),
-            "contamination": [asdict(each) for each in hits],
+            "findings": [asdict(finding) for finding in self.findings],
+            "fertility": self.fertility,
+            "contamination": [asdict(hit) for hit in hits],
         }
 
     def show(self, hits: Sequence[Hit], files: Sequence[Path]) -> None:
-        """Everything for people, what is worst last."""
+        """Print everything, errors after advice, so that they are next to the prompt."""
         console = Console(soft_wrap=True, highlight=False)
-        for language, ratio in self._fertility().items():
+        for language, ratio in self.fertility.items():
             console.print(Text(f"{language}: {ratio:.2f} times the tokens of the pivot"))
-        for each in reversed(self.findings):
-            style = "red" if each.level == ERROR else "yellow"
-            console.print(Text(str(each), style=style))
+        for finding in reversed(self.findings):
+            style = "red" if finding.level == ERROR else "yellow"
+            console.print(Text(str(finding), style=style))
         console.print(Text(self._summary()))
-        for hit in hits[:MOST]:
-            words = f"{hit.file}:{hit.line}: holds {hit.where}: {hit.sentence!r}"
-            console.print(Text(words, style="red"))
+        for hit in hits[:MAX_HITS_SHOWN]:
+            line = f"{hit.file}:{hit.line}: contains {hit.where}: {hit.sentence!r}"
+            console.print(Text(line, style="red"))
         if files:
-            more = f", {MOST} of them above" if len(hits) > MOST else ""
-            found = f"{len(hits)} sentences stand in training data{more}" if hits else "none found"
-            console.print(Text(f"searched {len(files)} files: {found}"))
+            note = f" ({MAX_HITS_SHOWN} are shown)" if len(hits) > MAX_HITS_SHOWN else ""
+            console.print(
+                Text(f"searched {len(files)} files: {len(hits)} sentences in training data{note}")
+            )
 
     def _summary(self) -> str:
         if self.corpus is None:
-            return f"cannot be read: {self.errors} errors"
+            return f"cannot be read: {self.n_errors} errors"
         size = f"{len(self.corpus.languages)} languages, {self.corpus.n_pairs} pairs each"
         if not self.findings:
-            return f"nothing wrong: {size}"
-        return f"{self.errors} errors, {len(self.findings) - self.errors} pieces of advice: {size}"
-
-    def _fertility(self) -> dict[str, float]:
-        if self.tokenizer is None or self.corpus is None:
-            return {}
-        languages = self.corpus.languages
-        return {each: fertility(self.corpus, each, self.tokenizer) for each in languages}
+            return f"no problems: {size}"
+        n_advice = len(self.findings) - self.n_errors
+        return f"{self.n_errors} errors, {n_advice} pieces of advice: {size}"
 
 
-def _builtin(name: str, options: Mapping[str, Any]) -> ParallelCorpus:
-    known = dict(options)
-    n_pairs = known.pop("n_pairs", None)
-    corpus = ParallelCorpus.builtin(name.partition(":")[2] or "dev", **known)
+def check_corpus(
+    name: str,
+    reader: str | None,
+    tokenizer: Any,
+    max_length: int,
+    options: Mapping[str, Any],
+) -> CheckResult:
+    """Read a corpus and check its sentences.
+
+    Args:
+        name: ``builtin``, ``builtin:test``, a folder or a file.
+        reader: The reader of a folder or file; None to infer it from the files.
+        tokenizer: Reports sentences of more than ``max_length`` tokens; None to skip this.
+        max_length: Most tokens of a sentence.
+        options: ``pivot``, ``languages``, ``n_pairs``; an option that is None is not used.
+
+    Raises:
+        ConfigError: If there is no such corpus.
+    """
+    set_options = {key: value for key, value in options.items() if value is not None}
+    if is_builtin(name):
+        builtin = _read_builtin(name, **set_options)
+        return CheckResult(builtin, check(builtin, tokenizer, max_length), tokenizer)
+    if not Path(name).exists() and not any(Path(name).parent.glob(f"{Path(name).name}.*")):
+        raise ConfigError(f"a corpus must be 'builtin', a folder or a file, got {name!r}")
+    kind = reader or detect.guess(name)
+    findings = check_path(name, kind, tokenizer, max_length, **set_options)
+    try:
+        corpus = ParallelCorpus.read(name, kind, **set_options)
+    except CorpusError:
+        return CheckResult(None, findings, tokenizer)
+    return CheckResult(corpus, findings, tokenizer)
+
+
+def _read_builtin(name: str, n_pairs: int | None = None, **options: Any) -> ParallelCorpus:
+    corpus = ParallelCorpus.builtin(name.partition(":")[2] or "dev", **options)
     return corpus if n_pairs is None else corpus.select(n_pairs=n_pairs)

@@ -1,19 +1,19 @@
-"""The commands: what they take, and what they print. Heavy imports wait until one runs."""
+"""The commands: their options and their output. Heavy imports wait until a command runs."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
 
 import typer
 
+from neuronxa_callback.cli import options
 from neuronxa_callback.errors import ConfigError
 
-FOUND = 1
-"""Exit code where something was found that was asked about."""
+PROBLEM_FOUND = 1
+"""Exit code of a command that worked and found a problem."""
 
 app = typer.Typer(
     name="neuronxa",
-    help="Cross-lingual alignment of feed-forward neurons (NeuronXA), measured on saved models.",
+    help="Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,29 +25,6 @@ def _examples(*lines: str) -> str:
     return "\n\n".join(("**Examples**", *(f"`{line}`" for line in lines)))
 
 
-Model = Annotated[str, typer.Argument(help="A folder, or a name on the hub.")]
-Corpus = Annotated[
-    str | None,
-    typer.Option(help="`builtin`, `builtin:test`, or a folder or file of sentences."),
-]
-Config = Annotated[Path | None, typer.Option(help="A TOML file of probe options.")]
-Languages = Annotated[str | None, typer.Option(help="Codes or names, with commas: `de,fra,Thai`.")]
-Pairs = Annotated[int | None, typer.Option(help="Pairs per language.", min=2)]
-Metrics = Annotated[str | None, typer.Option(help="With commas: `nasca,navca,mexa,mexa_last`.")]
-Dtype = Annotated[str, typer.Option(help="`auto` (as saved), `float32`, `bfloat16`, `float16`.")]
-Device = Annotated[
-    str | None, typer.Option(help="`cpu`, `cuda`, `cuda:1`, ...; the best if absent.")
-]
-DeviceMap = Annotated[str | None, typer.Option(help="Spread over devices: `auto`, `balanced`, ...")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-Attention = Annotated[str | None, typer.Option("--attn", help="`eager`, `sdpa`, ...")]
-Tokenizer = Annotated[str | None, typer.Option(help="Where it is, if not beside the model.")]
-Trust = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-
-
 @app.command(
     epilog=_examples(
         "neuronxa score runs/out/checkpoint-500",
@@ -56,44 +33,50 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
     )
 )
 def score(
-    model: Model,
-    corpus: Corpus = None,
-    config: Config = None,
-    languages: Languages = None,
-    n_pairs: Pairs = None,
-    metrics: Metrics = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    attn: Attention = None,
-    tokenizer: Tokenizer = None,
-    trust_remote_code: Trust = False,
-    as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print language x layer as CSV.")] = False,
+    model: options.Model,
+    corpus: options.Corpus = None,
+    config: options.Config = None,
+    languages: options.Languages = None,
+    n_pairs: options.Pairs = None,
+    metrics: options.Metrics = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    tokenizer: options.Tokenizer = None,
+    trust_remote_code: options.Trust = False,
+    as_json: options.Json = False,
+    as_csv: options.Csv = False,
 ) -> None:
-    """Measure one model: a table, JSON or CSV."""
+    """Measure one model and print a table, JSON or CSV."""
     from dataclasses import replace
 
-    from neuronxa_callback.cli import load_model, output
-    from neuronxa_callback.cli import options as inputs
+    from neuronxa_callback.cli.load_model import (
+        LoadOptions,
+        load_model,
+        load_tokenizer,
+        require_model,
+    )
+    from neuronxa_callback.cli.output import print_report, progress_bar
     from neuronxa_callback.config import ProbeConfig
     from neuronxa_callback.probe.distributed import process_group
     from neuronxa_callback.probe.probe import Probe
 
-    how = load_model.LoadOptions(
+    load_options = LoadOptions(
         dtype, device, device_map, revision, attn, tokenizer, trust_remote_code
     )
-    wanted = ProbeConfig(**inputs.options_of(corpus, config, languages, n_pairs, metrics))
-    with process_group() as (rank, on):
-        load_model.refuse_absent(model, how)
-        how = how if device or device_map or not on else replace(how, device=on)
-        probe = Probe(wanted, load_model.tokenizer_of(model, how))
-        loaded = load_model.load(model, how)
-        with output.progress(not (as_json or as_csv) and rank == 0, "sentences") as tell:
-            report = probe.run(loaded, inputs.step_of(model), tell)
+    probe_config = ProbeConfig(**options.probe_options(corpus, config, languages, n_pairs, metrics))
+    with process_group() as (rank, rank_device):
+        require_model(model, load_options)
+        if rank_device and not device and not device_map:
+            load_options = replace(load_options, device=rank_device)
+        probe = Probe(probe_config, load_tokenizer(model, load_options))
+        loaded = load_model(model, load_options)
+        with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
+            report = probe.run(loaded, options.saved_step(model), progress)
     if rank == 0:
-        output.say(report, as_json, as_csv)
+        print_report(report, as_json, as_csv)
 
 
 @app.command(
@@ -103,53 +86,49 @@ def score(
     )
 )
 def sweep(
-    run: Annotated[str, typer.Argument(help="A folder of checkpoints, or a name on the hub.")],
-    revisions: Annotated[str | None, typer.Option(help="Of the hub, with commas.")] = None,
-    corpus: Corpus = None,
-    config: Config = None,
-    languages: Languages = None,
-    n_pairs: Pairs = None,
-    metrics: Metrics = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The JSONL of reports.", dir_okay=False)
-    ] = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    device_map: DeviceMap = None,
-    attn: Attention = None,
-    tokenizer: Tokenizer = None,
-    trust_remote_code: Trust = False,
-    as_json: Json = False,
+    run: options.Run,
+    revisions: options.Revisions = None,
+    corpus: options.Corpus = None,
+    config: options.Config = None,
+    languages: options.Languages = None,
+    n_pairs: options.Pairs = None,
+    metrics: options.Metrics = None,
+    out: options.Record = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    attn: options.Attention = None,
+    tokenizer: options.Tokenizer = None,
+    trust_remote_code: options.Trust = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Measure every checkpoint of a run, as the run measured itself; started again, it goes on.
+    """Measure every checkpoint of a run as the run measured itself. An interrupted sweep resumes.
 
-    Where the run kept a record (`neuronxa/reports.jsonl`), its sentences, options, dtype, autocast
-    and attention are taken from there, each of them unless an option says otherwise. A dtype that
-    is asked for is the one to compute in: there is no autocast then.
+    If the run has a record (`neuronxa/reports.jsonl`), its sentences, probe options, dtype,
+    autocast and attention are the defaults. With `--dtype`, the model computes in that dtype,
+    without autocast. Checkpoints that were retrained are measured again.
     """
-    from neuronxa_callback.cli import load_model, output
-    from neuronxa_callback.cli import options as inputs
-    from neuronxa_callback.cli.sweep import Sweep, checkpoints, record_of
+    from neuronxa_callback.cli.load_model import LoadOptions
+    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
     from neuronxa_callback.show import tables, terminal
 
-    found = checkpoints(run, inputs.listed(revisions) or ())
-    how = load_model.LoadOptions(
-        dtype, device, device_map, None, attn, tokenizer, trust_remote_code
-    )
-    asked = inputs.options_of(corpus, config, languages, n_pairs, metrics)
-    record = out or record_of(run)
-    one = Sweep(run, found, asked, how, record)
+    checkpoints = find_checkpoints(run, options.split_names(revisions) or ())
+    load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
+    overrides = options.probe_options(corpus, config, languages, n_pairs, metrics)
+    record = out or default_record(run)
+    run_sweep = Sweep(run, checkpoints, overrides, load_options, record)
     reports = []
-    with output.progress(not as_json, f"{len(found)} checkpoints") as tell:
-        for report, now in one.reports(tell):
+    with progress_bar(not as_json, f"{len(checkpoints)} checkpoints") as progress:
+        for report, is_new in run_sweep.reports(progress):
             reports.append(report)
             if as_json:
                 typer.echo(report.to_json())
             else:
-                terminal.say(terminal.line(report) + ("" if now else " · measured before"))
+                terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
     if not as_json:
         terminal.show(tables.over_steps(reports))
-        typer.echo(f"Every report, one a line: {record}")
+        typer.echo(f"All reports, one per line: {record}")
 
 
 @app.command(
@@ -160,59 +139,46 @@ def sweep(
     )
 )
 def compare(
-    before: Annotated[
-        str, typer.Argument(help="A run, JSONL or JSON; `@STEP`, `@first`, `@best`.")
-    ],
-    after: Annotated[str, typer.Argument(help="The same; the last report if nothing is said.")],
-    metric: Annotated[str | None, typer.Option(help="The first of the reports if absent.")] = None,
-    fail_on_drop: Annotated[
-        bool,
-        typer.Option(
-            "--fail-on-drop", help="Exit with 1 where a language is significantly lower, or NaN."
-        ),
-    ] = False,
-    as_json: Json = False,
+    before: options.Before,
+    after: options.After,
+    metric: options.Metric = None,
+    fail_on_drop: options.FailOnDrop = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Paired differences of two reports on the same sentences, with significance (Holm)."""
-    from neuronxa_callback.cli import options as inputs
+    """Compare two reports on the same sentences: paired differences with p-values (Holm)."""
     from neuronxa_callback.cli.compare import ReportDiff
+    from neuronxa_callback.cli.run_record import select_report
 
-    found = ReportDiff(inputs.report_of(before, metric), inputs.report_of(after, metric), metric)
+    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric)
     if as_json:
-        typer.echo(found.to_json())
+        typer.echo(diff.to_json())
     else:
-        found.show()
-    if fail_on_drop and found.dropped:
-        typer.echo(f"neuronxa: {'; '.join(found.dropped.values())}", err=True)
-        raise typer.Exit(FOUND)
+        diff.show()
+    if fail_on_drop and diff.drops:
+        typer.echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
+        raise typer.Exit(PROBLEM_FOUND)
 
 
-@app.command(
-    epilog=_examples(
-        "neuronxa page runs/out",
-        "neuronxa page runs/* -o all.html",
-    )
-)
+@app.command(epilog=_examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
 def page(
-    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)] = Path(
-        "alignment.html"
-    ),
+    runs: options.Runs,
+    out: options.PageFile = Path("alignment.html"),
 ) -> None:
-    """One HTML file with everything to look at, without a network."""
-    from neuronxa_callback.cli import options as inputs
+    """Write an interactive page of runs: one HTML file that needs no network."""
+    from neuronxa_callback.cli.run_record import read_curve, shortest_names
     from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
 
-    inputs.require_parent(out)
-    faults: list[str] = []
-    shown = {name: inputs.curve_of(run, faults) for name, run in inputs.named(runs).items()}
-    for words in faults:
-        typer.echo(f"neuronxa: {words}", err=True)
-    empty = [str(find_record(runs[k])) for k, each in enumerate(shown.values()) if not each]
-    if empty:
-        raise ConfigError(f"a run must have at least one report, {empty[0]} has none")
-    write_page(shown, out, notes=faults)
+    options.require_parent(out)
+    curves, skipped = {}, []
+    for name, run in zip(shortest_names(runs), runs, strict=True):
+        curves[name], messages = read_curve(run)
+        skipped += messages
+        for message in messages:
+            typer.echo(f"neuronxa: {message}", err=True)
+        if not curves[name]:
+            raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
+    write_page(curves, out, notes=skipped)
     typer.echo(str(out))
 
 
@@ -224,45 +190,37 @@ def page(
     )
 )
 def check(
-    corpus: Annotated[str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")],
-    against: Annotated[
-        list[Path] | None, typer.Option(help="Training files: do the sentences stand in them?")
-    ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(help="More files for --against.")] = None,
-    reader: Annotated[
-        str | None,
-        typer.Option(help="`folder`, `tatoeba`, `bible`, `tsv`, `jsonl`; told if absent."),
-    ] = None,
-    pivot: Annotated[str | None, typer.Option(help="The language in the middle; English.")] = None,
-    languages: Languages = None,
-    n_pairs: Pairs = None,
-    tokenizer: Tokenizer = None,
-    max_length: Annotated[int, typer.Option(help="Most tokens of a sentence.", min=1)] = 512,
-    as_json: Json = False,
+    corpus: options.CheckedCorpus,
+    against: options.Against = None,
+    more: options.MoreFiles = None,
+    reader: options.Reader = None,
+    pivot: options.Pivot = None,
+    languages: options.Languages = None,
+    n_pairs: options.Pairs = None,
+    tokenizer: options.Tokenizer = None,
+    max_length: options.MaxLength = 512,
+    as_json: options.Json = False,
 ) -> None:
-    """What is wrong with sentences, by file and line; whether training data holds them."""
-    from neuronxa_callback.cli import load_model, output
-    from neuronxa_callback.cli import options as inputs
-    from neuronxa_callback.cli.check import CheckResult
+    """Report defects in parallel sentences by file and line, and contaminated training data."""
+    from neuronxa_callback.cli.check import check_corpus
+    from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
+    from neuronxa_callback.cli.output import progress_bar
 
-    options: dict[str, Any] = {
-        "languages": inputs.listed(languages),
-        "n_pairs": n_pairs,
-        "pivot": pivot,
-    }
     if more and not against:
-        raise ConfigError(f"one corpus is checked at a time, got {corpus!r} and {str(more[0])!r}")
+        raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
     files = [*(against or ()), *(more or ())]
-    tokens = load_model.tokenizer_of(tokenizer, load_model.LoadOptions()) if tokenizer else None
-    found = CheckResult(corpus, reader, tokens, max_length, options)
-    with output.progress(not as_json and bool(files), "training text", unit="bytes") as tell:
-        hits = found.search(files, tell) if files else ()
+    loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
+    selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
+    result = check_corpus(corpus, reader, loaded, max_length, selection)
+    enabled = not as_json and bool(files)
+    with progress_bar(enabled, "training text", in_bytes=True) as progress:
+        hits = result.search(files, progress) if files else ()
     if as_json:
-        typer.echo(json.dumps(found.plain(hits), ensure_ascii=False))
+        typer.echo(json.dumps(result.to_dict(hits), ensure_ascii=False))
     else:
-        found.show(hits, files)
-    if found.errors or hits:
-        raise typer.Exit(FOUND)
+        result.show(hits, files)
+    if result.n_errors or hits:
+        raise typer.Exit(PROBLEM_FOUND)
 
 
 @app.command(
@@ -273,31 +231,25 @@ def check(
     )
 )
 def taps(
-    model: Model,
-    empty: Annotated[
-        bool,
-        typer.Option(
-            "--empty", help="From the configuration alone, with no weights: for large models."
-        ),
-    ] = False,
-    neuron_modules: Annotated[
-        str | None, typer.Option(help="A regex over the paths of down projections.")
-    ] = None,
-    stack: Annotated[str, typer.Option(help="`encoder`, `decoder` or `both`.")] = "encoder",
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
-    as_json: Json = False,
+    model: options.Model,
+    empty: options.Empty = False,
+    neuron_modules: options.NeuronModules = None,
+    stack: options.Stack = "encoder",
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Where the feed-forward neurons of a model are, and how each is read."""
+    """List the feed-forward neurons of a model and how they are read."""
     from dataclasses import asdict
 
-    from neuronxa_callback.cli import load_model
-    from neuronxa_callback.cli import taps as neurons
+    from neuronxa_callback.cli.load_model import LoadOptions, load_model
+    from neuronxa_callback.cli.meta_model import build_on_meta
+    from neuronxa_callback.cli.taps import discover_taps
     from neuronxa_callback.show import tables, terminal
 
-    how = load_model.LoadOptions(revision=revision, trust=trust_remote_code)
-    made = neurons.build_on_meta(model, how) if empty else load_model.load(model, how)
-    plan = neurons.found(made, neuron_modules, stack)
+    load_options = LoadOptions(revision=revision, trust_remote_code=trust_remote_code)
+    loaded = build_on_meta(model, load_options) if empty else load_model(model, load_options)
+    plan = discover_taps(loaded, neuron_modules, stack)
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in plan.parts]))
     else:
@@ -305,28 +257,25 @@ def taps(
 
 
 @app.command(
-    epilog=_examples(
-        "neuronxa languages",
-        "neuronxa languages German sw zh-TW",
-    )
+    "languages", epilog=_examples("neuronxa languages", "neuronxa languages German sw zh-TW")
 )
-def languages(
-    names: Annotated[list[str] | None, typer.Argument(help="Codes or names to resolve.")] = None,
-    as_json: Json = False,
+def list_languages(
+    names: options.Names = None,
+    as_json: options.Json = False,
 ) -> None:
-    """The built-in languages; or the code that a name stands for."""
-    from neuronxa_callback.corpus import languages
+    """List the built-in languages, or look up the codes of names."""
+    from neuronxa_callback.corpus.languages import name, resolve
     from neuronxa_callback.corpus.parallel import ParallelCorpus
     from neuronxa_callback.corpus.readers.builtin import SPLITS
     from neuronxa_callback.show import tables, terminal
 
-    halves = {split: ParallelCorpus.builtin(split) for split in SPLITS}
-    known = {
-        code: [split for split, each in halves.items() if code in (each.pivot, *each.languages)]
-        for code in (halves["dev"].pivot, *halves["dev"].languages)
-    }
-    wanted = [languages.resolve(each) for each in names] if names else list(known)
-    rows = [(code, languages.name(code), known.get(code, [])) for code in wanted]
+    corpora = {split: ParallelCorpus.builtin(split) for split in SPLITS}
+    codes_of_split = {split: (built.pivot, *built.languages) for split, built in corpora.items()}
+    codes = [resolve(text) for text in names] if names else list(codes_of_split["dev"])
+    rows = [
+        (code, name(code), [split for split, known in codes_of_split.items() if code in known])
+        for code in codes
+    ]
     if as_json:
         keys = ("code", "name", "builtin")
         typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))

@@ -1,4 +1,4 @@
-"""``neuronxa compare``: what changed between two reports, what dropped, what else differs."""
+"""``neuronxa compare``: the differences between two reports, and which of them are drops."""
 
 import json
 import math
@@ -9,18 +9,18 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neuronxa_callback import history
+from neuronxa_callback.history.comparison import compare
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
 
 
 class ReportDiff:
-    """Two reports on the same sentences.
+    """The differences between two reports on the same sentences.
 
     Args:
-        before: The earlier one, or that of another model.
-        after: What is judged.
-        metric: By which; None for the first of ``before``.
+        before: The earlier report, or that of another model.
+        after: The report to judge.
+        metric: The metric to compare; None for the first one of ``before``.
 
     Raises:
         FingerprintError: If the two do not measure the same thing.
@@ -30,47 +30,50 @@ class ReportDiff:
     def __init__(self, before: AlignmentReport, after: AlignmentReport, metric: str | None) -> None:
         self.before, self.after = before, after
         self.metric = metric or next(iter(before.metrics))
-        self.changes = history.compare(before, after, self.metric)
+        self.changes = compare(before, after, self.metric)
 
     @property
-    def dropped(self) -> dict[str, str]:
-        """Language -> in words why it counts as a drop: significantly lower, or NaN."""
-        found = {}
-        for language, each in self.changes.items():
+    def drops(self) -> dict[str, str]:
+        """Language -> a message, for each language whose score is significantly lower or NaN."""
+        drops = {}
+        for language, change in self.changes.items():
             if math.isnan(self.after.score(self.metric, language)):
-                found[language] = f"{language}: the new score is NaN, which counts as a drop"
-            elif each.significant and each.difference < 0:
-                found[language] = f"{language}: significantly lower, by {-each.difference:.3f}"
-        return found
+                drops[language] = f"{language}: the new score is NaN, which counts as a drop"
+            elif change.significant and change.difference < 0:
+                drops[language] = f"{language}: significantly lower, by {-change.difference:.3f}"
+        return drops
 
     @property
-    def differs(self) -> dict[str, tuple[Any, Any]]:
-        """What of the models differs, such as dtype or attention: key -> before, after."""
-        one, other = (each.fingerprint.get("model", {}) for each in (self.before, self.after))
-        pairs = {key: (one.get(key), other.get(key)) for key in dict.fromkeys((*one, *other))}
-        return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    def model_differences(self) -> dict[str, tuple[Any, Any]]:
+        """Properties that differ between the models, such as dtype: key -> (before, after)."""
+        before, after = (
+            report.fingerprint.get("model", {}) for report in (self.before, self.after)
+        )
+        values = {
+            key: (before.get(key), after.get(key)) for key in dict.fromkeys((*before, *after))
+        }
+        return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
 
     def to_json(self) -> str:
-        """All of it as one line of JSON; ``null`` for NaN."""
-        rows = {
-            name: {**_plain(asdict(each)), "significant": each.significant}
-            for name, each in self.changes.items()
-        }
-        found = {
+        """One line of JSON; NaN becomes ``null``."""
+        fields = {
             "metric": self.metric,
-            "languages": rows,
-            "dropped": list(self.dropped),
-            "model": self.differs,
+            "languages": {
+                language: {**_null_for_nan(asdict(change)), "significant": change.significant}
+                for language, change in self.changes.items()
+            },
+            "dropped": list(self.drops),
+            "model": self.model_differences,
         }
-        return json.dumps(found, allow_nan=False)
+        return json.dumps(fields, allow_nan=False)
 
     def show(self) -> None:
-        """The table, and below it in what the models differ."""
+        """Print the table of languages, then the differences between the models."""
         terminal.show(tables.differences(self.before, self.after, self.metric, self.changes))
         console = Console(soft_wrap=True, highlight=False)
-        for key, (one, other) in self.differs.items():
-            console.print(Text(f"the models differ in {key}: {one} before, {other} after"))
+        for key, (before, after) in self.model_differences.items():
+            console.print(Text(f"the models differ in {key}: {before} before, {after} after"))
 
 
-def _plain(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: each if math.isfinite(each) else None for key, each in numbers.items()}
+def _null_for_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}

@@ -1,4 +1,7 @@
-"""A saved model with its tokenizer: a folder, adapters, a name on the hub; never half of one."""
+"""Load a saved model and its tokenizer from a folder, with or without adapters, or from the hub.
+
+A model is loaded whole or not at all: missing weights would be random, and so would its scores.
+"""
 
 import json
 import re
@@ -18,21 +21,26 @@ from neuronxa_callback.errors import ConfigError, NeuronXAError, unknown
 ADAPTER = "adapter_config.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model*")
 HEADS = re.compile(r"(^|\.)(lm_head|pooler|cls|score|classifier|qa_outputs|predictions)(\.|$)")
-"""Weights that no neuron reads: they may be missing."""
+"""Weights that come after all neurons, so they may be missing."""
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model is loaded."""
+    """How a model is loaded.
+
+    Raises:
+        ConfigError: If the dtype is unknown.
+    """
 
     dtype: str = "auto"
+    """``auto`` (as saved) or the name of a torch dtype."""
     device: str | None = None
     device_map: str | None = None
     revision: str | None = None
     attention: str | None = None
     tokenizer: str | None = None
-    trust: bool = False
-    """Whether code that comes with a model may run."""
+    trust_remote_code: bool = False
+    """Whether to run Python code that comes with the model."""
 
     def __post_init__(self) -> None:
         if self.dtype != "auto" and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
@@ -41,66 +49,79 @@ class LoadOptions:
 
     @property
     def chosen_device(self) -> torch.device:
-        """The device that was asked for, or the best there is."""
+        """The given device; the default is a GPU if there is one, else the CPU.
+
+        Raises:
+            ConfigError: If the given device is unknown.
+        """
         if self.device is not None:
             with as_config_error(self.device, "a device must be cpu, cuda, cuda:1 or the like"):
                 return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+    @property
+    def hub(self) -> dict[str, Any]:
+        """The keyword arguments of every ``from_pretrained``."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
-def load(name: str, how: LoadOptions) -> nn.Module:
-    """The model of a folder or of the hub, in eval mode.
+
+def load_model(name: str, load_options: LoadOptions) -> nn.Module:
+    """Load a model from a folder or from the hub, in eval mode.
 
     Raises:
-        ConfigError: If there is none, its weights are in pieces, or some of them are missing.
+        ConfigError: If there is no such model, or some of its weights are missing.
     """
     silence_transformers()
-    _place(name)
+    _require_location(name)
     with as_config_error(name):
-        adapted = (Path(name) / ADAPTER).is_file()
-        model = _with_adapters(Path(name), how) if adapted else _whole(name, how)
-    if how.device_map is None:
-        model = model.to(how.chosen_device)
+        if (Path(name) / ADAPTER).is_file():
+            model = _load_with_adapters(Path(name), load_options)
+        else:
+            model = _load_whole(name, load_options)
+    if load_options.device_map is None:
+        model = model.to(load_options.chosen_device)
     return model.eval()
 
 
-def refuse_absent(name: str, how: LoadOptions) -> None:
-    """Refuse what is no model, before anything else is asked of it.
+def require_model(name: str, load_options: LoadOptions) -> None:
+    """Check that a model exists, without loading its weights.
 
     Raises:
-        ConfigError: If there is none, or its weights are in pieces.
+        ConfigError: If there is no such model, or its weights are in several parts.
     """
     silence_transformers()
-    _place(name)
+    _require_location(name)
     with as_config_error(name):
-        _config(base_of_adapters(name) or name, how)
+        AutoConfig.from_pretrained(adapter_base(name) or name, **load_options.hub)
 
 
-def tokenizer_of(name: str, how: LoadOptions, *others: str | Path) -> Any:
-    """The tokenizer that was asked for, or the one beside the model, or in one of ``others``.
+def load_tokenizer(name: str, load_options: LoadOptions, *fallbacks: str) -> Any:
+    """Load the tokenizer of ``load_options``; by default that of the model.
+
+    Args:
+        name: The model.
+        load_options: Names the tokenizer, its revision and whether its code may run.
+        fallbacks: Where else the model's tokenizer may be, such as the folder of the run.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is no tokenizer.
     """
-    base = base_of_adapters(name)
-    beside = (name, *map(str, others), *((base,) if base else ()))
-    places = (how.tokenizer,) if how.tokenizer else tuple(dict.fromkeys(beside))
-    cause = ""
-    for place in places:
+    base = adapter_base(name)
+    candidates = [load_options.tokenizer] if load_options.tokenizer else [name, *fallbacks, base]
+    locations = list(dict.fromkeys(location for location in candidates if location))
+    reason = ""
+    for location in locations:
         try:
-            return AutoTokenizer.from_pretrained(
-                place, revision=how.revision, trust_remote_code=how.trust
-            )
+            return AutoTokenizer.from_pretrained(location, **load_options.hub)
         except Exception as error:
-            cause = _first_line(error)
+            reason = _first_line(error)
     raise ConfigError(
-        f"a tokenizer must be saved with the model, got none in {' or '.join(map(repr, places))}"
-        f" ({cause}); name one with --tokenizer"
+        f"no tokenizer in {' or '.join(map(repr, locations))} ({reason}); name one with --tokenizer"
     )
 
 
-def base_of_adapters(name: str) -> str | None:
-    """The model that the adapters in a folder belong to; None where there are none."""
+def adapter_base(name: str) -> str | None:
+    """The base model of the adapters in a folder; None if it holds no adapters."""
     file = Path(name) / ADAPTER
     if not file.is_file():
         return None
@@ -108,25 +129,25 @@ def base_of_adapters(name: str) -> str | None:
     return str(base) if base else None
 
 
-def refuse_pieces(folder: Path) -> None:
-    """Refuse a checkpoint whose weights are spread over files of ranks.
+def require_whole_weights(folder: Path) -> None:
+    """Check that a checkpoint's weights are not in one part per rank.
 
     Raises:
-        ConfigError: With the command that puts them together.
+        ConfigError: If they are, with the command that merges them; or if there is no model.
     """
     if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         return
-    pieces = sorted({file.parent for file in folder.glob("**/*.distcp")})
-    weights = next((each for each in pieces if "optim" not in each.name), None)
+    fsdp_folders = sorted({file.parent for file in folder.glob("**/*.distcp")})
+    weights = next((path for path in fsdp_folders if "optim" not in path.name), None)
     if weights is not None:
         raise ConfigError(
-            f"{folder} must hold whole weights, got FSDP's pieces;"
+            f"{folder} must hold whole weights, got one part per rank from FSDP;"
             f" merge them: accelerate merge-weights {weights} {folder}"
         )
     script = folder / "zero_to_fp32.py"
     if script.is_file():
         raise ConfigError(
-            f"{folder} must hold whole weights, got DeepSpeed's pieces; merge them:"
+            f"{folder} must hold whole weights, got one part per rank from DeepSpeed; merge them:"
             f" python {script} {folder} {folder} --safe_serialization"
         )
     if not (folder / "config.json").is_file() and not (folder / ADAPTER).is_file():
@@ -137,84 +158,83 @@ def refuse_pieces(folder: Path) -> None:
 
 @contextmanager
 def as_config_error(
-    name: str, must: str = "a model must be a folder or a name on the hub that can be loaded"
+    name: str,
+    expected: str = "a model must be a folder or a name on the hub that can be loaded",
 ) -> Iterator[None]:
-    """Errors of loading, of whatever kind and length, as one sentence."""
+    """Raise errors of any kind as a ``ConfigError`` of one sentence."""
     try:
         yield
     except NeuronXAError:
         raise
     except Exception as cause:
-        # Any: what reads weights raises errors of its own, such as safetensors'.
-        raise ConfigError(f"{must}, got {name!r}: {_first_line(cause)}") from cause
+        # Any kind: libraries that read weights, such as safetensors, raise errors of their own.
+        raise ConfigError(f"{expected}, got {name!r}: {_first_line(cause)}") from cause
+
+
+def silence_transformers() -> None:
+    """Turn off transformers' warnings and bars: this module reports problems itself."""
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def model_class(config: Any, trust_remote_code: bool) -> Any:
+    """The class that was saved, so that a sweep measures the model that was trained."""
+    if trust_remote_code and getattr(config, "auto_map", None):
+        return AutoModelForCausalLM
+    names = getattr(config, "architectures", None) or ()
+    classes = (getattr(transformers, name, None) for name in names)
+    return next(classes, None) or AutoModel
 
 
 def _first_line(cause: Exception) -> str:
     return str(cause).strip().split("\n", 1)[0].strip() or type(cause).__name__
 
 
-def _place(name: str) -> None:
-    """Refuse what is neither a folder that may hold a model nor a name on the hub."""
+def _require_location(name: str) -> None:
+    """Refuse a name that is neither a folder with a model nor possible on the hub."""
     folder = Path(name)
     if folder.is_dir():
-        refuse_pieces(folder)
+        require_whole_weights(folder)
     elif folder.is_absolute() or len(folder.parts) > 2 or name.startswith("."):
         raise ConfigError(f"a model must be a folder or a name on the hub, {name!r} is neither")
 
 
-def _config(name: str, how: LoadOptions) -> Any:
-    return AutoConfig.from_pretrained(name, revision=how.revision, trust_remote_code=how.trust)
-
-
-def silence_transformers() -> None:
-    """What matters of what transformers says in loading is said here, in a sentence."""
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _whole(name: str, how: LoadOptions) -> nn.Module:
-    common = {"revision": how.revision, "trust_remote_code": how.trust}
-    config = _config(name, how)
-    options: dict[str, Any] = {"dtype": how.dtype, **common}
-    if how.attention is not None:
-        options["attn_implementation"] = how.attention
-    if how.device_map is not None:
-        options["device_map"] = how.device_map
-    made, info = class_of(config, how.trust).from_pretrained(
-        name, output_loading_info=True, **options
+def _load_whole(name: str, load_options: LoadOptions) -> nn.Module:
+    config = AutoConfig.from_pretrained(name, **load_options.hub)
+    optional = {
+        "attn_implementation": load_options.attention,
+        "device_map": load_options.device_map,
+    }
+    model: nn.Module
+    model, info = model_class(config, load_options.trust_remote_code).from_pretrained(
+        name,
+        output_loading_info=True,
+        dtype=load_options.dtype,
+        **load_options.hub,
+        **{key: value for key, value in optional.items() if value is not None},
     )
-    _refuse_holes(name, info)
-    model: nn.Module = made
+    _require_all_weights(name, info)
     return model
 
 
-def class_of(config: Any, trust: bool) -> Any:
-    """The class that was saved, so that a sweep measures what training had."""
-    if trust and getattr(config, "auto_map", None):
-        return AutoModelForCausalLM
-    names = getattr(config, "architectures", None) or ()
-    found = next((getattr(transformers, each, None) for each in names), None)
-    return found if found is not None else AutoModel
-
-
-def _refuse_holes(name: str, info: Mapping[str, Any]) -> None:
-    holes = [key for key in sorted(info["missing_keys"]) if not HEADS.search(key)]
-    if holes:
+def _require_all_weights(name: str, info: Mapping[str, Any]) -> None:
+    missing = [key for key in sorted(info["missing_keys"]) if not HEADS.search(key)]
+    if missing:
         raise ConfigError(
-            f"{name} must hold all weights that its neurons depend on, {len(holes)} are missing,"
-            f" such as {holes[0]}: what is random gives a curve that means nothing"
+            f"{name} must hold all weights that its neurons depend on, {len(missing)} are missing,"
+            f" such as {missing[0]}: scores of random weights mean nothing"
         )
 
 
-def _with_adapters(folder: Path, how: LoadOptions) -> nn.Module:
+def _load_with_adapters(folder: Path, load_options: LoadOptions) -> nn.Module:
     try:
         from peft import PeftModel
     except ImportError:
-        raise ConfigError(f"{folder} holds adapters: pip install peft") from None
-    base = base_of_adapters(str(folder))
+        raise ConfigError(f"{folder} holds adapters, which need peft: pip install peft") from None
+    base = adapter_base(str(folder))
     if base is None:
         raise ConfigError(f"{folder / ADAPTER} must name base_model_name_or_path, it does not")
     with as_config_error(base):
-        whole = _whole(base, how)
-    model: nn.Module = PeftModel.from_pretrained(whole, str(folder))
+        base_model = _load_whole(base, load_options)
+    model: nn.Module = PeftModel.from_pretrained(base_model, str(folder))
     return model

@@ -1,133 +1,163 @@
-"""What words of the command line stand for: options, reports, runs."""
+"""Options that several commands share, and how their values are parsed."""
 
 import json
-import math
-import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from neuronxa_callback.config import ProbeConfig
-from neuronxa_callback.corpus.readers import detect
-from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.history.comparison import check_same_fingerprint
-from neuronxa_callback.history.records import read_record
-from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.errors import ConfigError
+
+Model = Annotated[str, typer.Argument(help="A folder, or a model name on the Hugging Face hub.")]
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="`builtin`, `builtin:test`, or a folder or file of parallel sentences."),
+]
+Config = Annotated[Path | None, typer.Option(help="A TOML file of probe options.")]
+Languages = Annotated[
+    str | None, typer.Option(help="Codes or names, separated by commas: `de,fra,Thai`.")
+]
+Pairs = Annotated[int | None, typer.Option(help="Sentence pairs per language.", min=2)]
+Metrics = Annotated[
+    str | None, typer.Option(help="Separated by commas: `nasca,navca,mexa,mexa_last`.")
+]
+Dtype = Annotated[str, typer.Option(help="`auto` (as saved), `float32`, `bfloat16`, `float16`.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="`cpu`, `cuda`, `cuda:1`, ...; default: a GPU if there is one, else `cpu`."),
+]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="Split the model over devices: `auto`, `balanced`, ...")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+Attention = Annotated[
+    str | None, typer.Option("--attn", help="Attention implementation: `eager`, `sdpa`, ...")
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="Folder or name of the tokenizer; default: that of the model.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# The options of one command.
+Csv = Annotated[bool, typer.Option("--csv", help="Print a score per language and layer as CSV.")]
+Run = Annotated[str, typer.Argument(help="A folder of checkpoints, or a name on the hub.")]
+Revisions = Annotated[str | None, typer.Option(help="Revisions on the hub, separated by commas.")]
+Record = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The JSONL file of reports.", dir_okay=False)
+]
+Before = Annotated[
+    str,
+    typer.Argument(
+        help="A run, JSONL or JSON file; add `@STEP`, `@first`, `@best` to select a report."
+    ),
+]
+After = Annotated[str, typer.Argument(help="The same; default: last report.")]
+Metric = Annotated[str | None, typer.Option(help="Default: the first metric of `before`.")]
+FailOnDrop = Annotated[
+    bool,
+    typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
+]
+Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
+CheckedCorpus = Annotated[
+    str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")
+]
+Against = Annotated[
+    list[Path] | None, typer.Option(help="Training files to search for the sentences.")
+]
+MoreFiles = Annotated[list[Path] | None, typer.Argument(help="More files for --against.")]
+Reader = Annotated[
+    str | None,
+    typer.Option(help="`folder`, `tatoeba`, `bible`, `tsv`, `jsonl`; inferred if omitted."),
+]
+Pivot = Annotated[str | None, typer.Option(help="Code of the pivot language; default: English.")]
+MaxLength = Annotated[int, typer.Option(help="Most tokens of a sentence.", min=1)]
+Empty = Annotated[
+    bool,
+    typer.Option("--empty", help="Build the model from its configuration, without weights."),
+]
+NeuronModules = Annotated[
+    str | None, typer.Option(help="A regex for the paths of the down projections.")
+]
+Stack = Annotated[str, typer.Option(help="`encoder`, `decoder` or `both`.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Codes or names to look up.")]
 
 
-def options_of(
+def probe_options(
     corpus: str | None,
-    file: Path | None,
+    config_file: Path | None,
     languages: str | None,
     n_pairs: int | None,
     metrics: str | None,
 ) -> dict[str, Any]:
-    """Options of ``ProbeConfig``: those of the command line, and of a file where it has others."""
-    given: dict[str, Any] = {
-        "corpus": None if corpus is None else _sentences(corpus),
-        "languages": listed(languages),
+    """Options of ``ProbeConfig`` from the command line, else from the configuration file.
+
+    Raises:
+        ConfigError: If the file cannot be read or has an unknown option.
+    """
+    from neuronxa_callback.config import ProbeConfig
+
+    from_file: dict[str, Any] = {}
+    if config_file is not None:
+        config = ProbeConfig.from_toml(config_file)
+        from_file = {name: getattr(config, name) for name in _toml_keys(config_file)}
+    command_line = {
+        "corpus": None if corpus is None else _corpus_option(corpus),
+        "languages": split_names(languages),
         "n_pairs": n_pairs,
-        "metrics": listed(metrics),
+        "metrics": split_names(metrics),
     }
-    written: dict[str, Any] = {}
-    if file is not None:
-        made = ProbeConfig.from_toml(file)
-        names = tomllib.loads(file.read_text(encoding="utf-8"))
-        written = {name: getattr(made, name) for name in names}
-    return {**written, **{key: value for key, value in given.items() if value is not None}}
+    return from_file | {name: value for name, value in command_line.items() if value is not None}
 
 
-def _sentences(corpus: str) -> Any:
-    if corpus.partition(":")[0] == "builtin":
-        return corpus
-    return {"reader": detect.guess(corpus), "path": corpus}
+def _toml_keys(file: Path) -> list[str]:
+    import tomllib
+
+    return list(tomllib.loads(file.read_text(encoding="utf-8")))
 
 
-def listed(names: str | None) -> tuple[str, ...] | None:
-    """Names that stand between commas; None where nothing was said."""
+def _corpus_option(corpus: str) -> str | dict[str, str]:
+    from neuronxa_callback.corpus.readers import detect
+
+    return corpus if is_builtin(corpus) else {"reader": detect.guess(corpus), "path": corpus}
+
+
+def is_builtin(corpus: str) -> bool:
+    """Whether a corpus is one of those in the package.
+
+    >>> is_builtin("builtin:test"), is_builtin("flores/dev")
+    (True, False)
+    """
+    return corpus.partition(":")[0] == "builtin"
+
+
+def split_names(names: str | None) -> tuple[str, ...] | None:
+    """Split names at commas; None stays None.
+
+    >>> split_names("de, fra,")
+    ('de', 'fra')
+    """
     if names is None:
         return None
-    return tuple(each.strip() for each in names.split(",") if each.strip())
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def step_of(model: str) -> int:
-    """The step at which the Trainer saved a checkpoint; 0 where it does not say."""
+def saved_step(model: str) -> int:
+    """The step at which the Trainer saved a checkpoint; 0 if it is unknown."""
     file = Path(model) / "trainer_state.json"
     if not file.is_file():
         return 0
     return int(json.loads(file.read_text(encoding="utf-8")).get("global_step", 0))
 
 
-def reports_of(path: str | Path) -> list[AlignmentReport]:
-    """The reports of a run; what can not be read is named on stderr and left out."""
-    reports, skipped = read_record(path)
-    for words in skipped:
-        typer.echo(f"neuronxa: {words}", err=True)
-    return reports
-
-
-def report_of(text: str, metric: str | None = None) -> AlignmentReport:
-    """The report that ``path``, ``path@step``, ``path@first`` or ``path@best`` stands for.
-
-    Args:
-        text: What stands on the command line.
-        metric: By which the best is meant; None for the first one of the run.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    path, _, which = (text, "", "") if Path(text).exists() else text.rpartition("@")
-    path = path or text
-    reports = reports_of(path)
-    if not reports:
-        raise ConfigError(f"a run must have at least one report, {path} has none")
-    if which == "best":
-        return _best(reports, path, metric or next(iter(reports[0].metrics)))
-    named = {"": reports[-1], "last": reports[-1], "first": reports[0]}
-    found = named.get(which) or next((each for each in reports if str(each.step) == which), None)
-    if found is None:
-        steps = ", ".join(str(each.step) for each in reports)
-        raise ConfigError(f"{path} must have a report at {which!r}, it has: {steps}")
-    return found
-
-
-def _best(reports: Sequence[AlignmentReport], path: str, metric: str) -> AlignmentReport:
-    """The highest score, the earliest of equals; a NaN is no score."""
-    having = [each for each in reports if metric in each.metrics]
-    if not having:
-        raise ConfigError(unknown("metric", metric, reports[0].metrics))
-    known = [each for each in having if not math.isnan(each.score(metric))]
-    if not known:
-        raise ConfigError(f"the best of {path} needs a report whose {metric} is known, all are NaN")
-    return max(known, key=lambda each: each.score(metric))
-
-
 def require_parent(out: Path) -> None:
-    """Refuse a file without a folder, before anything is computed for it.
+    """Check that the folder of an output file exists.
 
     Raises:
-        ConfigError: If its folder does not exist.
+        ConfigError: If it does not.
     """
     if not out.parent.is_dir():
         raise ConfigError(f"the folder of --out must exist, there is no {str(out.parent)!r}")
-
-
-def named(runs: Sequence[str]) -> dict[str, str]:
-    """Runs by the shortest names that tell them apart."""
-    paths = [Path(run).resolve() for run in runs]
-    for depth in range(1, max(len(each.parts) for each in paths) + 1):
-        names = ["/".join(each.parts[-depth:]) for each in paths]
-        if len({*names}) == len(names):
-            break
-    return dict(zip(names, runs, strict=True))
-
-
-def curve_of(run: str, faults: list[str]) -> list[AlignmentReport]:
-    """The reports of a run, which must be one curve."""
-    reports, skipped = read_record(run)
-    faults += skipped
-    for each in reports[1:]:
-        check_same_fingerprint(reports[0].fingerprint, each.fingerprint, ("definition", "model"))
-    return reports

@@ -1,39 +1,54 @@
-"""What commands print: a report, a bar while something runs."""
+"""Output of commands: reports and progress bars."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuronxa_callback.probe import probe
+from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show import terminal
+from neuronxa_callback.show import tables, terminal
 from neuronxa_callback.show.sinks import long_table
 
 
-def say(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
-    """One report: as a table with its warnings, as JSON, or as CSV."""
+def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
+    """Print one report as JSON, as CSV, or as a table followed by its warnings."""
     if as_json:
         typer.echo(report.to_json())
     elif as_csv:
         typer.echo(long_table([report]), nl=False)
     else:
-        terminal.show(terminal.table(report))
-        for words in report.warnings:
-            typer.echo(f"warning: {words}")
+        terminal.show(tables.one_report(report))
+        for warning in report.warnings:
+            typer.echo(f"warning: {warning}")
 
 
 @contextmanager
-def progress(wanted: bool, what: str, unit: str = "") -> Iterator["probe.ProgressCallback | None"]:
-    """A bar on stderr, which goes away when all is done; none where nobody looks."""
+def progress_bar(
+    enabled: bool, description: str, in_bytes: bool = False
+) -> Iterator[ProgressCallback | None]:
+    """Show a bar on stderr that disappears at the end.
+
+    Args:
+        enabled: False for no bar. There is none either if stderr is not a terminal.
+        description: The text left of the bar.
+        in_bytes: Whether the work is counted in bytes.
+
+    Yields:
+        A function of (done, total) that updates the bar; None if there is no bar.
+    """
     console = Console(stderr=True)
-    if not wanted or not console.is_terminal:
+    if not enabled or not console.is_terminal:
         yield None
         return
-    text, bar = TextColumn("{task.description}"), BarColumn()
-    columns = (text, bar, *((DownloadColumn(),) if unit else ()), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(what, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    columns = [
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        *([progress.DownloadColumn()] if in_bytes else []),
+        progress.TimeRemainingColumn(),
+    ]
+    with progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,89 +1,179 @@
-"""How a run measured itself, from its own record: what a sweep repeats."""
+"""Read the reports that a run wrote, and how the run measured itself."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+import typer
 
-from neuronxa_callback.cli import load_model, options
+from neuronxa_callback.cli.options import is_builtin
 from neuronxa_callback.config import ProbeConfig
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.history.comparison import check_same_fingerprint
+from neuronxa_callback.history.records import read_record
 from neuronxa_callback.metrics.registry import DIAGNOSTICS
 from neuronxa_callback.report import AlignmentReport
+
+if TYPE_CHECKING:
+    from neuronxa_callback.cli.load_model import LoadOptions
+
+
+def read_and_warn(path: str | Path) -> list[AlignmentReport]:
+    """Read the reports of a run; print a warning on stderr for each line that is not a report.
+
+    Raises:
+        ConfigError: If there is no such record.
+    """
+    reports, skipped = read_record(path)
+    for message in skipped:
+        typer.echo(f"neuronxa: {message}", err=True)
+    return reports
+
+
+def select_report(argument: str, metric: str | None = None) -> AlignmentReport:
+    """The report that an argument such as ``runs/out@best`` selects.
+
+    Args:
+        argument: ``path``, ``path@STEP``, ``path@first``, ``path@best`` or ``path@last``. The
+            default is the last report.
+        metric: The metric of ``@best``; None for the first one of the run.
+
+    Raises:
+        ConfigError: If there is no such report.
+    """
+    path, selector = argument, ""
+    if not Path(argument).exists() and "@" in argument:
+        path, _, selector = argument.rpartition("@")
+    reports = read_and_warn(path)
+    if not reports:
+        raise ConfigError(f"a run must have at least one report, {path} has none")
+    if selector == "best":
+        return _best(reports, path, metric or next(iter(reports[0].metrics)))
+    if selector in ("", "last"):
+        return reports[-1]
+    if selector == "first":
+        return reports[0]
+    by_step = {str(report.step): report for report in reports}
+    if selector not in by_step:
+        raise ConfigError(
+            f"{path} must have a report of step {selector!r}, it has: {', '.join(by_step)}"
+        )
+    return by_step[selector]
+
+
+def _best(reports: Sequence[AlignmentReport], path: str, metric: str) -> AlignmentReport:
+    """The report with the highest score, the first one of equals; NaN is ignored."""
+    with_metric = [report for report in reports if metric in report.metrics]
+    if not with_metric:
+        raise ConfigError(unknown("metric", metric, reports[0].metrics))
+    scored = [report for report in with_metric if not math.isnan(report.score(metric))]
+    if not scored:
+        raise ConfigError(f"{path}@best needs a report with a {metric} score, all scores are NaN")
+    return max(scored, key=lambda report: report.score(metric))
+
+
+def read_curve(run: str) -> tuple[list[AlignmentReport], list[str]]:
+    """Read the reports of a run, and one message per line that is not a report.
+
+    Raises:
+        ConfigError: If there is no such record.
+        FingerprintError: If the reports do not all measure the same thing.
+    """
+    reports, skipped = read_record(run)
+    for report in reports[1:]:
+        check_same_fingerprint(reports[0].fingerprint, report.fingerprint, ("definition", "model"))
+    return reports, skipped
+
+
+def shortest_names(runs: Sequence[str]) -> list[str]:
+    """Name runs by the last parts of their paths, as few as make the names distinct.
+
+    >>> shortest_names(["/runs/a/out", "/runs/b/out"])
+    ['a/out', 'b/out']
+    """
+    paths = [Path(run).resolve() for run in runs]
+    names: list[str] = []
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run's record says of how it measured itself."""
+    """How a run measured itself, according to its last report."""
 
     report: AlignmentReport
 
     @classmethod
-    def of(cls, run: str) -> "RunRecord | None":
-        """The last report of a run; None where it kept none."""
+    def read(cls, run: str) -> "RunRecord | None":
+        """Read the last report of a run; None if the run has no reports."""
         try:
-            reports = options.reports_of(run)
+            reports = read_and_warn(run)
         except ConfigError:
             return None
         return cls(reports[-1]) if reports else None
 
-    def config(self, asked: Mapping[str, Any]) -> ProbeConfig:
-        """The same measurement again, but for the options that were asked for.
+    def config(self, overrides: Mapping[str, Any]) -> ProbeConfig:
+        """The configuration of the run's probes, with some options replaced.
 
         Raises:
-            ConfigError: If the run's sentences, or a function of its own, cannot be known.
+            ConfigError: If the record does not contain the run's sentences or its function that
+                finds the neurons.
         """
         definition = self.report.fingerprint["definition"]
-        known = {each.name for each in fields(ProbeConfig)}
-        same = {key: value for key, value in definition.items() if key in known}
-        same |= {
-            "metrics": tuple(definition["metrics"]),
-            "diagnostics": tuple(name for name in DIAGNOSTICS if name in self.report.diagnostics),
-        }
-        same |= {**asked, "corpus": self._corpus(asked)}
-        if isinstance(same["neuron_modules"], Mapping):
-            name = same["neuron_modules"].get("function")
+        names = {field.name for field in fields(ProbeConfig)}
+        options = {name: value for name, value in definition.items() if name in names}
+        options["metrics"] = tuple(definition["metrics"])
+        options["diagnostics"] = tuple(
+            name for name in DIAGNOSTICS if name in self.report.diagnostics
+        )
+        options |= {**overrides, "corpus": self._corpus(overrides)}
+        if isinstance(options["neuron_modules"], Mapping):
+            function = options["neuron_modules"].get("function")
             raise ConfigError(
-                f"this run found its neurons by its function {name!r}, which a record cannot hold;"
-                " name them by neuron_modules in a file for --config"
+                f"this run found its neurons with a Python function {function!r}, which a record"
+                " cannot contain; set neuron_modules in a file and pass it with --config"
             )
-        return ProbeConfig(**same)
+        return ProbeConfig(**options)
 
-    def _corpus(self, asked: Mapping[str, Any]) -> Any:
+    def _corpus(self, overrides: Mapping[str, Any]) -> Any:
         definition = self.report.fingerprint["definition"]
-        name, _, _ = str(definition["corpus"]).partition("@")
-        corpus = asked.get("corpus", name)
-        if isinstance(corpus, str) and corpus.partition(":")[0] == "builtin":
+        recorded, _, _ = str(definition["corpus"]).partition("@")
+        corpus = overrides.get("corpus", recorded)
+        if isinstance(corpus, str) and is_builtin(corpus):
             return corpus
-        if "corpus" not in asked:
+        if "corpus" not in overrides:
             raise ConfigError(
                 f"this run measured the sentences {corpus!r}, which are not built in;"
-                " name them with --config or --corpus"
+                " name their file or folder with --corpus or --config"
             )
         table = {"path": corpus} if isinstance(corpus, str) else corpus
         return {"pivot": definition["pivot"], **table}
 
-    def how(self, how: load_model.LoadOptions) -> load_model.LoadOptions:
-        """As the run held its weights, where nothing else was asked for."""
+    def load_options(self, overrides: "LoadOptions") -> "LoadOptions":
+        """The given options; dtype and attention are those of the run unless they are set."""
         model = self.report.fingerprint["model"]
-        asked = load_model.LoadOptions()
         return replace(
-            how,
-            dtype=model["weights"] if how.dtype == asked.dtype else how.dtype,
-            attention=how.attention or model["attention"],
+            overrides,
+            dtype=model["weights"] if overrides.dtype == "auto" else overrides.dtype,
+            attention=overrides.attention or model["attention"],
         )
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """In what the neurons computed where that was not the dtype of the weights."""
+        """The dtype of autocast: that of the neurons' states if the weights have another."""
         model = self.report.fingerprint["model"]
         if model["states"] == model["weights"]:
             return None
-        found = getattr(torch, str(model["states"]), None)
-        return found if isinstance(found, torch.dtype) else None
+        dtype = getattr(torch, str(model["states"]), None)
+        return dtype if isinstance(dtype, torch.dtype) else None
 
     @property
     def batch_tokens(self) -> int:
-        """How many tokens it ran at a time."""
+        """The most tokens per microbatch."""
         return int(self.report.fingerprint["environment"]["batch_tokens"])

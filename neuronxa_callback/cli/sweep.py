@@ -1,4 +1,4 @@
-"""The checkpoints of a run, measured as the run measured itself, one after the other."""
+"""``neuronxa sweep``: measure the checkpoints of a run as the run measured itself."""
 
 import gc
 import hashlib
@@ -11,8 +11,16 @@ from typing import Any
 
 import torch
 
-from neuronxa_callback.cli import load_model, options, taps
-from neuronxa_callback.cli.run_record import RunRecord
+from neuronxa_callback.cli.load_model import (
+    WEIGHTS,
+    LoadOptions,
+    adapter_base,
+    load_model,
+    load_tokenizer,
+    require_model,
+)
+from neuronxa_callback.cli.meta_model import build_on_meta
+from neuronxa_callback.cli.run_record import RunRecord, read_and_warn
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAError
 from neuronxa_callback.history.comparison import check_same_fingerprint
@@ -22,220 +30,241 @@ from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.sinks import JsonlSink
 
-NUMBER = re.compile(r"(\d+)\D*$")
-NOTED = "swept"
-"""Where a report's ``run`` says which weights a sweep measured, and how they were loaded."""
+LAST_NUMBER = re.compile(r"(\d+)\D*$")
+SWEPT = "swept"
+"""The entry of a report's ``run`` with the weights that were measured and how they were loaded."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved state of a model."""
+    """A saved model of one step."""
 
     step: int
-    place: str
+    location: str
+    """A folder, or a name on the hub."""
     revision: str | None = None
 
     @property
-    def weights(self) -> str:
-        """What tells its weights from others of the same step: names, sizes, times of files."""
+    def weights_id(self) -> str:
+        """Identifies the weights: the revision, or a hash of names, sizes and times of files."""
         if self.revision is not None:
-            return f"{self.place}@{self.revision}"
-        files = sorted(file for each in load_model.WEIGHTS for file in Path(self.place).glob(each))
-        seen = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files]
-        return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+            return f"{self.location}@{self.revision}"
+        files = sorted(file for glob in WEIGHTS for file in Path(self.location).glob(glob))
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
 
-def checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
-    """What there is to measure, by step.
+def find_checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
+    """The checkpoints of a run, in order of their steps.
 
     Args:
         run: A folder with ``checkpoint-<step>`` folders, or a name on the hub.
-        revisions: Of a name on the hub: revisions whose last number is the step.
+        revisions: Revisions on the hub; the last number in each is its step.
 
     Raises:
-        ConfigError: If there is none, or a revision has no number or that of another.
+        ConfigError: If there are none, or if a revision has no step or shares it with another.
     """
     if revisions:
-        named = {each.step: each for each in (_revision(run, name) for name in revisions)}
-        if len(named) < len(revisions):
+        by_step = {_step_of(revision): revision for revision in revisions}
+        if len(by_step) < len(revisions):
             raise ConfigError(f"revisions must differ in their steps, got {', '.join(revisions)}")
-        return [named[step] for step in sorted(named)]
+        return [Checkpoint(step, run, by_step[step]) for step in sorted(by_step)]
     folder = Path(run)
-    found = [
-        Checkpoint(int(each.name.removeprefix("checkpoint-")), str(each))
-        for each in sorted(folder.glob("checkpoint-*"))
-        if each.is_dir() and each.name.removeprefix("checkpoint-").isdigit()
+    steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
+    checkpoints = [
+        Checkpoint(int(step), str(path))
+        for path, step in sorted(steps.items())
+        if path.is_dir() and step.isdigit()
     ]
-    if not found:
-        what = "holds none" if folder.is_dir() else "is no folder"
+    if not checkpoints:
+        problem = "holds none" if folder.is_dir() else "is not a folder"
         raise ConfigError(
-            f"a run must be a folder that holds checkpoint-<step> folders, {run!r} {what};"
+            f"a run must be a folder that holds checkpoint-<step> folders, {run!r} {problem};"
             " for one model use `neuronxa score`, for the hub --revisions"
         )
-    return sorted(found, key=lambda each: each.step)
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
-def record_of(run: str) -> Path:
-    """The file of reports that a sweep keeps where no other is asked for."""
+def _step_of(revision: str) -> int:
+    number = LAST_NUMBER.search(revision)
+    if number is None:
+        raise ConfigError(f"a revision must end in its step, such as step1000, got {revision!r}")
+    return int(number.group(1))
+
+
+def default_record(run: str) -> Path:
+    """The JSONL file that a sweep writes without ``--out``."""
     if Path(run).is_dir():
         return Path(run) / FOLDER / "sweep.jsonl"
     return Path(f"{run.replace('/', '--')}.sweep.jsonl")
 
 
-def _revision(name: str, revision: str) -> Checkpoint:
-    number = NUMBER.search(revision)
-    if number is None:
-        raise ConfigError(f"a revision must end in its step, such as step1000, got {revision!r}")
-    return Checkpoint(int(number.group(1)), name, revision)
-
-
 class Sweep:
-    """Measures checkpoints, and keeps what it has in a file from which it goes on.
+    """Measures checkpoints and writes each report to a file; it resumes from that file.
 
     Args:
-        run: As for ``checkpoints``.
-        found: What is measured.
-        asked: Options of ``ProbeConfig``; the others are those of the run's own record, or the
-            defaults.
-        how: How models are loaded; what it leaves open is that of the record, too.
-        record: The JSONL file that takes the reports.
+        run: A folder or a name on the hub, as for ``find_checkpoints``.
+        checkpoints: The checkpoints to measure.
+        overrides: Options of ``ProbeConfig``. The others are those of the run's own record; if
+            there is none, the defaults.
+        load_options: How models are loaded; dtype and attention default to those of the record.
+        record: The JSONL file of the reports.
+
+    Raises:
+        ConfigError: If an option cannot be used, or the run's own record is not sufficient.
     """
 
     def __init__(
         self,
         run: str,
-        found: Sequence[Checkpoint],
-        asked: Mapping[str, Any],
-        how: load_model.LoadOptions,
+        checkpoints: Sequence[Checkpoint],
+        overrides: Mapping[str, Any],
+        load_options: LoadOptions,
         record: Path,
     ) -> None:
-        self.run, self.found, self.asked, self.record = run, list(found), asked, record
-        self.recorded = RunRecord.of(run)
-        self.how = self.recorded.how(how) if self.recorded else how
-        self.config = self.recorded.config(asked) if self.recorded else ProbeConfig(**asked)
-        # A dtype that was asked for is the one to compute in.
-        own = how.dtype != load_model.LoadOptions().dtype
-        self.autocast = self.recorded.autocast if self.recorded and not own else None
-        self.done = self._done()
+        self.run, self.checkpoints = run, list(checkpoints)
+        self.overrides, self.load_options, self.record = overrides, load_options, record
+        self.config, self.autocast = ProbeConfig(), None
+        self.recorded = RunRecord.read(run)
+        if self.recorded is None:
+            self.config = ProbeConfig(**overrides)
+        else:
+            self.config = self.recorded.config(overrides)
+            self.load_options = self.recorded.load_options(load_options)
+            # With --dtype, the model computes in that dtype.
+            self.autocast = self.recorded.autocast if load_options.dtype == "auto" else None
+        self.measured = self._read_measured()
 
     def reports(
         self, progress: ProgressCallback | None = None
     ) -> Iterator[tuple[AlignmentReport, bool]]:
-        """Each checkpoint's report, and whether it was measured now.
+        """Measure the checkpoints that the file lacks.
+
+        Yields:
+            The report of each checkpoint, and whether it is new.
 
         Raises:
-            FingerprintError: If the file holds, or the run measured, something else.
+            ConfigError: If a checkpoint or its tokenizer cannot be loaded.
+            FingerprintError: If the reports of the file or of the run do not measure the same.
         """
         probe = self._probe()
-        self._refuse_others(probe)
+        self._require_same_measurement(probe)
         sink = JsonlSink(self.record)
-        for each in self.found:
-            known = self.done.get(each.step)
-            if known is None:
-                report = self._measure(probe, each, progress)
-                self._refuse_mixing(report.fingerprint, ("definition", "model"))
+        for checkpoint in self.checkpoints:
+            is_new = checkpoint.step not in self.measured
+            if is_new:
+                report = self._measure(probe, checkpoint, progress)
+                self._require_same(report.fingerprint, ("definition", "model"))
                 sink.write(report)
-                self.done[each.step] = report
-            yield self.done[each.step], known is None
+                self.measured[checkpoint.step] = report
+            yield self.measured[checkpoint.step], is_new
 
-    def _done(self) -> dict[int, AlignmentReport]:
-        """What the file holds, but for checkpoints that have other weights by now."""
+    def _read_measured(self) -> dict[int, AlignmentReport]:
+        """Step -> report of the file, without checkpoints whose weights changed since."""
         if not self.record.is_file():
             return {}
-        weights = {each.step: each.weights for each in self.found}
+        weights = {checkpoint.step: checkpoint.weights_id for checkpoint in self.checkpoints}
         return {
             report.step: report
-            for report in options.reports_of(self.record)
-            if weights.get(report.step) in (None, _noted(report).get("weights"))
+            for report in read_and_warn(self.record)
+            if weights.get(report.step) in (None, _swept(report).get("weights"))
         }
 
     def _probe(self) -> Probe:
-        first = self.found[0]
-        how = self._how(first)
-        load_model.refuse_absent(first.place, how)
-        made = Probe(self.config, load_model.tokenizer_of(first.place, how, self.run))
-        if self.recorded is not None and "batch_tokens" not in self.asked:
-            made.batch_tokens = self.recorded.batch_tokens
-        return made
+        first = self.checkpoints[0]
+        load_options = self._load_options_of(first)
+        require_model(first.location, load_options)
+        probe = Probe(self.config, load_tokenizer(first.location, load_options, self.run))
+        if self.recorded is not None and "batch_tokens" not in self.overrides:
+            probe.batch_tokens = self.recorded.batch_tokens
+        return probe
 
-    def _refuse_others(self, probe: Probe) -> None:
-        """Refuse, before anything is said or measured, what answers another question."""
-        same = self.recorded is not None and not self.asked
-        if not self.done and not same:
+    def _require_same_measurement(self, probe: Probe) -> None:
+        """Compare definition and loading with known reports before anything is measured."""
+        repeats_run = self.recorded is not None and not self.overrides
+        if not self.measured and not repeats_run:
             return
-        now = {"definition": self._definition(probe)}
-        self._refuse_mixing(now, ("definition",))
-        if self.recorded is not None and same:
-            check_same_fingerprint(self.recorded.report.fingerprint, now, ("definition",))
-        for report in self.done.values():
-            self._refuse_other_loading(report, probe.tokenizer_digest)
+        planned = {"definition": self._definition(probe)}
+        self._require_same(planned, ("definition",))
+        if self.recorded is not None and repeats_run:
+            check_same_fingerprint(self.recorded.report.fingerprint, planned, ("definition",))
+        for report in self.measured.values():
+            self._require_same_loading(report, probe.tokenizer_digest)
 
     def _definition(self, probe: Probe) -> dict[str, Any]:
-        first = self.found[0]
-        how = self._how(first)
+        first = self.checkpoints[0]
+        load_options = self._load_options_of(first)
         try:
-            # Enough to know which sentences are too long.
-            model = taps.build_on_meta(load_model.base_of_adapters(first.place) or first.place, how)
+            # Its configuration is enough to know the longest sentence that it takes.
+            model = build_on_meta(adapter_base(first.location) or first.location, load_options)
         except NeuronXAError:
-            model = load_model.load(first.place, how)
+            model = load_model(first.location, load_options)
         sentences, _ = probe.tokenize(model)
         return fingerprint.definition(self.config, probe.corpus, sentences)
 
-    def _refuse_mixing(self, now: Mapping[str, Any], parts: Sequence[str]) -> None:
-        for known in self.done.values():
-            with self._elsewhere():
-                check_same_fingerprint(_telling(known.fingerprint), now, parts)
+    def _require_same(self, planned: Mapping[str, Any], parts: Sequence[str]) -> None:
+        for report in self.measured.values():
+            with self._suggest_other_file():
+                check_same_fingerprint(_digest_last(report.fingerprint), planned, parts)
 
-    def _refuse_other_loading(self, report: AlignmentReport, tokenizer: str) -> None:
-        model, asked = report.fingerprint["model"], self._loading()
-        noted = {**asked, **_noted(report)}
-        found = {**noted, "dtype": model["weights"], "attention": model["attention"]}
-        before = {key: found[key] for key in asked} | {"tokenizer": model["tokenizer"]}
-        # As asked before, or by the name of what that came to.
-        now = {key: before[key] if asked[key] == noted[key] else asked[key] for key in asked}
-        now["tokenizer"] = tokenizer
-        with self._elsewhere():
-            check_same_fingerprint({"model": before}, {"model": now}, ("model",))
+    def _require_same_loading(self, report: AlignmentReport, tokenizer_digest: str) -> None:
+        model, requested = report.fingerprint["model"], self._loading()
+        before = {**requested, **_swept(report)}
+        actual = {**before, "dtype": model["weights"], "attention": model["attention"]}
+        recorded = {key: actual[key] for key in requested} | {"tokenizer": model["tokenizer"]}
+        # The same request, such as dtype `auto`, gives the same actual value.
+        planned = {
+            key: recorded[key] if requested[key] == before[key] else requested[key]
+            for key in requested
+        } | {"tokenizer": tokenizer_digest}
+        with self._suggest_other_file():
+            check_same_fingerprint({"model": recorded}, {"model": planned}, ("model",))
 
     @contextmanager
-    def _elsewhere(self) -> Iterator[None]:
+    def _suggest_other_file(self) -> Iterator[None]:
         try:
             yield
         except FingerprintError as cause:
-            raise FingerprintError(f"{cause}; name another file than {self.record}") from None
+            raise FingerprintError(
+                f"{cause}; write to another file than {self.record} with --out"
+            ) from None
 
     def _measure(
-        self, probe: Probe, each: Checkpoint, progress: ProgressCallback | None
+        self, probe: Probe, checkpoint: Checkpoint, progress: ProgressCallback | None
     ) -> AlignmentReport:
-        noted = {"weights": each.weights, **self._loading()}
-        model = load_model.load(each.place, self._how(each))
-        cast = None if self.autocast is None else torch.autocast(_device(model), self.autocast)
-        with cast or nullcontext():
-            report = probe.run(model, each.step, progress)
+        swept = {"weights": checkpoint.weights_id, **self._loading()}
+        model = load_model(checkpoint.location, self._load_options_of(checkpoint))
+        device = next(model.parameters()).device.type
+        autocast = None if self.autocast is None else torch.autocast(device, self.autocast)
+        with autocast or nullcontext():
+            report = probe.run(model, checkpoint.step, progress)
+        # Else the memory of two models is in use while the next one is loaded.
         del model
         gc.collect()
-        return replace(report, run={**report.run, NOTED: noted})
+        return replace(report, run={**report.run, SWEPT: swept})
 
-    def _how(self, each: Checkpoint) -> load_model.LoadOptions:
-        return replace(self.how, revision=each.revision or self.how.revision)
+    def _load_options_of(self, checkpoint: Checkpoint) -> LoadOptions:
+        revision = checkpoint.revision or self.load_options.revision
+        return replace(self.load_options, revision=revision)
 
     def _loading(self) -> dict[str, str | None]:
-        wide = None if self.autocast is None else str(self.autocast).removeprefix("torch.")
-        return {"dtype": self.how.dtype, "attention": self.how.attention, "autocast": wide}
+        """How checkpoints are loaded, as far as scores depend on it."""
+        autocast = None if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        return {
+            "dtype": self.load_options.dtype,
+            "attention": self.load_options.attention,
+            "autocast": autocast,
+        }
 
 
-def _telling(known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The digest last: of all that differs it says least."""
+def _digest_last(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A fingerprint whose corpus digest comes last: any other difference explains more."""
     return {
-        part: dict(sorted(each.items(), key=lambda pair: pair[0] == "digest"))
-        for part, each in known.items()
+        part: dict(sorted(entries.items(), key=lambda entry: entry[0] == "digest"))
+        for part, entries in parts.items()
     }
 
 
-def _noted(report: AlignmentReport) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = report.run.get(NOTED, {})
-    return found
-
-
-def _device(model: torch.nn.Module) -> str:
-    return next(model.parameters()).device.type
+def _swept(report: AlignmentReport) -> Mapping[str, Any]:
+    entry: Mapping[str, Any] = report.run.get(SWEPT, {})
+    return entry

@@ -1,1 +1,1 @@
-"""Where people look: sinks, charts and the offline page."""
+"""Output for people: trackers, pictures, tables at the terminal, and one HTML page."""

@@ -1,7 +1,7 @@
-"""Where reports are written: the JSONL record always, trackers where a run has them.
+"""Sinks: objects that write reports to a file or to a tracker.
 
-A sink is any object with ``write(report)``, and ``close()`` if it has something to do at the end.
-Trackers are imported late: none is needed but the one that is used.
+A sink is any object with ``write(report)``, and optionally ``close()``, which is called when the
+training ends. Only the trackers in use are imported.
 """
 
 import csv
@@ -14,20 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from neuronxa_callback.corpus import languages as codes
-from neuronxa_callback.history.records import read_record
+from neuronxa_callback.corpus import languages
+from neuronxa_callback.history.records import RECORD, read_record
 from neuronxa_callback.report import AlignmentReport
 
 
 class Sink(Protocol):
-    """Takes every report of a run, in order, on the first rank only."""
+    """The interface of a sink. Rank 0 calls it with the reports of a run, in order."""
 
     def write(self, report: AlignmentReport) -> object:
-        """Take one report."""
+        """Write one report."""
 
 
 class MemorySink:
-    """Keeps the reports in ``reports``."""
+    """Keeps the reports of a run in the list ``reports``: ``NeuronXACallback(sinks=[sink])``."""
 
     def __init__(self) -> None:
         self.reports: list[AlignmentReport] = []
@@ -38,13 +38,17 @@ class MemorySink:
 
 
 class JsonlSink:
-    """The lossless record of a run: one report a line."""
+    """Writes a lossless record of a run: a JSONL file with one report per line.
+
+    Args:
+        path: The file; its folder is created if needed. ``read_reports`` reads it back.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def write(self, report: AlignmentReport) -> None:
-        """Append one line, on the disk before this returns."""
+        """Append one line and flush it to the disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = report.to_json().encode() + b"\n"
         with self.path.open("a+b") as file:
@@ -53,41 +57,41 @@ class JsonlSink:
             os.fsync(file.fileno())
 
     def truncate_after(self, step: int) -> None:
-        """Drop what lies beyond a step to which a run goes back; lines that are none stay."""
+        """Drop the reports after a step, for a run that resumes there; keep unreadable lines."""
         if not self.path.exists():
             return
-        # Bytes, as a line may be cut inside a character; JSON may hold other ends of lines.
+        # As bytes: a line may be cut inside a character, and JSON may contain U+2028.
         lines = self.path.read_bytes().split(b"\n")
         kept = [line for line in lines if (_step(line) or 0) <= step]
         if len(kept) < len(lines):
-            beside = self.path.with_suffix(".tmp")
-            beside.write_bytes(b"\n".join(kept))
-            beside.replace(self.path)
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_bytes(b"\n".join(kept))
+            temporary.replace(self.path)
 
     def rotate(self) -> None:
-        """Set an earlier run's record aside, as ``reports-1.jsonl``, ``reports-2.jsonl``, ..."""
+        """Rename the record of an earlier run to ``reports-1.jsonl``, ``reports-2.jsonl``, ..."""
         if not self.path.exists():
             return
         number = 1
-        while (aside := self.path.with_name(f"{self.path.stem}-{number}.jsonl")).exists():
+        while (target := self.path.with_name(f"{self.path.stem}-{number}.jsonl")).exists():
             number += 1
-        self.path.rename(aside)
+        self.path.rename(target)
 
 
 class WandbSink:
-    """Logs to the W&B run that is live; does nothing while there is none.
+    """Logs to the active W&B run; does nothing if there is none.
 
-    Scalars carry ``train/global_step`` in the same dictionary, as the Trainer's own do, and never
+    Scalars are logged with ``train/global_step``, as the Trainer logs its own, and never with
     ``step=``, which would drop or merge rows. The alignment curve by layer and the heat map
-    language x layer are logged as pictures, over whose steps W&B has a slider; the curve of the
-    latest step also as a chart of W&B's own, which has none.
+    language x layer are logged as pictures (W&B shows a slider over steps); the latest curve is
+    also a native W&B chart, which has no slider.
 
-    In the summary each key has its last value, a plain number as a sweep needs it; the best values
-    stand there as ``neuronxa_best/<metric>/<language>``.
+    The summary has the last value of each key, as a W&B sweep needs it, and the best values as
+    ``neuronxa_best/<metric>/<language>``.
 
     Args:
-        record: The JSONL file that goes into the artifact at the end.
-        last_step: A step up to which a resumed run has been logged already.
+        record: The JSONL file to upload as an artifact at the end.
+        last_step: The last step that a resumed run has already logged; later reports are logged.
     """
 
     def __init__(self, record: str | Path | None = None, last_step: int | None = None) -> None:
@@ -103,8 +107,8 @@ class WandbSink:
             return
         scalars = report.scalars()
         if not self.defined:
-            known = {**report.fingerprint, "corpus": corpus_table(report)}
-            run.config.update({"neuronxa": known}, allow_val_change=True)
+            config = {**report.fingerprint, "corpus": corpus_table(report)}
+            run.config.update({"neuronxa": config}, allow_val_change=True)
             for earlier in self._recorded():
                 self._note_best(earlier.scalars())
         for key in scalars:
@@ -114,7 +118,7 @@ class WandbSink:
         run.summary.update(self.best)
 
     def close(self) -> None:
-        """One artifact with the record and the long table, if there is a record."""
+        """Upload the record and the table of all scores as one artifact, if there is a record."""
         run = self._run()
         if run is None or self.record is None or not self.record.exists():
             return
@@ -135,7 +139,7 @@ class WandbSink:
         if key in self.defined:
             return
         self.defined[key] = None
-        # Exact names: a glob loses to the Trainer's own "*" in some runs and wins in others.
+        # Exact names: the order in which W&B applies a glob and the Trainer's "*" varies.
         run.define_metric(key, step_metric="train/global_step")
 
     def _recorded(self) -> list[AlignmentReport]:
@@ -152,19 +156,19 @@ class WandbSink:
 
         from neuronxa_callback.show import charts
 
-        found: dict[str, Any] = {}
+        media: dict[str, Any] = {}
         for metric in report.metrics:
-            found[f"neuronxa_charts/{metric}_by_layer"] = _lines(report, metric)
+            media[f"neuronxa_charts/{metric}_by_layer"] = _layer_chart(report, metric)
             pictures = {"curve": charts.by_layer, "heat_map": charts.heat_map}
             for name, draw in pictures.items():
-                found[f"neuronxa_charts/{metric}_{name}"] = wandb.Image(
+                media[f"neuronxa_charts/{metric}_{name}"] = wandb.Image(
                     charts.pixels(draw(report, metric)), caption=f"{metric}, step {report.step}"
                 )
-        return found
+        return media
 
 
-def _lines(report: AlignmentReport, metric: str) -> Any:
-    """W&B's own chart of the curve by layer, which shows the latest step alone."""
+def _layer_chart(report: AlignmentReport, metric: str) -> Any:
+    """The native W&B chart of the curve by layer; it shows the latest step only."""
     import wandb
 
     layers = report.layers(metric)
@@ -182,7 +186,7 @@ def _lines(report: AlignmentReport, metric: str) -> Any:
 
 
 class TensorBoardSink:
-    """Writes scalars for TensorBoard, under the same keys."""
+    """Writes the scalars to an event file for TensorBoard in ``folder``."""
 
     def __init__(self, folder: str | Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -201,9 +205,9 @@ class TensorBoardSink:
 
 
 class MlflowSink:
-    """Logs scalars to the active MLflow run, which must be kept in a database.
+    """Logs the scalars to the active MLflow run.
 
-    MLflow's old store of files cannot hold both ``a/b`` and ``a/b/low``.
+    MLflow must use a database: its file store cannot hold both ``a/b`` and ``a/b/low``.
     """
 
     def write(self, report: AlignmentReport) -> None:
@@ -214,7 +218,7 @@ class MlflowSink:
 
 
 class TrackioSink:
-    """Logs scalars to the trackio run that is live, beside the Trainer's own."""
+    """Logs the scalars to the active trackio run, next to those of the Trainer."""
 
     def write(self, report: AlignmentReport) -> None:
         """Log one report."""
@@ -226,33 +230,35 @@ class TrackioSink:
 def sinks_for(
     trackers: Iterable[str], folder: str | Path, last_step: int | None = None
 ) -> tuple[Sink, ...]:
-    """The sinks of the trackers that a Trainer reports to; others are left to themselves.
+    """The sinks for the trackers that a Trainer reports to; unknown trackers are skipped.
+
+    A W&B run that is already active gets a sink too.
 
     Args:
         trackers: ``args.report_to``.
-        folder: Where this package writes for the run.
+        folder: The folder of the record.
         last_step: See ``WandbSink``.
     """
     folder, names = Path(folder), list(trackers)
-    found: list[Sink] = []
-    if "wandb" in names or "all" in names or _wandb_is_live():
-        found.append(WandbSink(folder / "reports.jsonl", last_step))
+    sinks: list[Sink] = []
+    if "wandb" in names or "all" in names or _wandb_is_active():
+        sinks.append(WandbSink(folder / RECORD, last_step))
     if "tensorboard" in names:
-        found.append(TensorBoardSink(folder / "tensorboard"))
+        sinks.append(TensorBoardSink(folder / "tensorboard"))
     if "mlflow" in names:
-        found.append(MlflowSink())
+        sinks.append(MlflowSink())
     if "trackio" in names:
-        found.append(TrackioSink())
-    return tuple(found)
+        sinks.append(TrackioSink())
+    return tuple(sinks)
 
 
 def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:
-    """One row per language: its name, pairs, and tokens per sentence where they were counted."""
+    """One row per language: its name, pairs, and tokens per sentence (None if not counted)."""
     counted = report.diagnostics.get("tokens", {}).get("languages", {})
     return [
         {
             "language": language,
-            "name": codes.name(language),
+            "name": languages.name(language),
             "pairs": report.n_pairs,
             "tokens": counted.get(language, {}).get("target", {}).get("per_sentence"),
             "pivot_tokens": counted.get(language, {}).get("pivot", {}).get("per_sentence"),
@@ -262,7 +268,7 @@ def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:
 
 
 def long_table(reports: Sequence[AlignmentReport]) -> str:
-    """All cells of all reports as CSV: step, language, layer, metric, score, low, high."""
+    """All scores as CSV with the columns step, language, layer, metric, score, low, high."""
     file = io.StringIO()
     writer: csv.DictWriter[str] | None = None
     for report in reports:
@@ -274,12 +280,12 @@ def long_table(reports: Sequence[AlignmentReport]) -> str:
     return file.getvalue()
 
 
-def _wandb_is_live() -> bool:
+def _wandb_is_active() -> bool:
     return getattr(sys.modules.get("wandb"), "run", None) is not None
 
 
 def _ends_inside_a_line(file: BinaryIO) -> bool:
-    """Whether a job was killed while it wrote the last line."""
+    """Whether the last line has no end, because a job was killed while it wrote."""
     if file.seek(0, os.SEEK_END) == 0:
         return False
     file.seek(-1, os.SEEK_END)

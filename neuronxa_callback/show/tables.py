@@ -1,4 +1,4 @@
-"""Tables for the terminal: a run's steps, two reports, a model's neurons, languages."""
+"""Tables for the terminal: one report, a run, two reports, the neurons of a model, languages."""
 
 import math
 import re
@@ -7,38 +7,64 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from neuronxa_callback.corpus import languages as codes
+from neuronxa_callback.corpus.languages import script_name
 from neuronxa_callback.metrics.statistics import Change
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.terminal import bar, number
 
 if TYPE_CHECKING:
     from neuronxa_callback.taps.plan import FFNPart, TapPlan
 
+EIGHTHS = "▏▎▍▌▋▊▉█"
+BAR_CELLS = 12
+
+
+def one_report(report: AlignmentReport) -> Table:
+    """One row per language: score, interval, best layer, retrieval both ways, other metrics.
+
+    Languages are sorted by score; those with NaN come after them, and the mean last.
+    """
+    first, *others = report.metrics
+    table = _table(
+        f"Alignment with {report.pivot} at step {report.step}",
+        f"{report.n_pairs} pairs per language; chance is {report.chance:.3f}",
+    )
+    table.add_column("language", no_wrap=True)
+    table.add_column(escape(first), justify="right", no_wrap=True)
+    table.add_column("95 %", style="dim", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in ("best layer", "to/from", *map(escape, others)):
+        table.add_column(name, justify="right", no_wrap=True)
+    ranked = [name for name, _ in ranking(report, first)]
+    order = (*ranked, *(name for name in report.languages if name not in ranked))
+    for language in (*order, None):
+        table.add_row(*_report_row(report, language), end_section=language == order[-1])
+    return table
+
 
 def over_steps(reports: Sequence[AlignmentReport]) -> Table:
-    """One row per report: the mean of each metric, its interval, the best and worst language."""
+    """One row per report: mean of the first metric, interval, best and worst language, others."""
     first, *others = reports[0].metrics
-    made = _table(f"Alignment with {reports[0].pivot}", "step", right=(0,))
-    for name in (first, "95 %", "", "best", "worst", *others):
-        made.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    table = _table(f"Alignment with {reports[0].pivot}")
+    for name in ("step", first, "95 %", "", "best", "worst", *others):
+        table.add_column(escape(name), justify="right" if name else "left", no_wrap=True)
     scores = [report.score(first) for report in reports]
-    top = max((each for each in scores if not math.isnan(each)), default=math.nan)
+    top = max((score for score in scores if not math.isnan(score)), default=math.nan)
     for report, score in zip(reports, scores, strict=True):
         low, high = report.interval(first)
-        ends = _ends(report, first)
-        made.add_row(
+        ranked = ranking(report, first) or [("", math.nan)]
+        table.add_row(
             str(report.step),
             Text(number(score), style="bold" if score == top else ""),
             f"{number(low)} - {number(high)}",
             bar(score),
-            *(Text(each) for each in ends),
+            *(Text(f"{name} {number(end)}".strip()) for name, end in (ranked[0], ranked[-1])),
             *(number(report.score(metric)) for metric in others),
         )
-    return made
+    return table
 
 
 def differences(
@@ -47,93 +73,130 @@ def differences(
     metric: str,
     changes: Mapping[str, Change],
 ) -> Table:
-    """One row per language: both scores, the paired difference, whether it is significant."""
+    """One row per language: both scores, their paired difference, p, and whether it is significant.
+
+    Languages are sorted by their difference; those with NaN come last.
+    """
     title = f"{metric} at step {after.step} against step {before.step}"
-    made = _table(title, "language", caption="p-values by Holm over languages")
+    table = _table(title, "p-values adjusted by Holm over languages")
+    table.add_column("language", no_wrap=True)
     for name in ("before", "after", "difference", "95 %", "p", ""):
-        made.add_column(name, justify="right", no_wrap=True)
-    for language, each in sorted(changes.items(), key=lambda pair: _or_zero(pair[1].difference)):
-        made.add_row(
+        table.add_column(name, justify="right", no_wrap=True)
+    by_difference = sorted(
+        changes.items(), key=lambda item: (math.isnan(item[1].difference), item[1].difference)
+    )
+    for language, change in by_difference:
+        table.add_row(
             Text(language),
             number(before.score(metric, language)),
             number(after.score(metric, language)),
-            _signed(each.difference),
-            f"{_signed(each.low)} - {_signed(each.high)}",
-            "nan" if math.isnan(each.p) else f"{each.p:.4f}",
-            Text("significant", style="bold") if each.significant else "",
+            _signed(change.difference),
+            f"{_signed(change.low)} - {_signed(change.high)}",
+            "nan" if math.isnan(change.p) else f"{change.p:.4f}",
+            Text("significant", style="bold") if change.significant else "",
         )
-    return made
+    return table
 
 
 def neurons(plan: "TapPlan") -> Table:
-    """One row per run of blocks whose neurons are alike."""
+    """The FFNs of a model; of neighbours that differ in their numbers only, the first and last."""
     total = sum(part.width for part in plan.parts)
-    held = 100 * total * 4 / 1e6
-    size = f"{held:.1f} MB" if held < 1000 else f"{held / 1000:.1f} GB"
-    caption = (
+    megabytes = 100 * total * 4 / 1e6
+    size = f"{megabytes:.1f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+    table = _table(
+        "Feed-forward neurons",
         f"{len(plan.layers)} layers, {total:,} neurons: vectors of 100 pivot sentences take {size}"
-        " for each metric"
+        " for each metric",
     )
-    made = _table("Feed-forward neurons", "layer", caption=caption)
-    for name in ("path", "kind", "width", "experts", "how it is read"):
-        right, wraps = name in ("width", "experts"), name == "how it is read"
-        made.add_column(name, justify="right" if right else "left", no_wrap=not wraps)
-    for _, alike in groupby(plan.parts, key=_likeness):
-        parts = list(alike)
-        made.add_row(*_row(parts[0]))
+    for name in ("layer", "path", "kind", "width", "experts", "how it is read"):
+        is_number, wraps = name in ("width", "experts"), name == "how it is read"
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=not wraps)
+    for _, group in groupby(plan.parts, key=_without_numbers):
+        parts = list(group)
+        table.add_row(*_part_row(parts[0]))
         if len(parts) > 2:
-            made.add_row("...", f"{len(parts) - 2} more like these", *[""] * 4)
+            table.add_row("...", f"{len(parts) - 2} more like these", *[""] * 4)
         if len(parts) > 1:
-            made.add_row(*_row(parts[-1]))
-    return made
+            table.add_row(*_part_row(parts[-1]))
+    return table
 
 
 def languages(rows: Sequence[tuple[str, str, Sequence[str]]]) -> Table:
-    """Codes, names, and in which halves of the built-in sentences they are."""
-    made = _table("Languages", "code")
-    for name in ("name", "script", "built in"):
-        made.add_column(name, no_wrap=True)
-    for code, name, halves in rows:
-        made.add_row(code, name, codes.script_name(code) or "", ", ".join(halves) or "no")
-    return made
+    """One row per language: code, name, script, and the built-in splits that contain it.
+
+    Args:
+        rows: (code, name, splits).
+    """
+    table = _table("Languages")
+    for column in ("code", "name", "script", "built in"):
+        table.add_column(column, no_wrap=True)
+    for code, name, splits in rows:
+        table.add_row(Text(code), Text(name), script_name(code) or "", ", ".join(splits) or "no")
+    return table
 
 
-def _table(title: str, first: str, right: Sequence[int] = (), caption: str | None = None) -> Table:
-    made = Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    made.add_column(first, justify="right" if right else "left", no_wrap=True)
-    return made
+def ranking(report: AlignmentReport, metric: str) -> list[tuple[str, float]]:
+    """(language, score) from the highest to the lowest score, without those whose score is NaN."""
+    scores = [(name, report.score(metric, name)) for name in report.languages]
+    known = [(name, score) for name, score in scores if not math.isnan(score)]
+    return sorted(known, key=lambda item: -item[1])
 
 
-def _row(part: "FFNPart") -> tuple[Text | str, ...]:
-    experts = str(part.experts) if part.experts else ""
-    return str(part.layer), Text(part.path), part.kind, f"{part.width:,}", experts, Text(part.how)
+def bar(score: float) -> str:
+    """A bar for a score in [0, 1], 12 characters wide; empty for NaN.
+
+    Example:
+        >>> bar(0.5)
+        '██████      '
+    """
+    eighths = 0 if math.isnan(score) else round(score * BAR_CELLS * 8)
+    whole, rest = divmod(eighths, 8)
+    return (EIGHTHS[-1] * whole + (EIGHTHS[rest - 1] if rest else "")).ljust(BAR_CELLS)
 
 
-def _likeness(part: "FFNPart") -> str:
-    """Equal for neighbours that differ in nothing but numbers in their paths."""
-    words = "|".join((part.path, part.kind, part.how, str(part.width), str(part.experts)))
-    return re.sub(r"\.\d+", ".#", words)
-
-
-def _ends(report: AlignmentReport, metric: str) -> tuple[str, str]:
-    known = {name: report.score(metric, name) for name in report.languages}
-    known = {name: score for name, score in known.items() if not math.isnan(score)}
-    if not known:
-        return "nan", "nan"
-    best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-    return f"{best} {known[best]:.3f}", f"{worst} {known[worst]:.3f}"
+def number(score: float) -> str:
+    """A score with three decimals, or ``nan``."""
+    return "nan" if math.isnan(score) else f"{score:.3f}"
 
 
 def _signed(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:+.3f}"
 
 
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
+def _table(title: str, caption: str | None = None) -> Table:
+    return Table(
+        title=escape(title),
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _report_row(report: AlignmentReport, language: str | None) -> list[Text | str]:
+    first, *others = report.metrics
+    score = report.score(first, language)
+    low, high = report.interval(first, language)
+    layer, peak = report.peak(first, language)
+    from_pivot, to_pivot = report.retrieval(first, language)
+    return [
+        Text(language or "mean"),
+        number(score),
+        f"{number(low)} - {number(high)}",
+        bar(score),
+        Text(f"{layer} ({number(peak)})"),
+        f"{from_pivot:.2f}/{to_pivot:.2f}",
+        *(number(report.score(metric, language)) for metric in others),
+    ]
+
+
+def _part_row(part: "FFNPart") -> tuple[Text | str, ...]:
+    experts = str(part.experts) if part.experts else ""
+    return str(part.layer), Text(part.path), part.kind, f"{part.width:,}", experts, Text(part.how)
+
+
+def _without_numbers(part: "FFNPart") -> str:
+    """A text that is equal for parts that differ only in the numbers in their paths."""
+    text = "|".join((part.path, part.kind, part.how, str(part.width), str(part.experts)))
+    return re.sub(r"\.\d+", ".#", text)

@@ -1,29 +1,23 @@
-"""``neuronxa compare``: what changed between two reports, and whether that is a drop."""
+"""``neuronxa compare``."""
 
 import json
 import math
 
 import pytest
 
-from tests.helpers import shell
 from tests.helpers.reports import make_report
 from tests.helpers.shell import LANGUAGES
 
-neuronxa = pytest.fixture(shell.neuronxa)
-tokenizer = pytest.fixture(scope="module")(shell.tokenizer)
-saved = pytest.fixture(scope="module")(shell.saved)
-run = pytest.fixture(scope="module")(shell.run)
 
-
-def test_compare_says_what_changed_and_by_how_much(neuronxa, run):
+def test_compare_prints_the_differences(neuronxa, run):
     code, out, _ = neuronxa("compare", f"{run}@first", run)
     assert code == 0
     assert "nasca at step 6 against step 0" in out
     code, out, _ = neuronxa("compare", f"{run}@2", f"{run}@best", "--metric", "navca", "--json")
-    found = json.loads(out)
-    assert found["metric"] == "navca"
-    assert list(found["languages"]) == list(LANGUAGES)
-    assert {"difference", "low", "high", "p", "significant"} == set(found["languages"]["deu_Latn"])
+    diff = json.loads(out)
+    assert diff["metric"] == "navca"
+    assert list(diff["languages"]) == list(LANGUAGES)
+    assert {"difference", "low", "high", "p", "significant"} == set(diff["languages"]["deu_Latn"])
 
 
 def test_compare_can_fail_on_a_drop(neuronxa, tmp_path):
@@ -36,7 +30,7 @@ def test_compare_can_fail_on_a_drop(neuronxa, tmp_path):
     assert neuronxa("compare", low, high, "--fail-on-drop")[0] == 0
 
 
-def test_reports_of_other_measurements_are_not_compared(neuronxa, run, saved, tmp_path):
+def test_compare_refuses_reports_of_different_measurements(neuronxa, run, saved, tmp_path):
     _, out, _ = neuronxa("score", saved, "--languages", "de", "--n-pairs", 10, "--json")
     (tmp_path / "one.json").write_text(out)
     code, _, err = neuronxa("compare", tmp_path / "one.json", run)
@@ -44,10 +38,10 @@ def test_reports_of_other_measurements_are_not_compared(neuronxa, run, saved, tm
     assert err.startswith("neuronxa: reports of one curve must agree in definition, but ")
 
 
-def test_compare_names_what_is_not_there(neuronxa, run, tmp_path):
+def test_compare_names_a_missing_report_run_or_metric(neuronxa, run, tmp_path):
     code, _, err = neuronxa("compare", f"{run}@3", run)
     assert code == 2
-    assert "must have a report at '3', it has: 0, 2, 4, 6" in err
+    assert "must have a report of step '3', it has: 0, 2, 4, 6" in err
     code, _, err = neuronxa("compare", tmp_path / "none", run)
     assert code == 2
     assert err.startswith("neuronxa: a run must be a JSONL file of reports or a folder that holds")
@@ -56,31 +50,34 @@ def test_compare_names_what_is_not_there(neuronxa, run, tmp_path):
     assert "did you mean 'nasca'" in err
 
 
-def written(folder, name, *reports):
+def write_reports(folder, name, *reports):
     path = folder / name
-    path.write_text("".join(f"{each.to_json()}\n" for each in reports), encoding="utf-8")
+    path.write_text("".join(f"{report.to_json()}\n" for report in reports), encoding="utf-8")
     return path
 
 
 def test_a_score_that_became_nan_is_a_drop_and_null(neuronxa, tmp_path):
     fine = make_report(0, {"deu_Latn": 0.5, "swh_Latn": 0.3})
     lost = make_report(5, {"deu_Latn": math.nan, "swh_Latn": 0.3})
-    one, other = written(tmp_path, "one.json", fine), written(tmp_path, "other.json", lost)
+    one, other = (
+        write_reports(tmp_path, "one.json", fine),
+        write_reports(tmp_path, "other.json", lost),
+    )
     code, out, err = neuronxa("compare", one, other, "--fail-on-drop")
     assert code == 1
     assert err == "neuronxa: deu_Latn: the new score is NaN, which counts as a drop\n"
     assert "+nan" not in out
     code, out, _ = neuronxa("compare", one, other, "--fail-on-drop", "--json")
-    found = json.loads(out, parse_constant=pytest.fail)
+    diff = json.loads(out, parse_constant=pytest.fail)
     assert code == 1
-    assert found["dropped"] == ["deu_Latn"]
-    assert found["languages"]["deu_Latn"]["p"] is None
-    assert found["languages"]["swh_Latn"]["difference"] == 0
+    assert diff["dropped"] == ["deu_Latn"]
+    assert diff["languages"]["deu_Latn"]["p"] is None
+    assert diff["languages"]["swh_Latn"]["difference"] == 0
     code, out, err = neuronxa("compare", other, one, "--fail-on-drop")
     assert (code, err) == (0, "")
 
 
-def test_the_best_is_that_of_the_metric_and_never_nan(neuronxa, tmp_path):
+def test_best_is_by_the_metric_and_ignores_nan(neuronxa, tmp_path):
     rows = {
         name: make_report(scores={"deu_Latn": name / 10}).metrics["nasca"] for name in (2, 5, 8)
     }
@@ -88,22 +85,20 @@ def test_the_best_is_that_of_the_metric_and_never_nan(neuronxa, tmp_path):
     reports = [make_report(step, {"deu_Latn": score}) for step, score in first.items()]
     for report, score in zip(reports, (2, 8, 5), strict=True):
         report.metrics["navca"] = rows[score]
-    record = written(tmp_path, "reports.jsonl", *reports)
+    record = write_reports(tmp_path, "reports.jsonl", *reports)
     for metric, best in (("nasca", 2), ("navca", 1)):
         code, out, _ = neuronxa("compare", record, f"{record}@best", "--metric", metric)
         assert code == 0
         assert f"{metric} at step {best} against step 2" in out
-    lost = written(tmp_path, "lost.jsonl", reports[0])
+    lost = write_reports(tmp_path, "lost.jsonl", reports[0])
     code, _, err = neuronxa("compare", f"{lost}@best", lost)
     assert code == 2
-    assert err == (
-        f"neuronxa: the best of {lost} needs a report whose nasca is known, all are NaN\n"
-    )
+    assert err == (f"neuronxa: {lost}@best needs a report with a nasca score, all scores are NaN\n")
 
 
-def test_compare_says_in_what_the_models_differ(neuronxa, tmp_path):
-    one = written(tmp_path, "one.json", make_report(model={"states": "float32"}))
-    other = written(tmp_path, "other.json", make_report(model={"states": "bfloat16"}))
+def test_compare_prints_differences_between_the_models(neuronxa, tmp_path):
+    one = write_reports(tmp_path, "one.json", make_report(model={"states": "float32"}))
+    other = write_reports(tmp_path, "other.json", make_report(model={"states": "bfloat16"}))
     _, out, _ = neuronxa("compare", one, other)
     assert out.endswith("the models differ in states: float32 before, bfloat16 after\n")
     _, out, _ = neuronxa("compare", one, other, "--json")
@@ -112,8 +107,8 @@ def test_compare_says_in_what_the_models_differ(neuronxa, tmp_path):
     assert "differ" not in out.replace("difference", "")
 
 
-def test_compare_names_a_line_that_is_no_report_and_reads_the_rest(neuronxa, tmp_path):
-    record = written(tmp_path, "reports.jsonl", *map(make_report, (0, 5, 10)))
+def test_compare_names_a_line_that_is_not_a_report_and_reads_the_others(neuronxa, tmp_path):
+    record = write_reports(tmp_path, "reports.jsonl", *map(make_report, (0, 5, 10)))
     lines = record.read_text().splitlines()
     record.write_text("\n".join((lines[0], lines[1][:99], lines[2])))
     code, out, err = neuronxa("compare", f"{record}@first", f"{record}@last")

@@ -1,21 +1,14 @@
-"""``neuronxa sweep``: the checkpoints of a run, measured as the run measured itself."""
+"""``neuronxa sweep`` over the checkpoints of a run."""
 
 import shutil
 
-import huggingface_hub
 import pytest
 
 from neuronxa_callback import AlignmentReport, NeuronXACallback, ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.history import read_reports
-from tests.helpers import shell
 from tests.helpers.runs import trainer_of
-from tests.helpers.shell import CONFIG, LANGUAGES, is_one_sentence_on_the_hub
+from tests.helpers.shell import CONFIG, LANGUAGES
 from tests.helpers.tiny import llama, tokenizer_of
-
-neuronxa = pytest.fixture(shell.neuronxa)
-tokenizer = pytest.fixture(scope="module")(shell.tokenizer)
-saved = pytest.fixture(scope="module")(shell.saved)
-run = pytest.fixture(scope="module")(shell.run)
 
 
 def test_a_sweep_gives_the_reports_of_the_training(neuronxa, run):
@@ -28,7 +21,10 @@ def test_a_sweep_gives_the_reports_of_the_training(neuronxa, run):
     assert read_reports(run / "exact.jsonl") == trained
 
 
-def test_a_sweep_of_a_run_under_autocast_computes_as_the_run_did(neuronxa, tokenizer, tmp_path):
+@pytest.mark.slow
+def test_a_sweep_of_a_run_with_autocast_gives_the_reports_of_the_training(
+    neuronxa, tokenizer, tmp_path
+):
     saves = {"save_strategy": "steps", "save_steps": 3, "bf16": True}
     trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG, every=3)], args=saves).train()
     _, out, _ = neuronxa("sweep", tmp_path, "--json")
@@ -40,14 +36,14 @@ def test_a_sweep_of_a_run_under_autocast_computes_as_the_run_did(neuronxa, token
 
 @pytest.fixture
 def lines(neuronxa, run):
-    """What a sweep of the run writes."""
+    """The lines of the file that a sweep of the run writes."""
     record = run / "whole.jsonl"
     if not record.exists():
         neuronxa("sweep", run, "-o", record)
     return record.read_bytes().splitlines(keepends=True)
 
 
-def test_a_sweep_that_was_cut_goes_on_where_it_was(neuronxa, run, lines, monkeypatch):
+def test_an_interrupted_sweep_resumes(neuronxa, run, lines, monkeypatch):
     record = run / "cut.jsonl"
     record.write_bytes(b"".join(lines[:2]))
     measured = []
@@ -74,20 +70,20 @@ OTHER = {
 
 
 @pytest.mark.parametrize("measured", [3, 1])
-@pytest.mark.parametrize("words", OTHER)
-def test_a_file_of_reports_answers_no_other_question(
-    words, measured, neuronxa, run, lines, tmp_path
+@pytest.mark.parametrize("difference", OTHER)
+def test_a_file_takes_no_report_of_another_measurement(
+    difference, measured, neuronxa, run, lines, tmp_path
 ):
     record, before = tmp_path / "mixed.jsonl", b"".join(lines[:measured])
     record.write_bytes(before)
-    code, out, err = neuronxa("sweep", run, "-o", record, "--json", *OTHER[words])
+    code, out, err = neuronxa("sweep", run, "-o", record, "--json", *OTHER[difference])
     assert (code, out) == (2, "")
     assert err.startswith("neuronxa: reports of one curve must agree in ")
-    assert err.endswith(f", but {words}; name another file than {record}\n")
+    assert err.endswith(f", but {difference}; write to another file than {record} with --out\n")
     assert record.read_bytes() == before
 
 
-def test_a_file_of_reports_holds_those_of_one_tokenizer(neuronxa, run, lines, tmp_path):
+def test_a_file_takes_no_report_of_another_tokenizer(neuronxa, run, lines, tmp_path):
     record = tmp_path / "mixed.jsonl"
     record.write_bytes(b"".join(lines))
     tokenizer_of(["another text"]).save_pretrained(tmp_path / "other")
@@ -96,24 +92,25 @@ def test_a_file_of_reports_holds_those_of_one_tokenizer(neuronxa, run, lines, tm
     assert err.startswith("neuronxa: reports of one curve must agree in model, but tokenizer is ")
 
 
-def test_a_run_that_was_trained_again_is_measured_again(neuronxa, tokenizer, tmp_path):
+@pytest.mark.slow
+def test_retrained_checkpoints_are_measured_again(neuronxa, tokenizer, tmp_path):
     saves = {"save_strategy": "steps", "save_steps": 3}
-    found = []
+    sweeps = []
     for seed in (1, 2):
         model, callback = llama(seed), NeuronXACallback(CONFIG, every=3)
         trainer_of(tokenizer, tmp_path, [callback], model=model, args=saves).train()
         _, out, _ = neuronxa("sweep", tmp_path, "--json")
-        found.append([AlignmentReport.from_json(line) for line in out.splitlines()])
-        assert found[-1] == [report for report in read_reports(tmp_path) if report.step]
-    assert found[0] != found[1]
-    assert read_reports(tmp_path / "neuronxa" / "sweep.jsonl") == found[1]
+        sweeps.append([AlignmentReport.from_json(line) for line in out.splitlines()])
+        assert sweeps[-1] == [report for report in read_reports(tmp_path) if report.step]
+    assert sweeps[0] != sweeps[1]
+    assert read_reports(tmp_path / "neuronxa" / "sweep.jsonl") == sweeps[1]
     _, out, _ = neuronxa("sweep", tmp_path)
     assert out.count("measured before") == 2
 
 
 @pytest.fixture(scope="module")
 def own(tokenizer, tmp_path_factory):
-    """A run under autocast on own sentences with a pivot of their own, and its sentences."""
+    """A run with autocast on sentences of a folder with a French pivot, and that folder."""
     folder, sentences = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("sentences")
     pairs = ParallelCorpus.builtin(languages=LANGUAGES).pairs
     columns = {code: [pair[1] for pair in pairs[code]] for code in LANGUAGES}
@@ -129,7 +126,9 @@ def own(tokenizer, tmp_path_factory):
     return folder, sentences
 
 
-def test_own_sentences_that_are_named_give_the_reports_of_the_training(neuronxa, own, tmp_path):
+def test_a_sweep_with_the_sentences_of_the_run_gives_the_reports_of_the_training(
+    neuronxa, own, tmp_path
+):
     folder, sentences = own
     options = ("--corpus", sentences, "--json", "-o", tmp_path / "own.jsonl")
     _, out, _ = neuronxa("sweep", folder, *options)
@@ -142,7 +141,8 @@ def test_own_sentences_that_are_named_give_the_reports_of_the_training(neuronxa,
     assert "agree in model, but autocast is 'bfloat16' in one and None in the other;" in err
 
 
-def test_an_option_changes_itself_and_nothing_else(neuronxa, own, tmp_path):
+@pytest.mark.slow
+def test_an_option_changes_nothing_else(neuronxa, own, tmp_path):
     folder, sentences = own
     trained = read_reports(folder)[-1].fingerprint
 
@@ -151,18 +151,19 @@ def test_an_option_changes_itself_and_nothing_else(neuronxa, own, tmp_path):
         _, out, _ = neuronxa("sweep", folder, *options)
         return AlignmentReport.from_json(out.splitlines()[-1]).fingerprint
 
-    found = swept("--metrics", "nasca")
-    assert found["definition"] == trained["definition"] | {"metrics": {"nasca": 1}}
-    assert found["model"] == trained["model"]
-    assert found["environment"] == trained["environment"]
+    result = swept("--metrics", "nasca")
+    assert result["definition"] == trained["definition"] | {"metrics": {"nasca": 1}}
+    assert result["model"] == trained["model"]
+    assert result["environment"] == trained["environment"]
     (tmp_path / "probe.toml").write_text("batch_tokens = 128\n")
-    found = swept("--dtype", "float32", "--config", tmp_path / "probe.toml")
-    assert found["definition"] == trained["definition"] | {"batch_tokens": 128}
-    assert found["environment"]["batch_tokens"] == 128
-    assert found["model"] == trained["model"] | {"states": "float32"}
+    result = swept("--dtype", "float32", "--config", tmp_path / "probe.toml")
+    assert result["definition"] == trained["definition"] | {"batch_tokens": 128}
+    assert result["environment"]["batch_tokens"] == 128
+    assert result["model"] == trained["model"] | {"states": "float32"}
 
 
-def test_checkpoints_of_adapters_are_measured_on_their_base(neuronxa, tokenizer, saved, tmp_path):
+@pytest.mark.slow
+def test_checkpoints_of_adapters_are_measured_with_their_base(neuronxa, tokenizer, saved, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -178,7 +179,7 @@ def test_checkpoints_of_adapters_are_measured_on_their_base(neuronxa, tokenizer,
     assert swept == [report for report in read_reports(tmp_path) if report.step]
 
 
-def test_a_run_of_own_sentences_must_be_told_them(neuronxa, tokenizer, tmp_path):
+def test_a_run_on_other_sentences_needs_the_option_corpus(neuronxa, tokenizer, tmp_path):
     corpus = ParallelCorpus.builtin(languages=LANGUAGES)
     own = ParallelCorpus("eng_Latn", corpus.pairs, name="mine")
     callback = NeuronXACallback(ProbeConfig(corpus=own, n_pairs=10), every=6)
@@ -188,11 +189,11 @@ def test_a_run_of_own_sentences_must_be_told_them(neuronxa, tokenizer, tmp_path)
     assert code == 2
     assert err == (
         "neuronxa: this run measured the sentences 'mine', which are not built in; "
-        "name them with --config or --corpus\n"
+        "name their file or folder with --corpus or --config\n"
     )
 
 
-def test_a_run_with_a_function_of_its_own_must_be_told_the_neurons(neuronxa, run, tmp_path):
+def test_a_run_with_a_function_for_neurons_needs_neuron_modules(neuronxa, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     report = read_reports(copy)[-1]
     report.fingerprint["definition"]["neuron_modules"] = {"function": "mine", "code": "f00"}
@@ -200,12 +201,12 @@ def test_a_run_with_a_function_of_its_own_must_be_told_the_neurons(neuronxa, run
     code, _, err = neuronxa("sweep", copy)
     assert (code, err) == (
         2,
-        "neuronxa: this run found its neurons by its function 'mine', which a record cannot hold; "
-        "name them by neuron_modules in a file for --config\n",
+        "neuronxa: this run found its neurons with a Python function 'mine', which a record cannot "
+        "contain; set neuron_modules in a file and pass it with --config\n",
     )
 
 
-def test_checkpoints_in_pieces_are_refused_with_the_command_that_merges_them(
+def test_checkpoints_in_parts_are_refused_with_the_command_that_merges_them(
     neuronxa, run, tmp_path
 ):
     copy = shutil.copytree(run, tmp_path / "copy")
@@ -217,14 +218,14 @@ def test_checkpoints_in_pieces_are_refused_with_the_command_that_merges_them(
     folder = copy / "checkpoint-4"
     assert code == 2
     assert err == (
-        f"neuronxa: {folder} must hold whole weights, got FSDP's pieces; "
+        f"neuronxa: {folder} must hold whole weights, got one part per rank from FSDP; "
         f"merge them: accelerate merge-weights {pieces} {folder}\n"
     )
     assert out.startswith("NeuronXA step 2: ")
     assert [report.step for report in read_reports(copy / "neuronxa" / "sweep.jsonl")] == [2]
 
 
-def test_a_line_that_is_no_report_is_named_and_measured_again(neuronxa, run, lines, tmp_path):
+def test_a_line_that_is_not_a_report_is_named_and_measured_again(neuronxa, run, lines, tmp_path):
     record = tmp_path / "sweep.jsonl"
     record.write_bytes(b"".join((lines[0], lines[1][:99] + b"\n", lines[2])))
     code, out, err = neuronxa("sweep", run, "-o", record)
@@ -234,7 +235,7 @@ def test_a_line_that_is_no_report_is_named_and_measured_again(neuronxa, run, lin
     assert [report.step for report in read_reports(record)] == [2, 4, 6]
 
 
-def test_a_line_of_the_run_that_is_no_report_is_named(neuronxa, run, tmp_path):
+def test_a_line_of_the_run_that_is_not_a_report_is_named(neuronxa, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     trained = copy / "neuronxa" / "reports.jsonl"
     with trained.open("a") as file:
@@ -243,52 +244,6 @@ def test_a_line_of_the_run_that_is_no_report_is_named(neuronxa, run, tmp_path):
     assert code == 0
     assert f"neuronxa: {trained}:5 is left out: not an alignment report: " in err
     assert [AlignmentReport.from_json(line) for line in out.splitlines()] == read_reports(run)[1:]
-
-
-# the hub
-
-
-REVISIONS = ("--revisions", "step10,step2", "--languages", "de", "--n-pairs", 10)
-
-
-@pytest.fixture
-def hub(tokenizer, tmp_path, monkeypatch):
-    """A cache of the hub, as its client writes it, that holds two revisions of a model."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    base = tmp_path / "hub" / "models--some--model"
-    (base / "refs").mkdir(parents=True)
-    for seed, revision in enumerate(("step2", "step10")):
-        (base / "refs" / revision).write_text(f"{seed:040x}")
-        snapshot = base / "snapshots" / f"{seed:040x}"
-        llama(seed).save_pretrained(snapshot)
-        tokenizer.save_pretrained(snapshot)
-    return tmp_path
-
-
-def test_revisions_of_the_hub_are_measured_by_their_steps(neuronxa, hub, tokenizer):
-    code, out, _ = neuronxa("sweep", "some/model", *REVISIONS, "--json")
-    swept = [AlignmentReport.from_json(line) for line in out.splitlines()]
-    probe = Probe(ProbeConfig(languages=("deu_Latn",), n_pairs=10), tokenizer)
-    assert code == 0
-    assert swept == [probe.run(llama(0), 2), probe.run(llama(1), 10)]
-    assert read_reports(hub / "some--model.sweep.jsonl") == swept
-    _, out, _ = neuronxa("sweep", "some/model", *REVISIONS)
-    assert out.count("measured before") == 2
-
-
-def test_revisions_need_steps_of_their_own(neuronxa, hub):
-    code, _, err = neuronxa("sweep", "some/model", "--revisions", "main")
-    words = "neuronxa: a revision must end in its step, such as step1000, got 'main'\n"
-    assert (code, err) == (2, words)
-    code, _, err = neuronxa("sweep", "some/model", "--revisions", "a-1,b-1")
-    words = "neuronxa: revisions must differ in their steps, got a-1, b-1\n"
-    assert (code, err) == (2, words)
-
-
-def test_a_hub_that_cannot_be_reached_is_one_sentence(neuronxa, hub):
-    assert is_one_sentence_on_the_hub(neuronxa("sweep", "no-such/model", *REVISIONS))
-    assert not list(hub.glob("*.jsonl"))
 
 
 def test_a_folder_without_checkpoints_is_refused(neuronxa, tmp_path):

@@ -1,4 +1,4 @@
-"""Runs to show on a page: one that rises, one full of markup, and one as large as can be."""
+"""Runs to show on a page (rising, full of markup, very large), and parts of a page in a tab."""
 
 import math
 import random
@@ -19,9 +19,9 @@ STEPS = (0, 100, 200, 300)
 
 
 def rising(seed=0, gap=True):
-    """Four languages that rise one after another; one of them holds NaN at the second step."""
+    """Four languages whose scores rise one after another; the last has NaN at the second step."""
     draw = np.random.default_rng(seed)
-    found = []
+    reports = []
     for t, step in enumerate(STEPS):
         hits = {}
         for metric, ease in (("nasca", 0.9), ("navca", 0.6)):
@@ -35,7 +35,7 @@ def rising(seed=0, gap=True):
         warnings = ["tha_Thai: 1 of 6 layers of nasca hold NaN"] if gap and t == 1 else []
         if t == 3:
             warnings.append("2 pairs were dropped; the first: deu.txt:17")
-        found.append(
+        reports.append(
             make_report(
                 step,
                 hits=hits,
@@ -47,11 +47,11 @@ def rising(seed=0, gap=True):
                 },
             )
         )
-    return found
+    return reports
 
 
 def named(name, warnings=()):
-    """A report whose every word is somebody else's."""
+    """A report with a given name in all its texts."""
     return make_report(
         scores={name: 0.5, "deu_Latn": 0.25},
         layers=4,
@@ -59,15 +59,15 @@ def named(name, warnings=()):
         warnings=[f"{name}: {EVIL}", EVIL, *warnings],
         definition={name: EVIL},
         model={"class": name},
-        diagnostics={name: {name: [1.0, 2.0], "deu_Latn": [0.0, 1.0]}, "said": EVIL},
+        diagnostics={name: {name: [1.0, 2.0], "deu_Latn": [0.0, 1.0]}, "text": EVIL},
     )
 
 
 def large(languages=40, layers=80, probes=200, n=100):
-    """As many noisy counts as a page must bear, with a warning per language and probe."""
+    """A run of the largest size, with noisy counts and a warning per language and probe."""
     draw, rng = random.Random(0), np.random.default_rng(0)
     names = tuple(f"l{k:02d}_Latn" for k in range(languages))
-    found = []
+    reports = []
     for t in range(probes):
         metrics = {}
         for metric in ("nasca", "navca"):
@@ -93,10 +93,28 @@ def large(languages=40, layers=80, probes=200, n=100):
             warnings=tuple(f"{x}: one token makes {draw.randint(50, 99)}%" for x in names),
             run={"loss": 3 + 5 * math.exp(-t / 30)},
         )
-        found.append(report)
-    return found
+        reports.append(report)
+    return reports
 
 
 def gaps(numbers):
-    """Numbers as the page holds them, to be compared with: None for NaN."""
-    return [None if math.isnan(each) else pytest.approx(each) for each in numbers]
+    """Numbers to compare with those of the page: approximate, None for NaN."""
+    return [None if math.isnan(x) else pytest.approx(x) for x in numbers]
+
+
+def shown_step(tab, step):
+    """Wait until the page shows a step."""
+    tab.wait(f"document.documentElement.dataset.drawnStep === '{step}'")
+
+
+def curves(tab):
+    """name -> y of the lines of the second chart, without the chance line."""
+    return dict(
+        tab.value("[...document.querySelector('#curve').data].slice(1).map((t) => [t.name, t.y])")
+    )
+
+
+def codes(tab):
+    """The language codes in the table, from top to bottom."""
+    return tab.value("[...document.querySelectorAll('#table tbody bdi')].map(e => e.textContent)"
+                     ".filter(e => neuronxa.order.has(e))")  # fmt: skip

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
-from tests.helpers.tiny import llama, sentences, tokenizer_of
+from neuronxa_callback import NeuronXACallback, ProbeConfig
+from tests.helpers.tiny import llama, parallel, sentences, tokenizer_of
 
 SHELL = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 TEXTS = sentences(40, seed=9)
@@ -40,3 +41,12 @@ def trainer_of(tokenizer, folder, callbacks=(), model=None, args=None, **options
         callbacks=list(callbacks),
         **options,
     )
+
+
+def train_with(tracker, folder, resume_from=None, **args):
+    """A real run of 6 steps, probed at every second step, that reports to a tracker."""
+    corpus = parallel(10)
+    callback = NeuronXACallback(ProbeConfig(corpus=corpus, n_pairs=10), every=2)
+    args = {"report_to": [tracker], **args}
+    trainer = trainer_of(tokenizer_for(corpus), folder, [callback], args=args)
+    trainer.train(resume_from_checkpoint=resume_from)

@@ -44,11 +44,11 @@ def history(path):
 
 def summary(path):
     """The last value of everything in the summary."""
-    found = {}
+    values = {}
     for record in records(path):
         if record.WhichOneof("record_type") == "summary":
-            found |= plain(record.summary.update)
-    return found
+            values |= plain(record.summary.update)
+    return values
 
 
 def kinds(path):
@@ -57,39 +57,39 @@ def kinds(path):
 
 
 def metrics(path):
-    """Every metric that was defined, with what its x-axis is."""
-    found, numbers = {}, {}
+    """name -> x-axis of every defined metric."""
+    axes, names = {}, {}
     for record in records(path):
         if record.WhichOneof("record_type") == "metric":
-            each = record.metric
-            numbers[len(numbers) + 1] = each.name
-            found[each.name] = each.step_metric or numbers.get(each.step_metric_index)
-    return found
+            metric = record.metric
+            names[len(names) + 1] = metric.name
+            axes[metric.name] = metric.step_metric or names.get(metric.step_metric_index)
+    return axes
 
 
 def config(path):
     """The run's configuration."""
-    found = {}
+    entries = {}
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "config":
-            found |= plain(record.config.update)
+            entries |= plain(record.config.update)
         elif kind == "run":
-            found |= plain(record.run.config.update)
-    return found
+            entries |= plain(record.run.config.update)
+    return entries
 
 
 def artifact(path, kind):
-    """The files of the one artifact of a kind."""
+    """The files of the only artifact of a kind."""
     every = [r.artifact for r in records(path) if r.WhichOneof("record_type") == "artifact"]
-    (found,) = (each for each in every if each.type == kind)
-    return list(found.manifest.contents)
+    (only,) = (one for one in every if one.type == kind)
+    return list(only.manifest.contents)
 
 
 def text(path, kind, name):
-    """What one file of the one artifact of a kind says."""
-    (found,) = (each for each in artifact(path, kind) if each.path == name)
-    return Path(found.local_path).read_text(encoding="utf-8")
+    """The text of one file of the only artifact of a kind."""
+    (file,) = (file for file in artifact(path, kind) if file.path == name)
+    return Path(file.local_path).read_text(encoding="utf-8")
 
 
 def media(path, row, key):

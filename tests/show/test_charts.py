@@ -1,4 +1,4 @@
-"""What the pictures show, asked of their axes."""
+"""The pictures, read from their axes."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from neuronxa_callback.show import charts
+from neuronxa_callback.show import charts, palette
 from tests.helpers.reports import TWO, make_report
 
 
@@ -37,13 +37,13 @@ def test_the_curve_by_layer_holds_scores_bands_and_both_levels():
 
 
 def test_bands_are_left_out_where_they_would_cover_each_other():
-    many = {f"l{k}": 0.5 for k in range(len(charts.COLOURS) + 1)}
+    many = {f"l{k}": 0.5 for k in range(len(palette.LIGHT) + 1)}
     axes, lines, _ = drawn(make_report(5, many))
     assert len(axes.collections) == 0
     assert set(many) <= set(lines)
 
 
-def test_a_level_that_is_not_known_is_not_drawn():
+def test_an_unknown_level_is_not_drawn():
     report = make_report(5, {"deu_Latn": [math.nan, 0.5]})
     assert math.isnan(report.shuffled_baseline("nasca"))
     assert drawn(report)[2] == ["chance"]
@@ -66,7 +66,7 @@ def test_the_picture_of_one_step_has_one_scale_and_every_language(languages):
     assert charts.pixels(figure).shape[2] == 4
 
 
-def test_the_loss_stands_below_the_alignment_of_its_own_step():
+def test_the_loss_is_below_the_alignment_of_its_step():
     runs = [{"loss": 3.0, "loss_step": 10}, {"loss": 2.0, "loss_step": 20}]
     reports = [
         make_report(step, run=run) for step, run in zip((0, 20, 40), ({}, *runs), strict=True)

@@ -1,4 +1,4 @@
-"""What is in the page's file: packed numbers, no markup but its own, and what it refuses."""
+"""The file of the page: packed numbers, no foreign markup, and errors."""
 
 import base64
 import json
@@ -6,15 +6,15 @@ import math
 import struct
 import sys
 import zlib
-from pathlib import Path
+from importlib import resources
 
 import numpy as np
 import pytest
 
 from neuronxa_callback import NeuronXAError
 from neuronxa_callback.errors import ConfigError, FingerprintError
-from neuronxa_callback.show.page.page import page
-from neuronxa_callback.show.page.page import page as module
+from neuronxa_callback.show import palette
+from neuronxa_callback.show.page.page import AFTER_PLOTLY, BEFORE_PLOTLY, page
 from tests.helpers.pages import EVIL, LANGUAGES, NASTY, gaps, named, rising
 from tests.helpers.reports import make_report
 
@@ -28,10 +28,10 @@ def unpacked(text):
     return json.loads(raw[4 : 4 + size]), raw[4 + size :]
 
 
-def array(place, raw):
-    count = math.prod(place["shape"])
-    found = np.frombuffer(raw, dtype=f"<{place['type']}", count=count, offset=place["at"])
-    return found.reshape(place["shape"])
+def array(entry, raw):
+    count = math.prod(entry["shape"])
+    values = np.frombuffer(raw, dtype=f"<{entry['type']}", count=count, offset=entry["offset"])
+    return values.reshape(entry["shape"])
 
 
 def test_counts_are_packed_as_bytes_and_nan_is_none_of_them():
@@ -41,8 +41,14 @@ def test_counts_are_packed_as_bytes_and_nan_is_none_of_them():
     assert counts.dtype == np.uint8
     for t, report in enumerate(rising()):
         for k, name in enumerate(LANGUAGES):
-            known = [math.nan if each == 255 else each / 20 for each in counts[t, k]]
+            known = [math.nan if count == 255 else count / 20 for count in counts[t, k]]
             assert gaps(known) == gaps(report.curve("nasca", name))
+
+
+def test_the_colours_are_those_of_the_pictures():
+    plain, _ = unpacked(page({"main": rising()}))
+    assert plain["palette"] == {"light": list(palette.LIGHT), "dark": list(palette.DARK)}
+    assert len(palette.LIGHT) == len(palette.DARK)
 
 
 def test_many_pairs_take_two_bytes():
@@ -54,19 +60,19 @@ def test_many_pairs_take_two_bytes():
 def test_change_is_the_paired_one_since_the_first_report():
     reports = rising(gap=False)
     plain, raw = unpacked(page({"main": reports}))
-    found = array(plain["runs"][0]["metrics"]["nasca"]["numbers"], raw)
+    numbers = array(plain["runs"][0]["metrics"]["nasca"]["numbers"], raw)
     column = plain["columns"].index("change")
-    assert np.isnan(found[0, :, column]).all()
+    assert np.isnan(numbers[0, :, column]).all()
     for t, report in enumerate(reports[1:], start=1):
         wanted = [
             report.score("nasca", name) - reports[0].score("nasca", name)
             for name in (*LANGUAGES, None)
         ]
-        assert found[t, :, column] == pytest.approx(wanted, abs=1e-6)
+        assert numbers[t, :, column] == pytest.approx(wanted, abs=1e-6)
 
 
-def test_a_loss_stands_at_the_step_it_was_logged_at():
-    """An old record does not say which that was: there the loss stands at the report's step."""
+def test_a_loss_is_at_the_step_it_was_logged_at():
+    """Without ``loss_step``, the loss is at the step of the report."""
     runs = [{"loss": None, "loss_step": None}, {"loss": 4.5, "loss_step": 90}, {"loss": 4.0}]
     reports = [make_report(100 * t, run=run) for t, run in enumerate(runs)]
     run = unpacked(page({"main": reports}))[0]["runs"][0]
@@ -74,7 +80,7 @@ def test_a_loss_stands_at_the_step_it_was_logged_at():
     assert run["loss_steps"] == [0, 90, 200]
 
 
-def test_no_word_of_a_report_stands_in_the_file_as_markup():
+def test_no_text_of_a_report_is_in_the_file_as_markup():
     text = page({EVIL: [named(NASTY)]}, title=EVIL, notes=[NASTY])
     assert EVIL not in text
     assert NASTY not in text
@@ -84,35 +90,36 @@ def test_no_word_of_a_report_stands_in_the_file_as_markup():
 
 
 def test_the_scripts_never_parse_markup():
-    names = (*module.FIRST, *module.OTHERS)
+    names = (*BEFORE_PLOTLY, *AFTER_PLOTLY)
     assert len(names) == 5
     for name in names:
-        script = (Path(module.__file__).parent / name).read_text(encoding="utf-8")
+        script = (resources.files("neuronxa_callback.show.page") / name).read_text(encoding="utf-8")
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             assert way not in script
 
 
-def noted(one, other):
-    """What a page says of two runs, each of one report with an own definition."""
+def notes_on(one, other):
+    """The notes of a page of two runs with the given entries in their definitions."""
     runs = {"a": [make_report(definition=one)], "b": [make_report(definition=other)]}
     return unpacked(page(runs))[0]["notes"]
 
 
 def test_runs_on_the_same_sentences_are_comparable_whatever_their_corpus_is_called():
     one, other = ({"corpus": name, "digest": "5e"} for name in ("a.tsv", "copy.tsv"))
-    assert noted(one, other) == []
-    assert noted(one, other | {"pivot": "fra_Latn"}) == [
-        "a and b do not measure the same thing (pivot differ): their scores are not comparable"
+    assert notes_on(one, other) == []
+    assert notes_on(one, other | {"pivot": "fra_Latn"}) == [
+        "a and b do not measure the same thing, so their scores are not comparable"
+        " (different: pivot)"
     ]
 
 
 @pytest.mark.parametrize("digests", [("5e", "6f"), (None, None)])
 def test_runs_on_other_sentences_are_not(digests):
     one, other = (
-        {"corpus": name, "digest": each} for name, each in zip("ab", digests, strict=True)
+        {"corpus": name, "digest": digest} for name, digest in zip("ab", digests, strict=True)
     )
-    assert len(noted(one, other)) == 1
-    assert "corpus" in noted(one, other)[0]
+    assert len(notes_on(one, other)) == 1
+    assert "corpus" in notes_on(one, other)[0]
 
 
 def test_nothing_to_show_is_refused():
@@ -138,5 +145,5 @@ def test_without_plotly_it_says_what_to_install(monkeypatch):
     with pytest.raises(NeuronXAError) as error:
         page({"main": [make_report()]})
     assert str(error.value) == (
-        "the page needs plotly, which is missing here: pip install 'neuronxa_callback[page]'"
+        "the page needs plotly, which is not installed: pip install 'neuronxa_callback[page]'"
     )

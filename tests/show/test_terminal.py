@@ -1,4 +1,4 @@
-"""What people read at the terminal: a line per probe, tables."""
+"""Output at the terminal: one line per probe, and tables."""
 
 import math
 
@@ -26,15 +26,15 @@ def text_of(table):
     return caught.get()
 
 
-def test_a_line_says_mean_interval_ends_and_seconds():
+def test_a_line_has_mean_interval_best_worst_and_seconds():
     report = make_report(step=7, scores={"a": 0.5, "b": 0.25}, run={"seconds": 1.26})
-    said = terminal.line(report)
-    assert said.startswith("NeuronXA step 7: nasca 0.375 [")
-    assert " · best a 0.500, worst b 0.250 · navca 0.375 · 1.3 s" in said
-    assert "since" not in said
+    text = terminal.line(report)
+    assert text.startswith("NeuronXA step 7: nasca 0.375 [")
+    assert " · best a 0.500, worst b 0.250 · navca 0.375 · 1.3 s" in text
+    assert "since" not in text
 
 
-def test_a_line_says_what_is_significant_since_the_last_the_first_and_the_best():
+def test_a_line_has_the_changes_since_the_last_the_first_and_the_best():
     history, report = history_of(0.1, 0.8, 0.3, 0.31)
     assert terminal.changes(history, "nasca") == (
         "significant: +0.210 since the first, -0.490 since the best; "
@@ -43,7 +43,7 @@ def test_a_line_says_what_is_significant_since_the_last_the_first_and_the_best()
     assert f"({terminal.changes(history, 'nasca')})" in terminal.line(report, history)
 
 
-def test_a_probe_that_is_both_last_and_best_is_said_once():
+def test_a_probe_that_is_both_last_and_best_is_named_once():
     assert (
         terminal.changes(history_of(0.1, 0.8)[0], "nasca") == "significant: +0.700 since the last"
     )
@@ -55,25 +55,25 @@ def test_a_change_from_or_to_nan_is_unknown():
 
 
 def test_the_table_of_a_report_has_every_language_and_the_mean():
-    said = text_of(terminal.table(make_report(step=4, scores={"a": 0.2, "b": 0.7})))
-    rows = [line.split() for line in said.splitlines()]
+    text = text_of(tables.one_report(make_report(step=4, scores={"a": 0.2, "b": 0.7})))
+    rows = [line.split() for line in text.splitlines()]
     order = [row[0] for row in rows if row and row[0] in ("a", "b", "mean")]
     assert order == ["b", "a", "mean"]
-    assert "chance is 0.005" in said
+    assert "chance is 0.005" in text
 
 
 def test_a_table_over_steps_shows_nan_as_nan():
     reports = [make_report(step=k, scores={"a": s}) for k, s in ((0, 0.1), (5, math.nan))]
     rows = [line.split() for line in text_of(tables.over_steps(reports)).splitlines()]
-    found = {row[0]: row[1] for row in rows if row and row[0] in ("0", "5")}
-    assert found == {"0": "0.100", "5": "nan"}
+    means = {row[0]: row[1] for row in rows if row and row[0] in ("0", "5")}
+    assert means == {"0": "0.100", "5": "nan"}
 
 
 def test_differences_are_sorted_and_marked():
     before = make_report(step=1, scores={"a": 0.5, "b": 0.5})
     after = make_report(step=2, scores={"a": 0.52, "b": 0.1})
-    said = text_of(tables.differences(before, after, "nasca", compare(before, after, "nasca")))
-    rows = [line.split() for line in said.splitlines() if line.strip()[:2] in ("a ", "b ")]
+    text = text_of(tables.differences(before, after, "nasca", compare(before, after, "nasca")))
+    rows = [line.split() for line in text.splitlines() if line.strip()[:2] in ("a ", "b ")]
     assert [row[:4] for row in rows] == [
         ["b", "0.500", "0.100", "-0.400"],
         ["a", "0.500", "0.520", "+0.020"],
@@ -82,16 +82,25 @@ def test_differences_are_sorted_and_marked():
     assert rows[1][-1] != "significant"
 
 
-def test_neurons_that_are_alike_are_said_once():
+def test_neighbours_that_differ_in_numbers_only_are_shortened():
     parts = [FFNPart(k, f"h.{k}.mlp", "gated", 8, f"input of h.{k}.mlp") for k in range(12)]
     parts.append(FFNPart(12, "h.12.moe", "routed", 32, "experts", experts=4))
-    said = text_of(tables.neurons(TapPlan(tuple(parts))))
-    assert "10 more like these" in said
-    assert "h.11.mlp" in said
-    assert "h.5.mlp" not in said
-    assert "13 layers, 128 neurons" in said
+    text = text_of(tables.neurons(TapPlan(tuple(parts))))
+    assert "10 more like these" in text
+    assert "h.11.mlp" in text
+    assert "h.5.mlp" not in text
+    assert "13 layers, 128 neurons" in text
 
 
-def test_square_brackets_are_no_markup():
-    said = text_of(terminal.table(make_report(scores={"[red]a": 0.2})))
-    assert "[red]a" in said
+def test_languages_with_nan_come_after_the_others():
+    report = make_report(scores={"a": math.nan, "b": 0.0, "c": 0.7})
+    rows = [line.split() for line in text_of(tables.one_report(report)).splitlines()]
+    order = [row[0] for row in rows if row and row[0] in ("a", "b", "c", "mean")]
+    assert order == ["c", "b", "a", "mean"]
+
+
+def test_square_brackets_are_not_markup():
+    report = make_report(scores={"[red]a": 0.2}, metrics=("[bold]m", "[red]n"))
+    text = text_of(tables.one_report(report)) + text_of(tables.over_steps([report]))
+    for name in ("[red]a", "[bold]m", "[red]n"):
+        assert text.count(name) >= 2

@@ -1,35 +1,35 @@
 "use strict";
 /*
- * The page's data: unpacks what data.py packed, and answers questions about it.
- * A missing number is null everywhere here, so that a chart leaves a gap and a table says n/a.
+ * The data of the page: unpacks what data.py packed, and computes scores from it.
+ * A missing number is null, so that a chart has a gap there and a table shows n/a.
  */
-window.neuronxa = { drawn_ms: null };
+window.neuronxa = {};
 
 (function (nx) {
   const TYPES = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array };
 
-  /** The unpacked data: {columns, names, notes, runs: [Run]}. */
+  /** The unpacked data: {columns, palette, names, notes, runs: [Run]}. */
   async function load() {
     const packed = JSON.parse(document.getElementById("data").textContent).zlib;
     const binary = atob(packed);
     const bytes = new Uint8Array(binary.length);
     for (let k = 0; k < bytes.length; k++) bytes[k] = binary.charCodeAt(k);
     if (!("DecompressionStream" in window)) {
-      throw new Error("this browser is too old to unpack the page (it needs DecompressionStream, 2023)");
+      throw new Error("this browser has no DecompressionStream; use a browser of 2023 or later");
     }
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const buffer = await new Response(stream).arrayBuffer();
     const size = new DataView(buffer).getUint32(0, true);
     const data = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)));
-    const view = (place) => {
-      const length = place.shape.reduce((a, b) => a * b, 1);
-      return new TYPES[place.type](buffer, 4 + size + place.at, length);
+    const view = ({ shape, type, offset }) => {
+      const length = shape.reduce((a, b) => a * b, 1);
+      return new TYPES[type](buffer, 4 + size + offset, length);
     };
     data.runs = data.runs.map((plain) => new Run(plain, data.columns, view));
     return data;
   }
 
-  /** One run. A language is its place in `languages`; MEAN stands for all of them. */
+  /** One run. A language is its index in `languages`; MEAN is the mean over all of them. */
   const MEAN = -1;
   nx.MEAN = MEAN;
 
@@ -37,7 +37,7 @@ window.neuronxa = { drawn_ms: null };
     constructor(plain, columns, view) {
       Object.assign(this, plain);
       this.columns = columns;
-      this.place = new Map(this.languages.map((code, k) => [code, k]));
+      this.index = new Map(this.languages.map((code, k) => [code, k]));
       this.metrics = new Map(Object.entries(plain.metrics));
       for (const metric of this.metrics.values()) {
         metric.counts = view(metric.counts);
@@ -46,81 +46,81 @@ window.neuronxa = { drawn_ms: null };
       }
     }
 
-    /** Share of aligned pairs per layer; null for a layer that held NaN. */
+    /** Share of aligned pairs per layer; null for a layer with NaN. */
     curve(name, step, language) {
       const metric = this.metrics.get(name);
       const layers = metric.layers.length;
       const rows = this.rows(language);
-      const found = new Array(layers);
+      const scores = new Array(layers);
       for (let layer = 0; layer < layers; layer++) {
         let sum = 0;
         for (const row of rows) {
           const count = metric.counts[(step * this.languages.length + row) * layers + layer];
           sum = count === metric.missing ? NaN : sum + count;
         }
-        found[layer] = known(sum / (rows.length * this.pairs));
+        scores[layer] = orNull(sum / (rows.length * this.pairs));
       }
-      return found;
+      return scores;
     }
 
-    /** Mean over layers, then languages; null where one of the layers held NaN. */
+    /** Mean over layers and languages; null if one of the layers has NaN. */
     score(name, step, language) {
       const metric = this.metrics.get(name);
       metric.scores ??= new Map();
       const key = step * (this.languages.length + 1) + language + 1;
       if (!metric.scores.has(key)) {
         const curve = this.curve(name, step, language);
-        const whole = curve.length > 0 && !curve.includes(null);
-        metric.scores.set(key, whole ? curve.reduce((a, b) => a + b, 0) / curve.length : null);
+        const complete = curve.length > 0 && !curve.includes(null);
+        metric.scores.set(key, complete ? curve.reduce((a, b) => a + b, 0) / curve.length : null);
       }
       return metric.scores.get(key);
     }
 
-    /** One of the packed columns, such as "low". */
+    /** One number of a packed column, such as "low". */
     number(name, step, language, column) {
       const row = language === MEAN ? this.languages.length : language;
       const at = (step * (this.languages.length + 1) + row) * this.columns.length;
-      return known(this.metrics.get(name).numbers[at + this.columns.indexOf(column)]);
+      return orNull(this.metrics.get(name).numbers[at + this.columns.indexOf(column)]);
     }
 
-    /** The best layer and its score, the first of equals; nulls where one held NaN. */
+    /** The layer with the highest score (the first of equals); nulls if a layer has NaN. */
     peak(name, step, language) {
       const curve = this.curve(name, step, language);
-      if (!curve.length || curve.includes(null)) return { layer: null, at: null, score: null };
-      const at = curve.indexOf(Math.max(...curve));
-      return { layer: this.metrics.get(name).layers[at], at, score: curve[at] };
+      if (!curve.length || curve.includes(null)) return { layer: null, index: null, score: null };
+      const index = curve.indexOf(Math.max(...curve));
+      return { layer: this.metrics.get(name).layers[index], index, score: curve[index] };
     }
 
-    /** The highest score of any single layer at any step: charts keep one scale over steps. */
-    top(name) {
+    /** The highest score of a language in a layer at any step: charts keep one scale over steps. */
+    highestScore(name) {
       const metric = this.metrics.get(name);
-      metric.top ??= metric.counts.reduce((a, b) => (b === metric.missing || b < a ? a : b), 0) / this.pairs;
-      return metric.top;
+      metric.highest ??= metric.counts.reduce((a, b) => (b === metric.missing || b < a ? a : b), 0) / this.pairs;
+      return metric.highest;
     }
 
-    /** The highest end of any interval of a score: tables keep one scale over steps. */
-    reach(name) {
+    /** The highest end of an interval of a score at any step: the table keeps one scale. */
+    highestEnd(name) {
       const metric = this.metrics.get(name);
-      if (metric.reach === undefined) {
-        const highs = this.languages.flatMap((_, k) => this.over(name, k, "high"));
-        metric.reach = highs.reduce((a, b) => (b === null || b < a ? a : b), 0);
+      if (metric.highestEnd === undefined) {
+        const highs = this.languages.flatMap((_, k) => this.column(name, k, "high"));
+        metric.highestEnd = highs.reduce((a, b) => (b === null || b < a ? a : b), 0);
       }
-      return metric.reach;
+      return metric.highestEnd;
     }
 
-    /** What "characters" (3-grams) or "length" alone would align: the sentences' share, no model's. */
+    /** The score of "characters" (3-grams) or "length" under the same rule, without a model. */
     baseline(kind, language) {
-      const found = this.rows(language).map((row) => this.diagnostics.surface?.[this.languages[row]]?.[kind]);
-      return found.every(Number.isFinite) ? found.reduce((a, b) => a + b, 0) / found.length : null;
+      const scores = this.rows(language).map((row) => this.diagnostics.surface?.[this.languages[row]]?.[kind]);
+      return scores.every(Number.isFinite) ? scores.reduce((a, b) => a + b, 0) / scores.length : null;
     }
 
-    /** All scores over steps. */
+    /** The score at every step. */
     scores(name, language) {
       return this.steps.map((_, step) => this.score(name, step, language));
     }
 
-    /** A packed column over steps. */
-    over(name, language, column) {
+    /** A packed column at every step. */
+    column(name, language, column) {
       return this.steps.map((_, step) => this.number(name, step, language, column));
     }
 
@@ -128,29 +128,29 @@ window.neuronxa = { drawn_ms: null };
       return language === MEAN ? this.languages.map((_, k) => k) : [language];
     }
 
-    /** The warnings of a step: those that name a language, by its code, and the others. */
-    warned(step) {
-      const found = { general: [], of: new Map() };
-      for (const at of this.warnings.at[step]) {
-        const text = this.warnings.texts[at];
-        const code = this.languages.find((each) => text.startsWith(each + ": "));
-        if (code === undefined) found.general.push(text);
-        else found.of.set(code, [...(found.of.get(code) ?? []), text.slice(code.length + 2)]);
+    /** The warnings of a step: those that start with the code of a language, and the others. */
+    warningsAt(step) {
+      const general = [], byLanguage = new Map();
+      for (const number of this.warnings.by_step[step]) {
+        const text = this.warnings.texts[number];
+        const code = this.languages.find((language) => text.startsWith(language + ": "));
+        if (code === undefined) general.push(text);
+        else byLanguage.set(code, [...(byLanguage.get(code) ?? []), text.slice(code.length + 2)]);
       }
-      return found;
+      return { general, byLanguage };
     }
   }
 
-  /* Begun at once: the rest of the page is read meanwhile. What fails is told where it is awaited. */
+  /* Starts now, while the browser parses the rest. page.js awaits it and shows its error. */
   nx.loading = load();
   nx.loading.catch(() => {});
 
-  function known(number) {
+  function orNull(number) {
     return Number.isFinite(number) ? number : null;
   }
 
-  /* Words. A minus is a real one, and what is unknown is said to be. */
-  nx.words = {
+  /* Numbers as text: with a real minus sign, and "n/a" for null. */
+  nx.format = {
     number: (value, digits = 3) => (value === null ? "n/a" : minus(value.toFixed(digits))),
     signed: (value, digits = 3) =>
       value === null ? "n/a" : (value > 0 ? "+" : "") + minus(value.toFixed(digits)),
@@ -162,7 +162,7 @@ window.neuronxa = { drawn_ms: null };
     short: (value) =>
       value === null ? "n/a" : minus(Number.isInteger(value) ? String(value) : String(+value.toPrecision(3))),
     step: (step) => String(step).replace(/\B(?=(\d{3})+(?!\d))/g, "\u2009"),
-    several: (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`,
+    count: (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`,
   };
 
   function minus(text) {

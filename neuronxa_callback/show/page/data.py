@@ -1,7 +1,7 @@
-"""What the page shows, packed: counts and numbers as bytes, everything else as JSON, zlib on all.
+"""The data of the page: arrays of counts and numbers as bytes, the rest as JSON, zlib over both.
 
-A score is a count of n pairs, so that it takes one byte. The page's scripts unpack the same
-layout: 4 bytes that hold the length of the JSON, the JSON (padded to 4 bytes), the arrays.
+Scores are packed as counts of aligned pairs, one byte each for up to 254 pairs. Layout, which
+``data.js`` reads: the length of the JSON (4 bytes), the JSON (padded to 4 bytes), the arrays.
 """
 
 import base64
@@ -15,40 +15,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronxa_callback.corpus import languages as codes
+from neuronxa_callback.corpus import languages
 from neuronxa_callback.errors import ConfigError, FingerprintError
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Point, change
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.scores import without_nan
+from neuronxa_callback.show import palette
 
 Runs = Mapping[str, Sequence[AlignmentReport]]
+"""name -> the reports of a run, sorted by step."""
 
 COLUMNS = (
     "low", "high", "pivot_to_target", "target_to_pivot", "shuffled_baseline",
     "change", "change_low", "change_high", "p",
 )  # fmt: skip
-"""Of each language at each step, in this order; ``change`` is the paired one since the first."""
+"""The numbers of each language at each step; ``change`` is paired, since the first report."""
 
 
 class Packer:
-    """Arrays one after another, each named by where it starts."""
+    """Collects arrays as bytes, one after another."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.size = 0
 
     def put(self, array: NDArray[Any]) -> dict[str, Any]:
-        """Append an array; what its reader needs to know."""
+        """Append an array.
+
+        Returns:
+            Its ``offset`` in bytes, ``type`` such as ``"f4"``, and ``shape``.
+        """
         raw = array.tobytes()
         raw += b"\0" * (-len(raw) % 4)
-        place = {"at": self.size, "type": array.dtype.str[1:], "shape": list(array.shape)}
+        entry = {"offset": self.size, "type": array.dtype.str[1:], "shape": list(array.shape)}
         self.parts.append(raw)
         self.size += len(raw)
-        return place
+        return entry
 
     def finish(self, plain: Mapping[str, Any]) -> str:
-        """All of it as one base64 text."""
+        """The JSON and all arrays, compressed, in base64."""
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, default=str).encode()
         text += b" " * (-len(text) % 4)
         whole = b"".join((struct.pack("<I", len(text)), text, *self.parts))
@@ -56,7 +63,11 @@ class Packer:
 
 
 def pack(runs: Runs, notes: Sequence[str]) -> str:
-    """The page's data.
+    """The data of the page in base64.
+
+    Args:
+        runs: The runs to show.
+        notes: Sentences to show at the top; notes on differences between runs are appended.
 
     Raises:
         ConfigError: If there is no run, or one without reports.
@@ -68,10 +79,11 @@ def pack(runs: Runs, notes: Sequence[str]) -> str:
         if not reports:
             raise ConfigError(f"every run on a page needs at least one report, {name!r} has none")
     packer = Packer()
-    known = dict.fromkeys(code for each in runs.values() for code in each[0].languages)
+    codes = dict.fromkeys(code for reports in runs.values() for code in reports[0].languages)
     plain = {
         "columns": COLUMNS,
-        "names": {code: codes.name(code) for code in known},
+        "palette": {"light": palette.LIGHT, "dark": palette.DARK},
+        "names": {code: languages.name(code) for code in codes},
         "runs": [_run(packer, name, reports) for name, reports in runs.items()],
         "notes": [*notes, *_differences(runs)],
     }
@@ -109,7 +121,7 @@ def _run(packer: Packer, name: str, reports: Sequence[AlignmentReport]) -> dict[
 
 
 def counts(reports: Sequence[AlignmentReport], metric: str) -> NDArray[Any]:
-    """Aligned pairs [steps, languages, layers]; the type's largest number stands for NaN."""
+    """Aligned pairs [steps, languages, layers]; the largest number of the type means NaN."""
     pairs = reports[0].n_pairs
     kind = np.dtype("<u1" if pairs < 2**8 - 1 else "<u2" if pairs < 2**16 - 1 else "<u4")
     missing = int(np.iinfo(kind).max)
@@ -129,7 +141,7 @@ def counts(reports: Sequence[AlignmentReport], metric: str) -> NDArray[Any]:
 def numbers(
     reports: Sequence[AlignmentReport], points: Sequence[Point], metric: str
 ) -> NDArray[np.float32]:
-    """``COLUMNS`` [steps, languages and their mean, columns]; NaN where unknown."""
+    """The numbers [steps, languages and the mean, ``COLUMNS``]; NaN if unknown."""
     rows = []
     for report, point in zip(reports, points, strict=True):
         changes = _changes(points[0], point, metric, report.languages)
@@ -140,83 +152,72 @@ def numbers(
                     *report.interval(metric, name),
                     *report.retrieval(metric, name),
                     report.shuffled_baseline(metric, name),
-                    *each,
+                    *change_numbers,
                 )
-                for name, each in zip(names, changes, strict=True)
+                for name, change_numbers in zip(names, changes, strict=True)
             ]
         )
     return np.array(rows, dtype="<f4")
 
 
 def _changes(
-    first: Point, point: Point, metric: str, languages: Sequence[str]
+    first: Point, point: Point, metric: str, codes: Sequence[str]
 ) -> list[tuple[float, float, float, float]]:
-    """Paired change per language and of the mean since the first point; p by Holm over languages.
+    """(change, low, high, p) since the first point, per language and of the mean.
 
-    The mean is one look of its own. The first point itself has not changed: NaN.
+    p is adjusted by Holm over languages; the mean is a test of its own. NaN for the first point.
     """
     if point is first:
-        return [(math.nan,) * 4] * (len(languages) + 1)
-    found = [change(first, point, metric, (name,)) for name in languages]
+        return [(math.nan,) * 4] * (len(codes) + 1)
+    changes = [change(first, point, metric, (code,)) for code in codes]
     mean = change(first, point, metric)
-    p = [*statistics.holm([each.p for each in found]), mean.p]
+    adjusted = [*statistics.holm([one.p for one in changes]), mean.p]
     return [
-        (each.difference, each.low, each.high, q) for each, q in zip((*found, mean), p, strict=True)
+        (one.difference, one.low, one.high, p)
+        for one, p in zip((*changes, mean), adjusted, strict=True)
     ]
 
 
 def _warnings(reports: Sequence[AlignmentReport]) -> dict[str, Any]:
-    """Every sentence once, and per step which of them were said."""
-    texts: dict[str, int] = {}
-    at = [[texts.setdefault(each, len(texts)) for each in report.warnings] for report in reports]
-    return {"texts": list(texts), "at": at}
+    """Each distinct warning once, and per step the numbers of its warnings."""
+    numbers: dict[str, int] = {}
+    by_step = [[numbers.setdefault(w, len(numbers)) for w in report.warnings] for report in reports]
+    return {"texts": list(numbers), "by_step": by_step}
 
 
 def _loss(report: AlignmentReport) -> float | None:
     loss = report.run.get("loss")
-    known = isinstance(loss, int | float) and math.isfinite(loss)
-    return float(loss) if known and loss is not None else None
+    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
 
 
 def loss_step(report: AlignmentReport) -> int:
-    """The step at which the loss was logged, which may be one before the report's."""
+    """The step at which the loss was logged, which may be before the step of the report."""
     step = report.run.get("loss_step")
     return step if isinstance(step, int) else report.step
 
 
 def _differences(runs: Runs) -> Iterable[str]:
-    """One sentence for each entry of the definition in which runs differ."""
+    """One sentence for each run that does not measure the same thing as the first one."""
     names = list(runs)
     definitions = [
         without_nan(reports[-1].fingerprint.get("definition", {})) for reports in runs.values()
     ]
     for name, definition in zip(names[1:], definitions[1:], strict=True):
-        known = dict.fromkeys((*definitions[0], *definition))
-        differ = [key for key in known if _differs(definitions[0], definition, key)]
-        if differ:
+        keys = dict.fromkeys((*definitions[0], *definition))
+        different = [key for key in keys if _differs(definitions[0], definition, key)]
+        if different:
             yield (
-                f"{names[0]} and {name} do not measure the same thing ({', '.join(differ)} differ):"
-                " their scores are not comparable"
+                f"{names[0]} and {name} do not measure the same thing, so their scores are not"
+                f" comparable (different: {', '.join(different)})"
             )
 
 
 def _differs(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
-    """Whether an entry differs, by the rule of a curve: the digest tells a corpus, not its name."""
-    beside = ("digest",) if one.get("digest") == other.get("digest") else ()
-    parts = [{name: each[name] for name in (key, *beside) if name in each} for each in (one, other)]
+    """Whether an entry differs; the name of a corpus may differ if its digest does not."""
+    keys = (key, "digest") if one.get("digest") == other.get("digest") else (key,)
+    a, b = ({k: parts[k] for k in keys if k in parts} for parts in (one, other))
     try:
-        check_same_fingerprint({"definition": parts[0]}, {"definition": parts[1]}, ("definition",))
+        check_same_fingerprint({"definition": a}, {"definition": b}, ("definition",))
     except FingerprintError:
         return True
     return False
-
-
-def without_nan(value: Any) -> Any:
-    """Plain JSON: tuples as lists, None for what is no finite number."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
-    return value

@@ -1,7 +1,7 @@
 "use strict";
 /*
- * How things look: theme, colours, strokes, and what all charts have in common. It stands before
- * plotly, so that no page is seen in another theme than the one that its reader chose.
+ * Theme, colours, dashes, and the common layout of the charts. Placed before plotly, so that the
+ * page appears in the chosen theme at once.
  */
 (function (nx) {
   const root = document.documentElement;
@@ -10,17 +10,17 @@
 
   nx.dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preference.matches);
 
-  /** Takes a theme and remembers it, where a browser lets a file keep anything. */
-  nx.choose = function (theme) {
+  /** Sets a theme and stores it, if the browser lets a file store anything. */
+  nx.setTheme = function (theme) {
     root.dataset.theme = theme;
     try {
       localStorage.setItem(KEY, theme);
     } catch {
-      // Then it holds until the page is left.
+      // The theme then lasts until the page is closed.
     }
   };
 
-  function remembered() {
+  function storedTheme() {
     try {
       return localStorage.getItem(KEY);
     } catch {
@@ -28,11 +28,8 @@
     }
   }
 
-  if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
+  if (["light", "dark"].includes(storedTheme())) root.dataset.theme = storedTheme();
 
-  /* Okabe and Ito's palette, without its yellow, which is not seen on white; two more. */
-  const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A6FB0", "#7A5C3E"];
-  const DARK = ["#4BA6E0", "#F0803C", "#2CC295", "#E39BC4", "#8FD0F5", "#F2B632", "#B49BDB", "#C2A07E"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const MARKERS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
   const CONFIG = {
@@ -44,30 +41,33 @@
     toImageButtonOptions: { filename: "neuronxa", scale: 2 },
   };
 
-  /** Text as plotly shows it, letter by letter: no tags, no entities, no %{templates}, no TeX. */
+  /** Text escaped for plotly, which reads tags, entities, %{templates} and TeX in labels. */
   function label(text) {
-    const spelt = (each) => `&#${each.charCodeAt(0)};`;
-    return String(text).replace(/[\u0000-\u001f\u2028\u2029]/g, " ").replace(/[&<>%${}"']/g, spelt);
+    const escape = (character) => `&#${character.charCodeAt(0)};`;
+    return String(text).replace(/[\u0000-\u001f\u2028\u2029]/g, " ").replace(/[&<>%${}"']/g, escape);
   }
   nx.label = label;
 
-  /** How language k looks: k counts over the languages of all runs. */
-  nx.look = function (k, run = 0) {
-    const turn = Math.floor(k / LIGHT.length);
+  /** Colour, dash and marker of language k (of all runs) in a run. */
+  nx.lineStyle = function (k, run = 0) {
+    const colours = nx.data.palette[nx.dark() ? "dark" : "light"];
+    const round = Math.floor(k / colours.length);
     const several = nx.data.runs.length > 1;
     return {
-      colour: (nx.dark() ? DARK : LIGHT)[k % LIGHT.length],
-      dash: DASHES[(several ? run : turn) % DASHES.length],
-      marker: MARKERS[turn % MARKERS.length],
+      colour: colours[k % colours.length],
+      dash: DASHES[(several ? run : round) % DASHES.length],
+      marker: MARKERS[round % MARKERS.length],
     };
   };
 
-  function theme() {
+  /** The colours and the font that the style sheet has for the current theme. */
+  function themeColours() {
     const style = getComputedStyle(document.documentElement);
     const of = (name) => style.getPropertyValue(name).trim();
     return { ink: of("--ink"), muted: of("--muted"), grid: of("--grid"), card: of("--card"), gap: of("--gap"), accent: of("--accent"), family: of("--sans") };
   }
 
+  /** A layout for plotly: the common one, with more options. */
   function layout(colours, more) {
     const axis = {
       gridcolor: colours.grid, zeroline: false, linecolor: colours.grid, ticks: "outside",
@@ -83,7 +83,7 @@
         font: { family: colours.family, size: 12, color: colours.ink }, namelength: -1,
       },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.muted, activecolor: colours.ink },
-      // As much as labels take, mostly: plotly draws a chart again whose labels need more.
+      // Room for usual labels: plotly draws a chart twice if its labels need more.
       margin: { l: 64, r: 12, t: 26, b: 52 }, hovermode: "closest", showlegend: false,
       xaxis: merge(axis, xaxis), yaxis: merge(axis, yaxis),
       ...(yaxis2 ? { yaxis2: merge({ ...axis, showgrid: false }, yaxis2) } : {}),
@@ -96,5 +96,5 @@
     return { ...axis, ...more, title };
   }
 
-  nx.style = { DASHES, MARKERS, CONFIG, theme, layout };
+  nx.plotting = { DASHES, MARKERS, CONFIG, themeColours, layout };
 })(window.neuronxa);

@@ -1,0 +1,65 @@
+"""``neuronxa page``."""
+
+import pytest
+
+from tests.helpers import browser
+from tests.helpers.reports import make_report
+
+
+def write_record_with_a_bad_line(record):
+    lines = [make_report(step).to_json() for step in (0, 5, 10)]
+    lines[1] = lines[1][: len(lines[1]) // 2]
+    record.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_page_names_lines_that_are_not_reports(neuronxa, tmp_path):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    record, page = tmp_path / "reports.jsonl", tmp_path / "page.html"
+    write_record_with_a_bad_line(record)
+    code, out, err = neuronxa("page", record, "-o", page)
+    assert (code, out) == (0, f"{page}\n")
+    assert err.startswith(f"neuronxa: {record}:2 is left out: not an alignment report")
+    assert page.stat().st_size > 10_000
+
+
+@pytest.mark.browser
+def test_a_browser_shows_runs_by_their_folders_and_bad_lines(neuronxa, run, tmp_path):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    if browser.find() is None:
+        pytest.skip("no Chromium here (`apt-get install chromium`)")
+    other = tmp_path / "other" / "out"
+    other.mkdir(parents=True)
+    write_record_with_a_bad_line(other / "reports.jsonl")
+    code, _, _ = neuronxa("page", run, other, "-o", tmp_path / "both.html")
+    assert code == 0
+    with browser.Browser() as chromium:
+        chromium.open(tmp_path / "both.html")
+        text = chromium.value("document.body.textContent")
+    assert run.name in text
+    assert "out" in text.split()
+    assert "reports.jsonl:2 is left out" in text
+
+
+def test_page_refuses_an_output_that_cannot_be_written(neuronxa, tmp_path):
+    out = tmp_path / "nowhere" / "page.html"
+    code, _, err = neuronxa("page", tmp_path, "-o", out)
+    message = f"neuronxa: the folder of --out must exist, there is no {str(out.parent)!r}\n"
+    assert (code, err) == (2, message)
+    code, _, err = neuronxa("page", tmp_path, "-o", tmp_path)
+    assert code == 2
+    assert "Invalid value for '--out'" in err
+
+
+def test_page_refuses_mixed_measurements_and_empty_records(neuronxa, tmp_path):
+    record = tmp_path / "reports.jsonl"
+    mixed = (make_report(0), make_report(5, n_pairs=50))
+    record.write_text("".join(f"{report.to_json()}\n" for report in mixed), encoding="utf-8")
+    code, _, err = neuronxa("page", record)
+    assert code == 2
+    assert "must agree in definition, but n_pairs is 100 in one and 50 in the other" in err
+    record.write_text("", encoding="utf-8")
+    code, _, err = neuronxa("page", record)
+    assert (code, err) == (2, f"neuronxa: a run must have at least one report, {record} has none\n")
+    code, _, err = neuronxa("page", tmp_path / "none")
+    assert code == 2
+    assert err.startswith("neuronxa: a run must be a JSONL file of reports or a folder that holds")

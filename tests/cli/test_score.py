@@ -1,0 +1,66 @@
+"""``neuronxa score``."""
+
+import subprocess
+import sys
+
+import pytest
+
+from neuronxa_callback import AlignmentReport, ParallelCorpus, Probe, ProbeConfig
+from tests.helpers.runs import SHELL
+from tests.helpers.shell import LANGUAGES, OPTIONS
+from tests.helpers.tiny import llama
+
+
+def test_score_prints_the_report_of_a_probe(neuronxa, saved, tokenizer):
+    code, out, _ = neuronxa("score", saved, *OPTIONS, "--json")
+    config = ProbeConfig(languages=LANGUAGES, n_pairs=10)
+    assert code == 0
+    assert AlignmentReport.from_json(out) == Probe(config, tokenizer).run(llama())
+
+
+def test_score_prints_a_table_or_csv(neuronxa, saved):
+    code, out, _ = neuronxa("score", saved, *OPTIONS)
+    assert code == 0
+    assert "deu_Latn" in out
+    assert "chance is 0.053" in out
+    code, out, _ = neuronxa("score", saved, *OPTIONS, "--csv", "--metrics", "nasca")
+    rows = out.splitlines()
+    assert rows[0] == "step,language,layer,metric,score,low,high"
+    assert len(rows) == 1 + 2 * 3
+
+
+def test_options_override_a_toml_file(neuronxa, saved, tmp_path):
+    file = tmp_path / "probe.toml"
+    file.write_text('languages = ["deu_Latn"]\nn_pairs = 5\nmetrics = ["mexa"]\n')
+    _, out, _ = neuronxa("score", saved, "--config", file, "--n-pairs", 8, "--json")
+    report = AlignmentReport.from_json(out)
+    assert (report.languages, report.n_pairs, list(report.metrics)) == (("deu_Latn",), 8, ["mexa"])
+
+
+def test_score_measures_sentences_of_a_folder(neuronxa, saved, tmp_path):
+    corpus = ParallelCorpus.builtin(languages=["deu_Latn"])
+    for code, side in (("eng_Latn", 0), ("deu_Latn", 1)):
+        text = "\n".join(pair[side] for pair in corpus.pairs["deu_Latn"])
+        (tmp_path / f"{code}.dev").write_text(text, encoding="utf-8")
+    _, folder, _ = neuronxa("score", saved, "--corpus", tmp_path, "--json")
+    _, builtin, _ = neuronxa("score", saved, "--languages", "de", "--json")
+    assert AlignmentReport.from_json(folder).metrics == AlignmentReport.from_json(builtin).metrics
+
+
+def test_dtype_and_attention_are_those_of_the_options(neuronxa, saved):
+    options = ("--dtype", "bfloat16", "--attn", "eager", "--json")
+    _, out, _ = neuronxa("score", saved, *OPTIONS, *options)
+    model = AlignmentReport.from_json(out).fingerprint["model"]
+    assert (model["weights"], model["states"], model["attention"]) == ("bfloat16",) * 2 + ("eager",)
+
+
+@pytest.mark.slow
+def test_score_under_torchrun_is_the_same_report(neuronxa, saved):
+    _, alone, _ = neuronxa("score", saved, *OPTIONS, "--json")
+    arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments += ["-m", "neuronxa_callback", "score", str(saved), *OPTIONS, "--json"]
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=240, env=SHELL
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert AlignmentReport.from_json(done.stdout) == AlignmentReport.from_json(alone)
