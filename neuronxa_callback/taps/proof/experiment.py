@@ -98,6 +98,8 @@ class Experiment:
             return "is not a product of its gate and another factor"
         if _mixed_signs(gate[BASE], tolerance):
             return "has a gate whose sign does not follow its projection"
+        if self._proportional(gate, of_gate[0], tolerance):
+            return "has a gate without an activation function"
         if not same and any(_not_a_factor(gate, product, copy, tolerance) for copy in of_gate):
             return "is not a product of its gate and another factor"
         return ""
@@ -112,6 +114,19 @@ class Experiment:
                 return (*pair, OTHERS)
         return (*halves, OTHERS)
 
+    def _proportional(self, gate: Tensor, copy: int, tolerance: float) -> bool:
+        """Whether the gate is its projection times a number."""
+        paths = [path for path, size in self.widths.items() if size == 2 * self.width]
+        path = paths[0] if self.fused else list(self.widths)[copy - FIRST]
+        values = _precise(self.values(path, gate))[copy]
+        if self.fused:
+            half = self.width
+            columns = {FIRST: slice(half), SECOND: slice(half, None), EVEN: slice(0, None, 2)}
+            values = values[columns.get(copy, slice(1, None, 2))]
+        if values.shape[-1] != gate.shape[-1] or len(paths) > 1:
+            return False
+        return _uniform((gate[copy] / values).flatten(), tolerance)
+
     def _norm(self, product: Tensor, singles: Sequence[int], tolerance: float) -> str:
         """Whether all neurons are scaled by one number that depends on the other neurons."""
         neuron = torch.arange(self.width, device=product.device)
@@ -122,11 +137,16 @@ class Experiment:
         if int(used.sum()) < 2:
             return ""
         ratio = (after / torch.where(used, before, torch.ones_like(before)))[used]
-        middle = ratio.median()
-        uniform = (ratio - middle).abs() <= 2 * tolerance * middle.abs()
-        if uniform.float().mean() > 0.98 and (middle - 1).abs() > 3 * tolerance:
+        if _uniform(ratio, tolerance) and (ratio.median() - 1).abs() > 3 * tolerance:
             return "is read behind a norm over all neurons, but must be read in front of it"
         return ""
+
+
+def _uniform(ratio: Tensor, tolerance: float) -> bool:
+    """Whether nearly all numbers are the same, and not 0."""
+    middle = ratio.median()
+    near = (ratio - middle).abs() <= 2 * tolerance * middle.abs()
+    return bool(middle != 0 and near.float().mean() > 0.98)
 
 
 def _differs(states: Tensor, copy: int, tolerance: float) -> bool:
