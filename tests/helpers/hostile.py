@@ -1,8 +1,8 @@
 """Small language models with feed-forward networks that are easily misread."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad, silu
 
 HIDDEN, WIDTH, VOCAB, LAYERS = 32, 48, 400, 3
 
@@ -111,7 +111,7 @@ def second_when(when) -> nn.Module:
 def padded_in_front(x, run):
     """The network runs on a multiple of 4 positions, the first of which are padding."""
     added = -x.shape[1] % 4
-    return run(F.pad(x, (0, 0, added, 0)))[:, added:]
+    return run(pad(x, (0, 0, added, 0)))[:, added:]
 
 
 # Values that change behind the back of a trace.
@@ -140,7 +140,7 @@ class Overwritten(nn.Module):
 
     def forward(self, x):
         projected = self.gate_proj(x)
-        product = F.silu(projected) * self.up_proj(x)
+        product = silu(projected) * self.up_proj(x)
         projected.data.neg_()
         return self.down_proj(product)
 
@@ -204,7 +204,7 @@ class Bare(nn.Module):
         self.weight = nn.Parameter(source.weight.detach().clone())
 
     def forward(self, x):
-        return F.linear(x, self.weight)
+        return linear(x, self.weight)
 
 
 def with_bare(layer: int, name: str) -> nn.Module:

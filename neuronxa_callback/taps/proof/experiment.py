@@ -90,8 +90,6 @@ class Experiment:
         of_gate = [copy for copy in singles if _differs(gate, copy, tolerance)]
         if not of_product:
             return "does not depend on the projections in front of it"
-        if same and len(of_product) > 1:
-            return "depends on several projections, and no factor of it is known to be the gate"
         if len(of_gate) > 1:
             return "has a gate that depends on several projections"
         if not of_gate or (not same and of_gate == of_product):
