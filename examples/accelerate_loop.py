@@ -24,8 +24,7 @@ from transformers import (
 )
 
 import toy_languages as toy
-from neuronxa_callback import Probe, ProbeConfig
-from neuronxa_callback.show.sinks import JsonlSink
+from neuronxa_callback import JsonlSink, Probe, ProbeConfig
 
 
 def main() -> None:

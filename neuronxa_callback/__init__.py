@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from neuronxa_callback.history.stopping import StopRule
     from neuronxa_callback.probe.probe import Probe
     from neuronxa_callback.report import AlignmentReport
-    from neuronxa_callback.show.sinks import JsonlSink, MemorySink
+    from neuronxa_callback.show.jsonl import JsonlSink
+    from neuronxa_callback.show.sinks import MemorySink
 
 _MODULES = {
     "NeuronXACallback": "callback",
@@ -30,7 +31,7 @@ _MODULES = {
     "TapError": "errors",
     "CorpusError": "errors",
     "FingerprintError": "errors",
-    "JsonlSink": "show.sinks",
+    "JsonlSink": "show.jsonl",
     "MemorySink": "show.sinks",
     "read_reports": "history.records",
 }

@@ -3,14 +3,14 @@
 ``trainer = Trainer(..., callbacks=[NeuronXACallback()])`` is all that a script needs.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from neuronxa_callback import trainer_events
 from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import NeuronXAError
@@ -23,11 +23,8 @@ from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
-from neuronxa_callback.show.sink_group import SinkGroup
+from neuronxa_callback.show.sink_group import SinkGroup, check_name
 from neuronxa_callback.show.sinks import Sink
-
-STATE = "neuronxa_state"
-"""Key in ``state.stateful_callbacks``; not a class name, or the Trainer would try to load it."""
 
 
 class NeuronXACallback(TrainerCallback):
@@ -50,6 +47,8 @@ class NeuronXACallback(TrainerCallback):
             of a process always raises, before GPU hours are spent.
         max_overhead: The share of training time that probes between evaluations may take, such as
             0.01. The interval is chosen once, from the first probe and the first steps.
+        name: Needed for a second callback in the same Trainer: part of its keys
+            (``neuronxa/<name>/...``, ``eval_<name>_nasca``), its record and its saved state.
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -70,16 +69,22 @@ class NeuronXACallback(TrainerCallback):
         tokenizer: Any = None,
         on_error: str = "warn",
         max_overhead: float | None = None,
+        name: str = "",
     ) -> None:
         self.config = as_probe_config(config)
-        self.tokenizer = tokenizer
+        self.name = check_name(name)
         self.schedule = ProbeSchedule(every, max_overhead)
         self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
         self.history = History()
         self._given_sinks = None if sinks is None else tuple(sinks)
-        self._probe = TrainingProbe(self.make_probe, on_error)
+        self._probe = TrainingProbe(self.make_probe, on_error, tokenizer)
         self._training = False
         self._reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the options: a used callback travels without its run and its caches."""
+        fresh = {"history": History(), "_training": False, "_sinks": SinkGroup(), "_report": None}
+        return {**self.__dict__, **fresh}
 
     def _reset(self) -> None:
         """Forget the previous run."""
@@ -88,21 +93,26 @@ class NeuronXACallback(TrainerCallback):
         self._probed_step: int | None = None
         self._metrics_step: int | None = None
         self._stopped: str | None = None
+        self._halted = False
 
     # When to probe
 
     def should_probe(self, state: TrainerState, control: TrainerControl) -> bool:
         """Whether to probe after this step: an evaluation, the last step, or one of the interval.
 
-        The start of a run and an evaluation in training are always probed.
+        The start of a run and an evaluation in training are always probed. A run that ends early
+        is probed at its end: another callback may wait for its checkpoint (SIGTERM).
         """
-        last = state.global_step >= state.max_steps or control.should_training_stop
+        if trainer_events.is_stopped_early(state, control):
+            return False
+        last = state.global_step >= state.max_steps
         return control.should_evaluate or last or self.schedule.includes(state.global_step)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
+        trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
         resumed = state.global_step > 0
@@ -116,28 +126,40 @@ class NeuronXACallback(TrainerCallback):
                 args.report_to or (),
                 self._given_sinks,
                 resumed_at=state.global_step if resumed else None,
+                name=self.name,
+                previous_record=self._previous_record,
             )
         if not resumed:
             self._probe_once(state, control, **kwargs)
-        if self._stopped is not None and self.stop:
-            control.should_training_stop = True
-            _say(state, f"NeuronXA: this run had been stopped: {self._stopped}")
+        if resumed and self._stopped is not None and self.stop:
+            self._halted = True
+            trainer_events.say(state, f"NeuronXA: this run had been stopped: {self._stopped}")
         self.schedule.start_step()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the weights of a stopped run unchanged: an optimizer skips missing gradients."""
+        if self._halted and not args.fp16:
+            kwargs["model"].zero_grad(set_to_none=True)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe if the step is due, before an evaluation of the same step."""
         self._report_overhead(state, kwargs["model"])
-        if self.should_probe(state, control):
-            self._probe_once(state, control, **kwargs)
-        self.schedule.start_step()
+        self._after_step(state, control, **kwargs)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the evaluation of an epoch, which may swap in other weights."""
-        if self.should_probe(state, control):
+        self._after_step(state, control, **kwargs)
+
+    def _after_step(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._halted:
+            trainer_events.halt(control)
+        elif self.should_probe(state, control):
             self._probe_once(state, control, **kwargs)
         self.schedule.start_step()
 
@@ -149,7 +171,9 @@ class NeuronXACallback(TrainerCallback):
         If a run has several evaluation sets, HF's early stopping would count each of them.
         """
         metrics: dict[str, float] | None = kwargs.pop("metrics", None)
-        if not self._training:
+        prefix = "eval"
+        if not (self._training and trainer_events.is_inside_train()):
+            prefix = trainer_events.metric_prefix(metrics or {})
             report = self._probe_outside_training(state, **kwargs)
         else:
             self._probe_once(state, control, **kwargs)
@@ -158,16 +182,16 @@ class NeuronXACallback(TrainerCallback):
             if self._metrics_step == state.global_step:
                 return
             self._metrics_step = state.global_step
-        if state.best_metric is not None and math.isnan(state.best_metric):
-            # NaN would stay the best forever, since nothing is greater.
-            state.best_metric = None
+        trainer_events.forget_nan_as_best(state)
         if metrics is not None:
-            metrics.update(self._evaluation_metrics(report))
+            metrics.update(self._probe.evaluation_metrics(report, prefix, self.name))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Print a table of the last report and close the sinks."""
+        """Probe a run that ended early, print a table of the last report and close the sinks."""
+        if not (self._halted or trainer_events.is_best_model_loaded(args, state)):
+            self._probe_once(state, control, **kwargs)
         self._training = False
         if state.is_world_process_zero and self._report is not None:
             terminal.show(tables.one_report(self._report))
@@ -188,17 +212,18 @@ class NeuronXACallback(TrainerCallback):
         if report is None:
             self._save_state(state)
             return
-        # The loss of this step is logged after its probe, so this is an earlier one.
-        logged = next((row for row in reversed(state.log_history) if "loss" in row), {})
-        loss, loss_step = logged.get("loss"), logged.get("step")
-        report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch)
+        loss, loss_step = trainer_events.last_loss(state)
+        report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch, name=self.name)
         try:
             self.history.append(report)
         except NeuronXAError as error:
             self._probe.handle_error(error)
             return
         self._report = report
-        self._record(report, state)
+        row: Any = {**report.scalars(), "epoch": state.epoch, "step": state.global_step}
+        state.log_history.append(row)
+        trainer_events.say(state, terminal.line(report, self.history))
+        self._sinks.write(report)
         if self.stop:
             self._apply_stop_rules(state, control, kwargs["model"])
         self._save_state(state)
@@ -206,8 +231,7 @@ class NeuronXACallback(TrainerCallback):
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on."""
         first = not self._probe.first_probe_done
-        tokenizer = self.tokenizer or kwargs.get("processing_class")
-        report = self._probe.run(kwargs["model"], step, tokenizer, kwargs.get("optimizer"))
+        report = self._probe.run(step, **kwargs)
         if report is not None:
             self.schedule.probe_seconds = float(report.run["seconds"])
             for rule in self.stop if first else ():
@@ -223,19 +247,11 @@ class NeuronXACallback(TrainerCallback):
             self.history.check(report.with_model(**kept))
 
     def _probe_outside_training(self, state: TrainerState, **kwargs: Any) -> AlignmentReport | None:
-        """Measure and print; the report is not a point of the run's curve."""
-        report = self._measure(state.global_step, **kwargs)
-        if report is not None:
-            _say(state, terminal.line(report))
+        """Measure the weights once and print; the report is no point of the run's curve."""
+        report, is_new = self._probe.run_once_per_weights(state.global_step, **kwargs)
+        if report is not None and is_new:
+            trainer_events.say(state, terminal.line(report))
         return report
-
-    # Where a report goes
-
-    def _record(self, report: AlignmentReport, state: TrainerState) -> None:
-        row: Any = {**report.scalars(), "epoch": state.epoch, "step": state.global_step}
-        state.log_history.append(row)
-        _say(state, terminal.line(report, self.history))
-        self._sinks.write(report)
 
     def _apply_stop_rules(
         self, state: TrainerState, control: TrainerControl, model: nn.Module
@@ -247,17 +263,9 @@ class NeuronXACallback(TrainerCallback):
         if chosen >= 0:
             self._stopped = reasons[chosen] or "rank 0 stops"
             control.should_training_stop = True
-            _say(state, f"NeuronXA stops this run at step {state.global_step}: {self._stopped}")
-
-    def _evaluation_metrics(self, report: AlignmentReport | None) -> dict[str, float]:
-        """``eval_<metric>`` and ``eval_<metric>_<language>``; NaN without a report."""
-        return {
-            f"eval_{metric}{'' if language is None else f'_{language}'}": (
-                math.nan if report is None else report.score(metric, language)
+            trainer_events.say(
+                state, f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
             )
-            for metric in self.config.metrics
-            for language in (None, *self._probe.languages)
-        }
 
     def _report_overhead(self, state: TrainerState, model: nn.Module) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
@@ -268,32 +276,21 @@ class NeuronXACallback(TrainerCallback):
         if steps is not None:
             self.schedule.interval = broadcast_from_rank0(world_of(model), steps, device_of(model))
             self._save_state(state)
-        _say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
+        trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
 
     # What a resume needs
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""
-        _stateful_callbacks(state)[STATE] = {
-            "history": self.history.state(),
-            "interval": self.schedule.interval,
-            "stopped": self._stopped,
-            "batch_tokens": self._probe.batch_tokens,
-        }
+        saved: dict[str, Any] = {"history": self.history.state()}
+        saved |= {"interval": self.schedule.interval, "record": self._sinks.record_path}
+        saved |= {"stopped": self._stopped, "batch_tokens": self._probe.batch_tokens}
+        trainer_events.save_state(state, self.name, saved)
 
     def _load_state(self, args: TrainingArguments, state: TrainerState | None) -> None:
         """Load the state of a checkpoint; None starts a new run."""
-        saved = {} if state is None else _stateful_callbacks(state).get(STATE, {})
+        saved = {} if state is None else trainer_events.load_state(state, self.name)
         self.history = History.from_state(saved["history"]) if "history" in saved else History()
         self.schedule.begin(saved.get("interval"), evaluates=args.eval_strategy != "no")
-        self._stopped = saved.get("stopped")
+        self._stopped, self._previous_record = saved.get("stopped"), saved.get("record")
         self._probe.begin(saved.get("batch_tokens"))
-
-
-def _say(state: TrainerState, text: str) -> None:
-    if state.is_world_process_zero:
-        terminal.say(text)
-
-
-def _stateful_callbacks(state: TrainerState) -> dict[str, Any]:
-    return cast("dict[str, Any]", state.stateful_callbacks)

@@ -83,8 +83,8 @@ class AlignmentReport:
 
     def with_model(self, **entries: Any) -> Self:
         """This report with entries added to ``fingerprint["model"]`` (or replaced there)."""
-        model = {**self.fingerprint.get("model", {}), **entries}
-        return replace(self, fingerprint={**self.fingerprint, "model": model})
+        model = {"model": {**self.fingerprint.get("model", {}), **entries}}
+        return replace(self, fingerprint={**self.fingerprint, **model})
 
     @property
     def chance(self) -> float:
@@ -184,11 +184,13 @@ class AlignmentReport:
 
         The keys are ``neuronxa/<metric>/mean`` and ``neuronxa/<metric>/<language>``, each with
         ``/low`` and ``/high``; ``neuronxa/<metric>/`` with ``chance``, ``peak``, ``early``,
-        ``middle`` and ``late``; and ``neuronxa/seconds`` if the run was timed.
+        ``middle`` and ``late``; and ``neuronxa/seconds`` if the run was timed. A callback
+        with a name has ``neuronxa/<name>/`` in place of ``neuronxa/``.
         """
         scalars: dict[str, float] = {}
+        prefix = f"neuronxa/{self.run['name']}" if self.run.get("name") else "neuronxa"
         for metric in self.metrics:
-            root = f"neuronxa/{metric}"
+            root = f"{prefix}/{metric}"
             for language in (None, *self.languages):
                 key = f"{root}/{language or MEAN}"
                 scalars[key] = self.score(metric, language)
@@ -198,14 +200,11 @@ class AlignmentReport:
             for third, score in zip(("early", "middle", "late"), self.thirds(metric), strict=True):
                 scalars[f"{root}/{third}"] = score
         if "seconds" in self.run:
-            scalars["neuronxa/seconds"] = float(self.run["seconds"])
+            scalars[f"{prefix}/seconds"] = float(self.run["seconds"])
         return scalars
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per metric, language and layer, for ``pandas.DataFrame``.
-
-        The columns are step, language, layer, metric, score, low and high.
-        """
+        """One row per metric, language and layer (score, low, high), for ``pandas.DataFrame``."""
         return [
             {
                 "step": self.step,

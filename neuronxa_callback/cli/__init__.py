@@ -15,7 +15,9 @@ def main() -> None:
     """
     from neuronxa_callback.cli.commands import app
     from neuronxa_callback.errors import NeuronXAError
+    from neuronxa_callback.show.terminal import make_streams_printable
 
+    make_streams_printable()
     try:
         app()
     except NeuronXAError as error:

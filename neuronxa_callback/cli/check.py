@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from neuronxa_callback.cli.options import is_builtin
-from neuronxa_callback.corpus.check import ERROR, Finding, check, check_path, fertility
+from neuronxa_callback.corpus.check import ERROR, Finding, check, fertility, read_and_check
 from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
-from neuronxa_callback.errors import ConfigError, CorpusError
+from neuronxa_callback.errors import ConfigError
 
 MAX_HITS_SHOWN = 20
 
@@ -63,6 +63,7 @@ class CheckResult:
         return {
             "languages": [] if self.corpus is None else list(self.corpus.languages),
             "pairs": 0 if self.corpus is None else self.corpus.n_pairs,
+            "notes": [] if self.corpus is None else list(self.corpus.notes),
             "findings": [asdict(finding) for finding in self.findings],
             "fertility": self.fertility,
             "contamination": [asdict(hit) for hit in hits],
@@ -71,6 +72,8 @@ class CheckResult:
     def show(self, hits: Sequence[Hit], files: Sequence[Path]) -> None:
         """Print everything, errors after advice, so that they are next to the prompt."""
         console = Console(soft_wrap=True, highlight=False)
+        for note in () if self.corpus is None else self.corpus.notes:
+            console.print(Text(note))
         for language, ratio in self.fertility.items():
             console.print(Text(f"{language}: {ratio:.2f} times the tokens of the pivot"))
         for finding in reversed(self.findings):
@@ -122,11 +125,7 @@ def check_corpus(
     if not Path(name).exists() and not any(Path(name).parent.glob(f"{Path(name).name}.*")):
         raise ConfigError(f"a corpus must be 'builtin', a folder or a file, got {name!r}")
     kind = reader or detect.guess(name)
-    findings = check_path(name, kind, tokenizer, max_length, **set_options)
-    try:
-        corpus = ParallelCorpus.read(name, kind, **set_options)
-    except CorpusError:
-        return CheckResult(None, findings, tokenizer)
+    corpus, findings = read_and_check(name, kind, tokenizer, max_length, **set_options)
     return CheckResult(corpus, findings, tokenizer)
 
 

@@ -28,7 +28,7 @@ from neuronxa_callback.history.records import FOLDER
 from neuronxa_callback.probe import fingerprint
 from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.sinks import JsonlSink
+from neuronxa_callback.show.jsonl import JsonlSink
 
 LAST_NUMBER = re.compile(r"(\d+)\D*$")
 SWEPT = "swept"

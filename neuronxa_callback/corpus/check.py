@@ -14,8 +14,10 @@ from typing import Any
 
 from neuronxa_callback.corpus import heuristics, languages, scripts
 from neuronxa_callback.corpus.parallel import ParallelCorpus
+from neuronxa_callback.corpus.profiles import Profile
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.corpus.readers.lines import raw_lines
+from neuronxa_callback.corpus.shifts import find_shift
 from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
 
@@ -65,12 +67,15 @@ def check(
         Findings in order of languages and lines; none for a clean corpus.
     """
     findings: list[Finding] = []
-    for number, language in enumerate(corpus.languages):
+    pivot: _Side | None = None
+    for language in corpus.languages:
         findings += _check_size(corpus, language)
-        if number == 0 or not corpus.shared_pivot:
-            findings += _check_side(corpus, language, 0)
-        findings += _check_side(corpus, language, 1)
-        findings += _check_pairs(corpus, language)
+        if pivot is None or not corpus.shared_pivot:
+            pivot = _Side(corpus, language, 0)
+            findings += _check_side(pivot)
+        side = _Side(corpus, language, 1)
+        findings += _check_side(side)
+        findings += _check_pairs(pivot, side)
         if tokenizer is not None:
             findings += _check_tokens(corpus, language, tokenizer, max_length)
     return _errors_first(findings)
@@ -98,18 +103,33 @@ def check_path(
     Raises:
         CorpusError: If there is no such reader.
     """
+    return read_and_check(path, reader, tokenizer, max_length, **options)[1]
+
+
+def read_and_check(
+    path: str | Path,
+    reader: str | None = None,
+    tokenizer: Any = None,
+    max_length: int = 512,
+    **options: Any,
+) -> tuple[ParallelCorpus | None, tuple[Finding, ...]]:
+    """The corpus of files, None if they cannot be read, and the findings of ``check_path``.
+
+    Raises:
+        CorpusError: If there is no such reader.
+    """
     reader = reader or detect.guess(path)
-    findings: list[Finding] = []
     files = detect.line_files(path, reader, **options)
+    findings: list[Finding] = []
     for language, file in files:
         findings += _check_file(language, file)
     try:
         corpus = ParallelCorpus.read(path, reader, **options)
     except CorpusError as cause:
-        return _errors_first([*findings, Finding(ERROR, "", str(path), str(cause))])
+        return None, _errors_first([*findings, Finding(ERROR, "", str(path), str(cause))])
     if not files:
         findings += map(_dropped_finding, corpus.dropped)
-    return _errors_first([*findings, *check(corpus, tokenizer, max_length)])
+    return corpus, _errors_first([*findings, *check(corpus, tokenizer, max_length)])
 
 
 def fertility(corpus: ParallelCorpus, language: str, tokenizer: Any) -> float:
@@ -174,14 +194,25 @@ def _dropped_finding(message: str) -> Finding:
     return Finding(ERROR, "", *match.groups()) if match else Finding(ADVICE, "", "", message)
 
 
-def _check_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Finding]:
-    """Findings in the pivot sentences (side 0) or the translations (side 1) alone."""
-    name = corpus.pivot if side == 0 else language
-    texts = [pair[side] for pair in corpus.pairs[language]]
+class _Side:
+    """The pivot sentences (side 0) or the translations (side 1) of a language, counted once."""
 
-    def where(i: int) -> str:
-        return corpus.where(language, i, pivot=side == 0)
+    def __init__(self, corpus: ParallelCorpus, language: str, side: int) -> None:
+        self.corpus, self.language, self.side = corpus, language, side
+        self.name = corpus.pivot if side == 0 else language
+        self.texts = [pair[side] for pair in corpus.pairs[language]]
+        self.profile = Profile(self.texts)
+        self.numbers = list(map(heuristics.numbers, self.texts))
+        self.names = list(map(heuristics.names, self.texts))
 
+    def where(self, i: int) -> str:
+        """The place of sentence i."""
+        return self.corpus.where(self.language, i, pivot=self.side == 0)
+
+
+def _check_side(side: _Side) -> Iterator[Finding]:
+    """Findings in the sentences of one side alone."""
+    name, texts, where = side.name, side.texts, side.where
     for i, text in enumerate(texts):
         odd = heuristics.odd_characters(text)
         if odd:
@@ -193,42 +224,59 @@ def _check_side(corpus: ParallelCorpus, language: str, side: int) -> Iterator[Fi
         yield Finding(level, name, where(i), f"{message}, expected {expected}")
     for i, message in heuristics.mixed_words(texts):
         yield Finding(ADVICE, name, where(i), message)
-    for i, j, cosine in heuristics.near_duplicates(texts):
+    for i, j, cosine in heuristics.near_duplicates(side.profile):
         message = (
             f"almost repeats {where(i)} (character cosine {cosine:.2f}): {shorten(texts[j])!r}"
         )
         yield Finding(ADVICE, name, where(j), message)
 
 
-def _check_pairs(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
+def _check_pairs(pivot: _Side, side: _Side) -> Iterator[Finding]:
     """Findings in both sides together."""
-    pivots, texts = map(list, zip(*corpus.pairs[language], strict=True))
-    for i, is_copy in heuristics.copies(pivots, texts):
+    language, where = side.language, side.where
+    for i, is_copy in heuristics.copies(pivot.profile, side.profile):
         level = ERROR if is_copy else ADVICE
         problem = "is not translated" if is_copy else "looks almost untranslated"
-        message = f"{problem}: {shorten(texts[i])!r}"
-        yield Finding(level, language, corpus.where(language, i), message)
-    for i, message in heuristics.odd_lengths(pivots, texts):
-        yield Finding(ADVICE, language, corpus.where(language, i), message)
-    yield from _check_leaks(corpus, language)
+        yield Finding(level, language, where(i), f"{problem}: {shorten(side.texts[i])!r}")
+    for i, message in heuristics.odd_lengths(pivot.texts, side.texts):
+        yield Finding(ADVICE, language, where(i), message)
+    yield from _check_leaks(pivot, side)
+    yield from _check_shift(pivot, side)
 
 
-def _check_leaks(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
+def _check_leaks(pivot: _Side, side: _Side) -> Iterator[Finding]:
     """Finds many pairs with digits or likely names, which align without knowing the language."""
-    pairs = corpus.pairs[language]
-    nouns = [languages.capital_nouns(name) for name in (corpus.pivot, language)]
-    digits, same_numbers = heuristics.rows_with(pairs, heuristics.numbers)
-    names, same_names = heuristics.rows_with(pairs, heuristics.names, nouns)
+    nouns = [languages.capital_nouns(each.name) for each in (pivot, side)]
+    digits, same_numbers = heuristics.rows_with(pivot.numbers, side.numbers)
+    names, same_names = heuristics.rows_with(pivot.names, side.names, nouns)
     for rows, content in (
         (digits, f"digits ({same_numbers} share a number)"),
         (names, f"capitalized words that may be names ({same_names} share one)"),
     ):
-        if len(rows) > MAX_LEAKS * len(pairs):
+        if len(rows) > MAX_LEAKS * len(side.texts):
             message = (
-                f"{len(rows)} of {len(pairs)} pairs have {content}, which may align them without"
-                f" their meaning; first: {corpus.where(language, rows[0])}"
+                f"{len(rows)} of {len(side.texts)} pairs have {content}, which may align them"
+                f" without their meaning; first: {side.where(rows[0])}"
             )
-            yield Finding(ADVICE, language, "", message)
+            yield Finding(ADVICE, side.language, "", message)
+
+
+def _check_shift(pivot: _Side, side: _Side) -> Iterator[Finding]:
+    """Finds lines that fit those of 1 to 5 pairs before or behind."""
+    marks = [
+        [one | other for one, other in zip(each.numbers, each.names, strict=True)]
+        for each in (pivot, side)
+    ]
+    shift = find_shift(pivot.texts, side.texts, *marks)
+    if shift is None:
+        return
+    last = "" if shift.end + 5 >= len(side.texts) else f" to {side.where(shift.end - 1)}"
+    later = "later" if shift.offset > 0 else "earlier"
+    message = (
+        f"lines look shifted from here on{last}: the translation is {abs(shift.offset)} lines"
+        f" {later} (correlation of lengths {shift.correlation:.2f}, unshifted {shift.before:.2f})"
+    )
+    yield Finding(ERROR, side.language, side.where(shift.start), message)
 
 
 def _check_tokens(

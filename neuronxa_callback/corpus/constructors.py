@@ -1,8 +1,9 @@
 """How a corpus is made of files, tables, data sets or the built-in sentences.
 
 Every constructor drops unusable pairs, lists them in ``dropped`` with file and line, and logs one
-warning. Readers are imported when they are called: importing this module needs the standard
-library only.
+warning that counts them per language. ``notes`` says which columns or files were taken and which
+were left out. A file that is no text, such as a git-lfs pointer, is refused. Readers are imported
+when they are called: importing this module needs the standard library only.
 """
 
 from abc import ABC, abstractmethod
@@ -57,8 +58,8 @@ class CorpusConstructors(ABC):
 
         Args:
             path: A folder, a file or a prefix of files; with ``reader="dataset"`` a data set.
-            reader: ``folder``, ``tatoeba``, ``bible``, ``tsv``, ``jsonl`` or ``dataset``; None to
-                guess from the names and first lines of the files.
+            reader: ``folder``, ``tatoeba``, ``bible``, ``tsv``, ``jsonl``, ``parquet`` or
+                ``dataset``; None to guess from the names and first lines of the files.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for all.
             n_pairs: The first n usable pairs, reading no further; None for all.
@@ -84,15 +85,17 @@ class CorpusConstructors(ABC):
         """A folder with one file per language; lines with equal numbers are translations.
 
         Args:
-            path: The folder: ``<code>.<ext>`` (FLORES-200 ``deu_Latn.dev``) or ``dev.<code>``
-                (FLORES+), also with ``.gz``; codes in any usual form.
+            path: The folder: ``<code>.<ext>`` (FLORES-200 ``deu_Latn.dev``), ``dev.<code>`` or
+                ``<name>.<code>.<ext>`` (NTREX-128), also with ``.gz``; codes in any usual form. A
+                folder of ``<code>.parquet`` or ``<code>.jsonl`` (FLORES+) is joined by ``id``.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for all.
             n_pairs: The first n usable pairs, reading no further; None for all.
             extension: Which files, if a language has several (``dev``, ``devtest``).
 
         Raises:
-            CorpusError: If there is no such folder, file or language, or line counts differ.
+            CorpusError: If there is no such folder, file or language, if line counts differ, or if
+                blank lines show that lines are shifted.
         """
         from neuronxa_callback.corpus.readers.folder import read_folder
 
@@ -161,12 +164,15 @@ class CorpusConstructors(ABC):
     ) -> Self:
         """A tsv or csv table whose header has language codes or names.
 
+        A column is a language if its name is one (``de``, ``German``, ``sentence_deu_Latn``) and
+        its cells look like sentences; ``notes`` names the columns that were left out.
+
         Args:
             path: The file, also ``.gz``.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for every column named by a language.
             n_pairs: The first n usable pairs, reading no further; None for all.
-            columns: language -> column, if the header does not name languages.
+            columns: language -> column; they are taken whatever their names and cells are.
             delimiter: None for a comma in ``.csv`` files and a tab in others.
             quoted: Whether a quotation mark at the start of a cell encloses the cell, as in csv.
 
@@ -189,6 +195,9 @@ class CorpusConstructors(ABC):
     ) -> Self:
         """A file with one JSON object per line: ``{"eng_Latn": "...", "deu_Latn": "..."}``.
 
+        An array of objects and an object of columns are read, too. Columns are chosen as by
+        ``from_tsv``.
+
         Args:
             path: The file, also ``.gz``.
             pivot: The language that the others are compared with.
@@ -203,6 +212,33 @@ class CorpusConstructors(ABC):
         from neuronxa_callback.corpus.readers.tables import read_jsonl
 
         return cls.from_rows(read_jsonl(path, pivot, languages, n_pairs, columns))
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path,
+        pivot: str = PIVOT,
+        languages: Iterable[str] | None = None,
+        n_pairs: int | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A parquet file with one column per language, or one row per sentence and language.
+
+        Needs ``pyarrow``. FLORES+ as one table is joined by ``id``.
+
+        Args:
+            path: The file.
+            pivot: The language that the others are compared with.
+            languages: Codes or names of languages; None for every column named by a language.
+            n_pairs: The first n usable pairs, reading no further; None for all.
+            columns: language -> column, if their names are no languages.
+
+        Raises:
+            CorpusError: If there is no such file or column, or pyarrow is not installed.
+        """
+        from neuronxa_callback.corpus.readers.tables import read_parquet
+
+        return cls.from_rows(read_parquet(path, pivot, languages, n_pairs, columns))
 
     @classmethod
     def from_dataset(
@@ -223,7 +259,8 @@ class CorpusConstructors(ABC):
         ParallelCorpus('dataset': 2 pairs, eng_Latn with 1 language: deu_Latn)
 
         Args:
-            dataset: A name on the hub (streamed; needs the ``datasets`` library), or an object.
+            dataset: A name on the hub (streamed; needs the ``datasets`` library), a data set in
+                any format, a table of pandas, polars or pyarrow, or a dictionary of lists.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for every column named by a language.
             n_pairs: The first n usable pairs, reading no further; None for all.

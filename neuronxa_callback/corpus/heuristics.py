@@ -7,13 +7,12 @@ import math
 import re
 import statistics
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import sparse
 
-from neuronxa_callback.corpus.scripts import WORD, mixed_word, systems
-from neuronxa_callback.corpus.surface import grams
+from neuronxa_callback.corpus.profiles import Profile, similar_pairs, similar_rows
+from neuronxa_callback.corpus.scripts import LOOKALIKES, WORD, mixed_word, system_of, systems
 
 NEAR = 0.9
 """Least cosine of the character 3-gram counts of two near-duplicates."""
@@ -37,34 +36,30 @@ RowMessages = Iterator[tuple[int, str]]
 """Row and message of each suspicious row."""
 
 
-def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int, float]]:
+def near_duplicates(profile: Profile) -> list[tuple[int, int, float]]:
     """Pairs of rows with almost the same sentence: earlier row, later row, cosine."""
-    rows = _unit_rows(texts[:MAX_COMPARED])
-    duplicates = []
-    for start in range(0, rows.shape[0], 1000):
-        near = sparse.coo_array(rows[start : start + 1000] @ rows.T)
-        keep = (near.data >= NEAR) & (near.row + start < near.col)
-        duplicates += [
-            (int(i) + start, int(j), float(value))
-            for i, j, value in zip(near.row[keep], near.col[keep], near.data[keep], strict=True)
-        ]
-    return sorted(duplicates, key=lambda duplicate: (duplicate[1], duplicate[0]))
+    if len(profile.texts) > MAX_COMPARED:
+        profile = Profile(profile.texts[:MAX_COMPARED])
+    return similar_pairs(profile, NEAR)
 
 
-def copies(pivots: Sequence[str], texts: Sequence[str]) -> list[tuple[int, bool]]:
+def copies(pivots: Profile, texts: Profile) -> list[tuple[int, bool]]:
     """Untranslated rows: both sides are the same text (True) or almost the same (False)."""
-    both = _unit_rows([*pivots, *texts])
-    cosines = np.asarray(both[: len(pivots)].multiply(both[len(pivots) :]).sum(axis=1)).ravel()
-    return [
-        (i, _letters(pivot) == _letters(text))
-        for i, (pivot, text) in enumerate(zip(pivots, texts, strict=True))
-        if cosines[i] >= NEAR or _letters(pivot) == _letters(text)
-    ]
+    similar = set(similar_rows(pivots, texts, NEAR))
+    alike = {int(i) for i in np.flatnonzero(pivots.signatures == texts.signatures)}
+    equal = {i for i in alike if _letters(pivots.texts[i]) == _letters(texts.texts[i])}
+    return [(i, i in equal) for i in sorted(similar | equal)]
 
 
 def wrong_script(texts: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, str, bool]]:
     """Rows with many letters outside the wanted writing systems; True if far too many."""
+    letters = set("".join(texts))
+    usual = {letter for letter in letters if system_of(letter) in (None, *wanted)}
+    if len(usual) == len(letters):
+        return
     for i, text in enumerate(texts):
+        if usual.issuperset(text):
+            continue
         counts = systems(text)
         total = sum(counts.values())
         foreign = total - sum(counts[name] for name in wanted)
@@ -76,7 +71,13 @@ def wrong_script(texts: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[
 
 def mixed_words(texts: Sequence[str]) -> RowMessages:
     """Rows with a word that mixes letters of two similar scripts."""
+    letters = set("".join(texts))
+    similar = [{x for x in letters if system_of(x) == system} for system in LOOKALIKES]
+    if sum(map(bool, similar)) < 2:
+        return
     for i, text in enumerate(texts):
+        if sum(not group.isdisjoint(text) for group in similar) < 2:
+            continue
         word = mixed_word(text)
         if word:
             names = " and ".join(sorted(name.title() for name in systems(word)))
@@ -100,6 +101,8 @@ def odd_lengths(pivots: Sequence[str], texts: Sequence[str]) -> RowMessages:
 
 def odd_characters(text: str) -> str | None:
     """A message on a byte order mark, a control character or lost text in a sentence, or None."""
+    if text.isprintable() and "\ufffd" not in text:
+        return None
     for letter in text:
         if letter in UNWANTED:
             return f"contains {UNWANTED[letter]}"
@@ -118,6 +121,8 @@ def names(text: str) -> set[str]:
 
     Other words may be capitalized too; names in scripts without capitals are not recognized.
     """
+    if text[1:] == text[1:].lower():
+        return set()
     return {
         match.group()
         for match in WORD.finditer(text)
@@ -128,20 +133,19 @@ def names(text: str) -> set[str]:
 
 
 def rows_with(
-    pairs: Sequence[tuple[str, str]],
-    find: Callable[[str], set[str]],
+    first: Sequence[set[str]],
+    second: Sequence[set[str]],
     uninformative: Sequence[bool] = (False, False),
 ) -> tuple[list[int], int]:
     """Rows in which a side has a number or name, and in how many both sides share one.
 
     Args:
-        pairs: Sentences and their translations.
-        find: ``numbers`` or ``names``.
+        first: The ``numbers`` or ``names`` of each sentence.
+        second: The same of its translation.
         uninformative: Per side, whether to ignore matches that the other side does not share.
     """
     rows, common = [], 0
-    for i, pair in enumerate(pairs):
-        one, other = map(find, pair)
+    for i, (one, other) in enumerate(zip(first, second, strict=True)):
         common += bool(one & other)
         if one & other or (one and not uninformative[0]) or (other and not uninformative[1]):
             rows.append(i)
@@ -150,18 +154,3 @@ def rows_with(
 
 def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
-
-
-def _unit_rows(texts: Sequence[str]) -> sparse.csr_array:
-    """Character 3-gram counts [texts, grams], each row normalized to length 1."""
-    columns: dict[str, int] = {}
-    values, indices, ends = [], [], [0]
-    for text in texts:
-        counts = grams(text)
-        norm = math.sqrt(sum(count * count for count in counts.values()))
-        for gram, count in counts.items():
-            indices.append(columns.setdefault(gram, len(columns)))
-            values.append(count / norm)
-        ends.append(len(indices))
-    shape = (len(texts), max(1, len(columns)))
-    return sparse.csr_array((values, indices, ends), shape=shape)

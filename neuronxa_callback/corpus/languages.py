@@ -9,32 +9,42 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from langcodes import Language
-from langcodes.data_dicts import LIKELY_SUBTAGS
 from language_data.names import (  # type: ignore[import-untyped,unused-ignore]
     load_trie,
     normalize_name,
 )
 from language_data.util import data_filename  # type: ignore[import-untyped,unused-ignore]
 
+from neuronxa_callback.corpus.tags import (
+    FULL,
+    Tag,
+    is_language_pair,
+    is_special,
+    language_exists,
+    likely_script,
+    parse_tag,
+)
 from neuronxa_callback.errors import CorpusError
 
-FULL = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}(_\w+)?")
-CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
-
-# A macrolanguage, or another name of the same language, -> the code of FLORES-200.
-USUAL = {
-    "ara": "arb", "aym": "ayr", "aze": "azj", "cmn": "zho", "din": "dik", "ekk": "est",
-    "fas": "pes", "fil": "tgl", "ful": "fuv", "gug": "grn", "kau": "knc", "kur": "kmr",
-    "lav": "lvs", "mlg": "plt", "mon": "khk", "msa": "zsm", "nep": "npi", "nor": "nob",
-    "ori": "ory", "orm": "gaz", "pus": "pbt", "que": "quy", "sqi": "als", "swa": "swh",
-    "uzb": "uzn", "yid": "ydd",
-}  # fmt: skip
 CAPITAL_NOUNS = ("bar", "deu", "gsw", "ksh", "ltz", "nds", "pfl", "vmf")
 """German and related languages: a capital inside a sentence marks a noun, not a name."""
-USUAL_SCRIPTS = {"Kore": "Hang"}
+COMMON = """
+abs aff aid all ann ans are asc ask aud aut aux avg bad bat bench bid bio bit box bpe buf cap cfg
+cid ckp cmd cnt col column com con ctx cur dat day del dep dev dic did dif dim dir doc dom dst dup
+edu eid emb end env eos err eva even exe exp fid fig fix fmt fun gen gid git gld gpt gra gun has
+hid hit hyp ids idx img inc inf ini inp ins int iso iss job key lab label law lbl lem len lex lid
+lnk loc log lst map max med mem met meta mid mis mod msg mul nat nbr ner new nid non not npy npz
+nrm num obj off old oov opt org out own par pdf pic pid pkl png pos pre pro psn pub qid rad ran
+raw rec ref reg rel rep res rev rid row rte rtf sec seg sel seq set sex sgm sha sig sim siz snt
+sou spk spm sql src srt sta std str sub sum sys tab tag tar tax ten ter tgt tgx tgz tid tim tit
+tmp tmx tok top tot trg trn tst two txt typ uid und uri url usr val var vcb ver vid vis voc vtt
+who wid win wmt www xls xml yes yml zip zxx
+"""
+WORDS = frozenset(COMMON.split())
+"""Words in names of columns and files that are also codes or names of rare languages."""
 PLAIN_NAMES = {
     "arb": "Arabic",
     "npi": "Nepali",
@@ -44,14 +54,6 @@ PLAIN_NAMES = {
     "swh": "Swahili",
     "tgl": "Tagalog",
 }
-
-
-class Tag(NamedTuple):
-    """The parts of a code: language (ISO 639-3 as in FLORES), script and the rest."""
-
-    language: str
-    script: str | None
-    rest: str
 
 
 def resolve(code_or_name: str, known: Iterable[str] | None = None) -> str:
@@ -76,7 +78,7 @@ def resolve(code_or_name: str, known: Iterable[str] | None = None) -> str:
     tag = _tag(code_or_name)
     if codes is not None:
         return _choose(code_or_name, tag, codes)
-    if tag is None or not _exists(tag.language):
+    if tag is None or not language_exists(tag.language):
         raise CorpusError(_unknown(code_or_name))
     return _format(tag)
 
@@ -95,20 +97,30 @@ def resolve_all(names: Iterable[str], known: Iterable[str]) -> list[str]:
 def code_of_name(stem: str) -> str | None:
     """The code in the name of a file or column, or None.
 
-    A full code is kept, other forms are resolved, and an unlisted code (``xyz``) is kept.
+    A full code is kept, other forms are resolved, and an unlisted code (``xyz``) is kept. Usual
+    names of columns and files that are also codes (``src``, ``txt``) are none; nor is the name
+    of a language in a third language.
+
+    >>> code_of_name("pt-BR"), code_of_name("src"), code_of_name("src_Latn")
+    ('por_Latn', None, 'src_Latn')
     """
     if FULL.fullmatch(stem):
         return stem
     tag = _tag(stem)
-    if tag is None or (tag.rest and not tag.script and not _exists(tag.language)):
+    is_word = re.split("[-_]", stem.lower())[0] in WORDS and not is_special(stem)
+    if tag is None or is_word or is_language_pair(stem):
         return None
-    return _format(tag) if _exists(tag.language) else stem
+    if not language_exists(tag.language):
+        return stem if re.fullmatch("[A-Za-z]{3}", stem) else None
+    code = parse_tag(stem.strip())
+    is_code = code is not None and language_exists(code.language)
+    return _format(tag) if is_code or _is_own_name(stem, tag) else None
 
 
 def name(code: str) -> str:
     """The English name of a language: ``German``, ``Chinese (Simplified)``; else its code."""
     tag = _tag(code)
-    if tag is None or not _exists(tag.language):
+    if tag is None or not language_exists(tag.language):
         return code
     plain = PLAIN_NAMES.get(tag.language) or Language.get(tag.language).language_name()
     if tag.script is None or (tag.script == likely_script(tag.language) and tag.language != "zho"):
@@ -137,43 +149,37 @@ def script_name(code: str) -> str | None:
 
 
 @cache
-def likely_script(language: str) -> str | None:
-    """The usual script of an ISO 639 language (CLDR); None if CLDR does not list it."""
-    tag = Language.get(language)
-    if {language, tag.language, tag.prefer_macrolanguage().language} & LIKELY_SUBTAGS.keys():
-        script = str(tag.maximize().script)
-        return USUAL_SCRIPTS.get(script, script)
-    return None
-
-
-@cache
 def _tag(text: str) -> Tag | None:
     """The parts of a code or a name, or None if it is neither."""
     text = text.strip()
+    tag = parse_tag(text)
+    if tag is not None and language_exists(tag.language):
+        return tag
     locale = next((locale for locale in ("en", "und") if _is_name(text, locale)), None)
-    if CODE.fullmatch(text):
-        tag = _tag_of_code(text)
-        if _exists(tag.language) or not locale:
-            return tag
     # Language.find also accepts a name with a suffix ("Metadata" for Meta'), which is wrong here.
     if not locale:
-        return _tag_of_name_and_script(text)
+        return tag or _tag_of_name_and_script(text)
     language = Language.find(text, locale)
     if (language.language, language.territory) == ("fa", "AF"):
         return Tag("prs", language.script, "")
-    return _tag_of_code(language.to_tag())
+    return parse_tag(language.to_tag())
 
 
 def _tag_of_name_and_script(text: str) -> Tag | None:
-    """The parts of a name with a script, as ``name`` writes it: ``Serbian (Latin)``."""
-    match = re.fullmatch(r"(.+) \((\w+)\)", text)
+    """The parts of a name with a script or region: ``Serbian (Latin)``, ``Portuguese (Brazil)``."""
+    match = re.fullmatch(r"(.+) \(([\w ]+)\)", text)
     tag = match and _tag(match[1])
     if not match or not tag:
         return None
     try:
         return tag._replace(script=Language.find_name("script", match[2], "en").script)
     except LookupError:
+        pass
+    try:
+        region = Language.find_name("territory", match[2], "en").territory
+    except LookupError:
         return None
+    return parse_tag(f"{tag.language}-{region}")
 
 
 def _is_name(text: str, locale: str) -> bool:
@@ -181,33 +187,19 @@ def _is_name(text: str, locale: str) -> bool:
     return text.isprintable() and normalize_name(text) in _names(locale)
 
 
-def _tag_of_code(text: str) -> Tag:
-    first, *others = text.replace("_", "-").split("-")
-    raw = Language.get(first.lower(), normalize=False)
-    usual = raw if len(first) == 3 and raw.is_valid() else Language.get(first)
-    script = next((part.title() for part in others if re.fullmatch("[A-Za-z]{4}", part)), None)
-    territory = next((part for part in others if re.fullmatch("[A-Za-z]{2}", part)), None)
-    if territory and not script and usual.is_valid():
-        # A territory may imply a script: zh-TW is written in Hant.
-        regional = Language.make(language=usual.language, territory=territory.upper())
-        implied = regional.maximize().script
-        script = implied if implied != likely_script(usual.language or "") else None
-    try:
-        language = usual.to_alpha3()
-    except LookupError:
-        language = first.lower()
-    rest = "_".join(part for part in others if part.title() != script and part != territory)
-    return Tag(USUAL.get(language, language), script or usual.script, rest)
+def _is_own_name(text: str, tag: Tag) -> bool:
+    """Whether a name is in English or in the language itself."""
+    if len(text) < 3 and text.isascii():
+        return False
+    if _is_name(text, "en") or _tag_of_name_and_script(text):
+        return True
+    own = Language.get(tag.language).autonym().casefold()
+    return normalize_name(text) in (own, normalize_name(own))
 
 
 def _format(tag: Tag) -> str:
     script = tag.script or likely_script(tag.language)
     return "_".join(part for part in (tag.language, script, tag.rest) if part)
-
-
-def _exists(language: str) -> bool:
-    tags = Language.get(language, normalize=False), Language.get(language)
-    return any(bool(tag.is_valid()) for tag in tags)
 
 
 def _choose(text: str, tag: Tag | None, codes: Sequence[str]) -> str:
@@ -244,7 +236,7 @@ def _unknown_in(text: str, codes: Sequence[str]) -> str:
     tag = _tag(text)
     related = [code for code in codes if tag and (_tag(code) or tag).language == tag.language]
     # A language that exists, but not in this corpus, is not a typing error.
-    misspelt = tag is None or not _exists(tag.language)
+    misspelt = tag is None or not language_exists(tag.language)
     near = difflib.get_close_matches(text.casefold(), list(code_by_name) if misspelt else [])
     shown = dict.fromkeys([*related, *(code_by_name[match] for match in near)])
     listed = ", ".join(codes) if len(codes) <= 60 else f"{len(codes)} languages"

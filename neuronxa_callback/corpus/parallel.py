@@ -48,14 +48,19 @@ class ParallelCorpus(CorpusConstructors):
     have the key ``deu_Latn/eng_Latn``."""
     dropped: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """One message for each pair that a reader dropped: file, line and reason."""
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What a reader took and what it left out, as sentences: columns, files, dropped pairs."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", _normalize_pairs(self.pairs))
         object.__setattr__(self, "dropped", tuple(self.dropped))
         object.__setattr__(self, "origins", {k: tuple(v) for k, v in self.origins.items()})
         _check_names(self.pivot, self.languages)
+        checked: list[str] = []
         for language in self.languages:
-            self._check_sentences(language)
+            pivots = [pivot for pivot, _ in self.pairs[language]]
+            self._check_sentences(language, (1,) if pivots == checked else (0, 1))
+            checked = pivots
 
     def __hash__(self) -> int:
         return int(self.digest[:15], 16)
@@ -139,13 +144,13 @@ class ParallelCorpus(CorpusConstructors):
     @classmethod
     def from_rows(cls, rows: ParallelRows) -> Self:
         """A corpus of the rows that a reader returned."""
-        return cls(rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped)
+        return cls(rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped, rows.notes)
 
-    def _check_sentences(self, language: str) -> None:
+    def _check_sentences(self, language: str, columns: Sequence[int]) -> None:
         pairs = self.pairs[language]
         if len(pairs) < 2:
             raise CorpusError(f"every language needs at least 2 pairs, {language} has {len(pairs)}")
-        for column in (0, 1):
+        for column in columns:
             seen: dict[str, int] = {}
             for i, pair in enumerate(pairs):
                 fault = find_fault(pair[column])

@@ -4,6 +4,7 @@ Standard library only.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ PIVOT = "eng_Latn"
 """Default pivot of every reader."""
 MAX_EXTRA = 64
 """How many lines a reader reads at first beyond ``n_pairs``, since some may be unusable."""
+MARKER_ROWS, MARKER_SHARE = 5, 0.02
+"""A cell is a marker if it is beside so many different sentences, and in this share of rows."""
+EQUAL_ROWS, MAX_EQUAL = 5, 0.5
+"""From so many rows on, at most this share of them may be equal in both languages."""
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,7 @@ class ParallelRows:
     name: str
     origins: Mapping[str, tuple[str, ...]]
     dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class FilteredRows:
     """The languages of a row, the pivot first."""
     rows: tuple[Row, ...]
     dropped: tuple[str, ...]
+    blamed: tuple[str, ...] = ()
+    """The language that each dropped row was dropped for, in any order."""
 
     def pairs(self, k: int) -> tuple[Pair, ...]:
         """The pivot's sentences with those of language k."""
@@ -75,22 +83,44 @@ def filter_rows(
     """
     if n_pairs is not None and n_pairs < 2:
         raise CorpusError(f"n_pairs must be at least 2, got {n_pairs}")
-    seen: list[dict[str, str]] = [{} for _ in codes]
-    kept: list[Row] = []
-    dropped: list[str] = []
-    for row in rows:
+    seen: list[dict[str, int]] = [{} for _ in codes]
+    beside: dict[tuple[int, str], set[str]] = {}
+    kept: dict[int, Row] = {}
+    markers: set[int] = set()
+    dropped: dict[int, tuple[str, str]] = {}
+    for number, row in enumerate(rows):
         texts = [None if text is None else normalize_sentence(text) for text in row.texts]
         keys = [comparison_key(text or "") for text in texts]
-        fault = _row_fault(texts, keys, row.places, seen)
-        if fault:
-            dropped.append(fault)
-            continue
-        for known, key, place in zip(seen, keys, row.places, strict=True):
-            known[key] = place
-        kept.append(Row(texts, row.places))
-        if len(kept) == n_pairs:
+        fault = _row_fault(texts, keys, row.places, seen, kept)
+        if fault is None:
+            for known, key in zip(seen, keys, strict=True):
+                known[key] = number
+            kept[number] = Row(texts, row.places)
+        else:
+            k, message = fault
+            dropped[number] = (codes[k], message)
+            first = seen[k].get(keys[k])
+            if first is not None and first not in markers:
+                # Beside other sentences each time, a repeated cell is no translation of them.
+                others = beside.setdefault((k, keys[k]), {str(kept[first].texts[-(k == 0)])})
+                others.add(str(texts[-(k == 0)]))
+                if len(others) >= max(MARKER_ROWS, MARKER_SHARE * (number + 1)):
+                    markers.add(first)
+                    dropped[first] = (codes[k], _marker_message(kept[first], k))
+        if len(kept) - len(markers) == n_pairs:
             break
-    return FilteredRows(tuple(codes), tuple(kept), tuple(dropped))
+    reasons = [dropped[number] for number in sorted(dropped)]
+    return FilteredRows(
+        tuple(codes),
+        tuple(row for number, row in kept.items() if number not in markers),
+        tuple(message for _, message in reasons),
+        tuple(code for code, _ in reasons),
+    )
+
+
+def _marker_message(row: Row, k: int) -> str:
+    text = shorten(str(row.texts[k]))
+    return f"{row.places[k]} is a marker, not a sentence: {text!r} is in many rows"
 
 
 def merge_rows(
@@ -104,11 +134,14 @@ def merge_rows(
     pairs: dict[str, tuple[Pair, ...]] = {}
     origins: dict[str, tuple[str, ...]] = {}
     dropped: list[str] = []
+    blamed: Counter[str] = Counter()
     total = 0
     for part in parts:
         dropped += part.dropped
+        blamed.update(part.blamed)
         total += len(part.rows) + len(part.dropped)
         _require_enough(part, name, n_pairs)
+        _refuse_copies(part, name)
         pivot_places = part.places(0)
         for k, code in enumerate(part.codes[1:], start=1):
             if code in pairs:
@@ -117,28 +150,58 @@ def merge_rows(
                 )
             pairs[code], origins[code] = part.pairs(k), part.places(k)
             origins[f"{code}/{pivot}"] = pivot_places
+    notes = []
     if dropped:
-        log.warning(
-            "%s: dropped %d of the %d pairs read; first: %s", name, len(dropped), total, dropped[0]
+        by_language = ", ".join(f"{code} {count}" for code, count in blamed.most_common())
+        lost = f"dropped {len(dropped)} of the {total} pairs read" + f" ({by_language})" * bool(
+            blamed
         )
-    return ParallelRows(pivot, pairs, name, origins, tuple(dropped))
+        notes.append(f"{lost}; first: {dropped[0]}")
+        log.warning("%s: %s", name, notes[0])
+    return ParallelRows(pivot, pairs, name, origins, tuple(dropped), tuple(notes))
+
+
+def log_notes(rows: ParallelRows, level: int = logging.INFO) -> ParallelRows:
+    """The same rows, after one log line with what was taken and what was left out."""
+    log.log(level, "%s: %s", rows.name, "; ".join(rows.notes[:2]))
+    return rows
 
 
 def _row_fault(
     texts: Sequence[str | None],
     keys: Sequence[str],
     places: Sequence[str],
-    seen: Sequence[Mapping[str, str]],
-) -> str | None:
-    for text, key, place, known in zip(texts, keys, places, seen, strict=True):
+    seen: Sequence[Mapping[str, int]],
+    kept: Mapping[int, Row],
+) -> tuple[int, str] | None:
+    """The column for which a row is dropped, and why; None for a usable row."""
+    for k, (text, key, place, known) in enumerate(zip(texts, keys, places, seen, strict=True)):
         if text is None:
-            return f"{place} is missing"
+            return k, f"{place} is missing"
         fault = find_fault(text)
         if fault:
-            return f"{place} {fault}"
+            return k, f"{place} {fault}"
         if key in known:
-            return f"{place} repeats {known[key]}: {shorten(text)!r}"
+            return k, f"{place} repeats {kept[known[key]].places[k]}: {shorten(text)!r}"
     return None
+
+
+def _refuse_copies(part: FilteredRows, name: str) -> None:
+    """Refuse a language most of whose sentences are the pivot's.
+
+    Raises:
+        CorpusError: It names the language and the first equal lines.
+    """
+    if len(part.rows) < EQUAL_ROWS:
+        return
+    for k, code in enumerate(part.codes[1:], start=1):
+        equal = [row for row in part.rows if row.texts[k] == row.texts[0]]
+        if len(equal) > MAX_EQUAL * len(part.rows):
+            raise CorpusError(
+                f"a language must be a translation of the pivot, but {len(equal)} of"
+                f" {len(part.rows)} sentences of {code} in {name} are equal to it; first:"
+                f" {equal[0].places[k]} {shorten(str(equal[0].texts[k]))!r}"
+            )
 
 
 def _require_enough(part: FilteredRows, name: str, n_pairs: int | None) -> None:

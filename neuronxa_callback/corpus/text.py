@@ -1,6 +1,13 @@
 """How a sentence is normalized, compared and validated. Standard library only."""
 
+import re
 import unicodedata
+from collections.abc import Sequence
+
+INLINE = ("a", "b", "br", "em", "font", "i", "s", "small", "span", "strong", "sub", "sup", "u")
+TAG = re.compile(r"</?([A-Za-z][\w:.-]*)(?:\s[^<>]*)?/?>|<[?!][^<>]*>")
+SURROGATE = re.compile("[\ud800-\udfff]")
+PLACEHOLDER = re.compile(r"__[A-Za-z]+__|[\[<{]{1,2}[A-Z][A-Z_ ]+[\]>}]{1,2}|#(?:N/A|REF!|VALUE!)")
 
 
 def normalize_sentence(text: str) -> str:
@@ -13,16 +20,39 @@ def normalize_sentence(text: str) -> str:
 
 def comparison_key(text: str) -> str:
     """A key that is equal for two sentences that differ in white space only."""
+    if "  " not in text and text.isprintable():
+        return text.strip()  # the usual case: the only white space is a single space
     return " ".join(text.split())
 
 
 def find_fault(text: str) -> str | None:
     """Why a sentence cannot be measured at all, or None."""
-    if not any(map(_is_visible, text)):
+    if not text[:1].isalnum() and not any(map(_is_visible, text)):
         return "is blank"
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+    if "\0" in text:
+        return "contains the character NUL; is it UTF-16 or UTF-32?"
+    if is_marker(text):
+        return f"is a marker, not a sentence: {shorten(text)!r}"
+    if not text.isascii() and SURROGATE.search(text):
         return "contains half a surrogate pair, which is not valid Unicode"
     return None
+
+
+def is_marker(text: str) -> bool:
+    """Whether a line is markup or a placeholder: ``<range>``, ``</doc>``, ``<url>...</url>``.
+
+    >>> [is_marker(line) for line in ("__NULL__", "<seg id='1'> Yes. </seg>", "<i>Yes.</i>")]
+    [True, True, False]
+    """
+    text = text.strip()
+    if text[:1] not in "<[{_#":
+        return False
+    if PLACEHOLDER.fullmatch(text):
+        return True
+    if not text.startswith("<") or not text.endswith(">"):
+        return False
+    tags = [match[1] or "" for match in TAG.finditer(text)]
+    return bool(tags) and TAG.match(text) is not None and tags[0].lower() not in INLINE
 
 
 def shorten(text: str, limit: int = 60) -> str:
@@ -32,3 +62,9 @@ def shorten(text: str, limit: int = 60) -> str:
 
 def _is_visible(letter: str) -> bool:
     return letter.isalnum() or unicodedata.category(letter) not in ("Zs", "Zl", "Zp", "Cc", "Cf")
+
+
+def shortlist(names: Sequence[str], most: int = 8) -> str:
+    """The first names and the number of the others, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -25,6 +25,7 @@ def preserve_model_state(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_preserve_random_state())
         stack.enter_context(_preserve_modules(model))
+        stack.enter_context(_pause_tracker_hooks(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -63,6 +64,29 @@ def _preserve_modules(model: nn.Module) -> Iterator[None]:
                 f" {lost[0]} was written to, and there is no copy of it; probe saved checkpoints"
                 " with `neuronxa sweep` instead"
             )
+
+
+@contextmanager
+def _pause_tracker_hooks(model: nn.Module) -> Iterator[None]:
+    """Hooks of ``wandb.watch`` count forwards and log; those of a probe are not training's."""
+    paused = []
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            kept = {key: hook for key, hook in hooks.items() if not _is_tracker_hook(hook)}
+            if len(kept) < len(hooks):
+                paused.append((hooks, dict(hooks)))
+                hooks.clear()
+                hooks.update(kept)
+    try:
+        yield
+    finally:
+        for hooks, before in paused:
+            hooks.clear()
+            hooks.update(before)
+
+
+def _is_tracker_hook(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).partition(".")[0] == "wandb"
 
 
 PLAIN_TYPES = (bool, int, float, str)
@@ -130,3 +154,36 @@ class _TensorCopies:
 def _version(tensor: Tensor) -> int:
     # Inference-mode tensors have no version; nothing can write to them in here.
     return 0 if tensor.is_inference() else tensor._version
+
+
+CHUNK = 2**20
+"""Elements of one step of ``weights_checksum``."""
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def weights_checksum(model: nn.Module) -> int | None:
+    """A checksum of the bits, names and shapes of all parameters and buffers.
+
+    Computed on the device of each tensor, in integers, with one transfer per device. Equal weights
+    give equal numbers; other weights differ with overwhelming probability.
+
+    Returns:
+        An integer; None for weights that cannot be read here (meta device, shards, packed types).
+    """
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    total = hash(tuple((name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors))
+    sums: dict[torch.device, Tensor] = {}
+    factors: dict[torch.device, Tensor] = {}
+    for _, tensor in tensors:
+        if type(tensor.data) is not Tensor or tensor.is_meta or tensor.is_complex():
+            return None
+        device = tensor.device
+        if device not in factors:
+            odd = torch.arange(CHUNK, dtype=torch.int64, device=device) * 2654435761
+            factors[device], sums[device] = (odd ^ (odd >> 7)) * 2 + 1, odd.new_zeros(())
+        bits = tensor.detach().reshape(-1).view(INTEGERS[tensor.element_size()])
+        for start in range(0, len(bits), CHUNK):
+            chunk = bits[start : start + CHUNK]
+            products = (chunk.to(torch.int64) + 1) * factors[device][: len(chunk)]
+            sums[device] = sums[device] * 6364136223846793005 + products.sum()
+    return hash((total, *(int(value) for value in sums.values())))

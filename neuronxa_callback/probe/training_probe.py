@@ -1,12 +1,17 @@
 """A probe inside a training run: it fails early, and a later failure does not end the run."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
+from neuronxa_callback.probe.distributed import is_sharded, world_of
+from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.report import AlignmentReport
 
@@ -25,19 +30,29 @@ class TrainingProbe:
     Args:
         make_probe: tokenizer -> probe.
         on_error: ``"warn"`` or ``"raise"``.
+        tokenizer: Replaces the Trainer's ``processing_class``.
 
     Raises:
         ConfigError: If ``on_error`` is neither.
     """
 
-    def __init__(self, make_probe: Callable[[Any], Probe], on_error: str) -> None:
+    def __init__(
+        self, make_probe: Callable[[Any], Probe], on_error: str, tokenizer: Any = None
+    ) -> None:
         if on_error not in ("warn", "raise"):
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
-        self.make_probe, self.on_error = make_probe, on_error
+        self.make_probe, self.on_error, self.tokenizer = make_probe, on_error, tokenizer
         self.probe: Probe | None = None
         self._batch_tokens: int | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
+        self._measured: AlignmentReport | None = None
+        self._measured_key: tuple[int, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the options, not the probe."""
+        fresh = {"probe": None, "_measured": None, "_first_probe_done": False}
+        return {**self.__dict__, **fresh}
 
     @property
     def first_probe_done(self) -> bool:
@@ -58,15 +73,22 @@ class TrainingProbe:
         """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
         self._batch_tokens = batch_tokens
         self._warned = set()
+        self._measured = None
         if self.probe is not None:
             self.probe.batch_tokens = batch_tokens or self.probe.config.batch_tokens
 
     def run(
-        self, model: nn.Module, step: int, tokenizer: Any, optimizer: Any = None
+        self,
+        step: int,
+        *,
+        model: nn.Module,
+        processing_class: Any = None,
+        optimizer: Any = None,
+        **_: Any,
     ) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on.
 
-        Collective: every rank calls it.
+        Collective: every rank calls it. The arguments are those of a callback event.
 
         Raises:
             BrokenForwardError: If the ranks cannot go on together.
@@ -74,7 +96,7 @@ class TrainingProbe:
         """
         try:
             if self.probe is None:
-                self.probe = self.make_probe(tokenizer)
+                self.probe = self.make_probe(self.tokenizer or processing_class)
                 self.probe.batch_tokens = self._batch_tokens or self.probe.batch_tokens
             report = self._run(self.probe, model, step)
         except BrokenForwardError:
@@ -85,6 +107,37 @@ class TrainingProbe:
         self._first_probe_done = True
         weights = _optimizer_weights(optimizer)
         return report if weights is None else report.with_model(optimizer_weights=weights)
+
+    def run_once_per_weights(
+        self, step: int, *, model: nn.Module, **kwargs: Any
+    ) -> tuple[AlignmentReport | None, bool]:
+        """As ``run``, but unchanged weights are measured once: (report, whether it is new).
+
+        Collective: every rank calls it.
+        """
+        world, checksum = world_of(model), None if is_sharded(model) else weights_checksum(model)
+        key = None if checksum is None else (checksum, id(kwargs.get("processing_class")))
+        known = key is not None and key == self._measured_key and self._measured is not None
+        flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
+        if world.all_ok(known, flag):
+            return self._measured, False
+        self._measured, self._measured_key = self.run(step, model=model, **kwargs), key
+        return self._measured, True
+
+    def evaluation_metrics(
+        self, report: AlignmentReport | None, prefix: str, name: str
+    ) -> dict[str, float]:
+        """``<prefix>_<metric>`` and ``<prefix>_<metric>_<language>``; NaN without a report."""
+        if self.probe is None:
+            return {}
+        root = f"{prefix}_{name}" if name else prefix
+        return {
+            f"{root}_{metric}{'' if language is None else f'_{language}'}": (
+                math.nan if report is None else report.score(metric, language)
+            )
+            for metric in self.probe.config.metrics
+            for language in (None, *self.languages)
+        }
 
     def handle_error(self, error: Exception) -> None:
         """Raise the error, or log one warning per cause."""

@@ -1,16 +1,33 @@
 """All sinks of one run: a sink that fails is reported once, and training goes on."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
 
+from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.records import FOLDER, RECORD
+from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.sinks import JsonlSink, Sink, sinks_for
+from neuronxa_callback.show.jsonl import JsonlSink
+from neuronxa_callback.show.sinks import Sink, sinks_for
 
 log = logging.getLogger(__name__)
+
+
+def check_name(name: str) -> str:
+    """The name of a callback, which is a part of keys and paths.
+
+    Raises:
+        ConfigError: If it cannot be one.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", name) or name in (*ALIGNMENT, "seconds", "tensorboard"):
+        raise ConfigError(
+            f"name must be made of letters, digits, '_' and '-', and be no metric, got {name!r}"
+        )
+    return name
 
 
 class SinkGroup:
@@ -19,6 +36,8 @@ class SinkGroup:
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self.sinks = tuple(sinks)
         self._warned: set[str] = set()
+        self.record_path: str | None = None
+        """The record of the run; a resume in another folder carries its reports over."""
 
     @classmethod
     def open(
@@ -27,6 +46,8 @@ class SinkGroup:
         trackers: Sequence[str],
         sinks: Sequence[Sink] | None = None,
         resumed_at: int | None = None,
+        name: str = "",
+        previous_record: str | None = None,
     ) -> Self:
         """The sinks of a run: always the JSONL record, then trackers or given sinks.
 
@@ -36,8 +57,11 @@ class SinkGroup:
             sinks: Replace the sinks of the trackers; None keeps those.
             resumed_at: The step a run resumes from: later reports are dropped from its record.
                 None starts a new record and renames an old one.
+            name: The name of the callback, which has a folder of its own.
+            previous_record: The record of the run that is resumed. If it is elsewhere, its reports
+                up to that step are copied into a new record.
         """
-        folder = Path(output_dir) / FOLDER
+        folder = Path(output_dir) / FOLDER / name
         record = JsonlSink(folder / RECORD)
         if sinks is None:
             sinks = sinks_for(trackers, folder, last_step=resumed_at)
@@ -45,7 +69,13 @@ class SinkGroup:
         prepare = (
             record.rotate if resumed_at is None else partial(record.truncate_after, resumed_at)
         )
+        if resumed_at is not None and not record.path.exists():
+            if previous_record is not None and Path(previous_record).is_file():
+                group._guard(record, partial(record.copy_from, Path(previous_record)))
+            else:
+                log.warning("%s begins at step %d, where this run resumes", record.path, resumed_at)
         group._guard(record, prepare)
+        group.record_path = str(record.path.resolve())
         return group
 
     def write(self, report: AlignmentReport) -> None:

@@ -6,17 +6,18 @@ training ends. Only the trackers in use are imported.
 
 import csv
 import io
-import json
+import logging
 import math
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from neuronxa_callback.corpus import languages
 from neuronxa_callback.history.records import RECORD, read_record
 from neuronxa_callback.report import AlignmentReport
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -35,47 +36,6 @@ class MemorySink:
     def write(self, report: AlignmentReport) -> None:
         """Keep one report."""
         self.reports.append(report)
-
-
-class JsonlSink:
-    """Writes a lossless record of a run: a JSONL file with one report per line.
-
-    Args:
-        path: The file; its folder is created if needed. ``read_reports`` reads it back.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def write(self, report: AlignmentReport) -> None:
-        """Append one line and flush it to the disk."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = report.to_json().encode() + b"\n"
-        with self.path.open("a+b") as file:
-            file.write(b"\n" + line if _ends_inside_a_line(file) else line)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def truncate_after(self, step: int) -> None:
-        """Drop the reports after a step, for a run that resumes there; keep unreadable lines."""
-        if not self.path.exists():
-            return
-        # As bytes: a line may be cut inside a character, and JSON may contain U+2028.
-        lines = self.path.read_bytes().split(b"\n")
-        kept = [line for line in lines if (_step(line) or 0) <= step]
-        if len(kept) < len(lines):
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_bytes(b"\n".join(kept))
-            temporary.replace(self.path)
-
-    def rotate(self) -> None:
-        """Rename the record of an earlier run to ``reports-1.jsonl``, ``reports-2.jsonl``, ..."""
-        if not self.path.exists():
-            return
-        number = 1
-        while (target := self.path.with_name(f"{self.path.stem}-{number}.jsonl")).exists():
-            number += 1
-        self.path.rename(target)
 
 
 class WandbSink:
@@ -108,7 +68,7 @@ class WandbSink:
         scalars = report.scalars()
         if not self.defined:
             config = {**report.fingerprint, "corpus": corpus_table(report)}
-            run.config.update({"neuronxa": config}, allow_val_change=True)
+            run.config.update({_root("neuronxa", report): config}, allow_val_change=True)
             for earlier in self._recorded():
                 self._note_best(earlier.scalars())
         for key in scalars:
@@ -124,7 +84,7 @@ class WandbSink:
             return
         import wandb
 
-        artifact = wandb.Artifact(f"neuronxa-{run.id}", type="neuronxa")
+        artifact = wandb.Artifact(f"{self.record.parent.name}-{run.id}", type="neuronxa")
         artifact.add_file(str(self.record), name="reports.jsonl")
         with artifact.new_file("scores.csv", mode="w", encoding="utf-8") as file:
             file.write(long_table(self._recorded()))
@@ -157,14 +117,20 @@ class WandbSink:
         from neuronxa_callback.show import charts
 
         media: dict[str, Any] = {}
+        root = _root("neuronxa_charts", report)
         for metric in report.metrics:
-            media[f"neuronxa_charts/{metric}_by_layer"] = _layer_chart(report, metric)
+            media[f"{root}/{metric}_by_layer"] = _layer_chart(report, metric)
             pictures = {"curve": charts.by_layer, "heat_map": charts.heat_map}
             for name, draw in pictures.items():
-                media[f"neuronxa_charts/{metric}_{name}"] = wandb.Image(
+                media[f"{root}/{metric}_{name}"] = wandb.Image(
                     charts.pixels(draw(report, metric)), caption=f"{metric}, step {report.step}"
                 )
         return media
+
+
+def _root(prefix: str, report: AlignmentReport) -> str:
+    """The prefix, with the name of the callback if it has one."""
+    return f"{prefix}/{report.run['name']}" if report.run.get("name") else prefix
 
 
 def _layer_chart(report: AlignmentReport, metric: str) -> Any:
@@ -232,7 +198,8 @@ def sinks_for(
 ) -> tuple[Sink, ...]:
     """The sinks for the trackers that a Trainer reports to; unknown trackers are skipped.
 
-    A W&B run that is already active gets a sink too.
+    An active W&B run that ``report_to`` does not name is left alone: its owner may log with
+    ``step=``, and W&B drops such rows after anybody else's.
 
     Args:
         trackers: ``args.report_to``.
@@ -241,8 +208,14 @@ def sinks_for(
     """
     folder, names = Path(folder), list(trackers)
     sinks: list[Sink] = []
-    if "wandb" in names or "all" in names or _wandb_is_active():
+    if "wandb" in names or "all" in names:
         sinks.append(WandbSink(folder / RECORD, last_step))
+    elif _wandb_is_active():
+        log.warning(
+            "the active W&B run gets no scores, since report_to does not name wandb; to log there"
+            " (which advances its step counter), pass"
+            " sinks=[neuronxa_callback.show.sinks.WandbSink()]"
+        )
     if "tensorboard" in names:
         sinks.append(TensorBoardSink(folder / "tensorboard"))
     if "mlflow" in names:
@@ -282,19 +255,3 @@ def long_table(reports: Sequence[AlignmentReport]) -> str:
 
 def _wandb_is_active() -> bool:
     return getattr(sys.modules.get("wandb"), "run", None) is not None
-
-
-def _ends_inside_a_line(file: BinaryIO) -> bool:
-    """Whether the last line has no end, because a job was killed while it wrote."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
-
-
-def _step(line: bytes) -> int | None:
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return step if isinstance(step, int) else None

@@ -1,6 +1,19 @@
-"""Output at the terminal: one line per probe, and tables."""
+"""Output at the terminal: one line per probe, and tables.
 
+Printing never raises: a terminal that is not UTF-8 gets readable ASCII, and an output that cannot
+be written to (a full disk, a closed pipe) is one warning.
+"""
+
+import codecs
+import io
+import json
+import logging
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -13,17 +26,71 @@ from neuronxa_callback.show.tables import number, ranking
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
+ASCII = {"·": "-", "…": "...", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<="}
+ASCII |= dict.fromkeys("─━╌╍═╶╴╸╺", "-") | dict.fromkeys("│┃║", "|")
+ASCII |= dict.fromkeys("▏▎▍▌▋▊▉█", "#")
+"""Readable replacements; every other character becomes an escape such as ``\\u4e2d``."""
+ENCODING_ERRORS = "neuronxa_readable"
+
+log = logging.getLogger(__name__)
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    """Error handler of ``str.encode``: replaces characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(ASCII.get(c) or json.dumps(c)[1:-1] for c in text), error.end
+
+
+codecs.register_error(ENCODING_ERRORS, _readable)
+
+
+def make_printable(text: str, stream: TextIO | None = None) -> str:
+    r"""The text in characters that a stream can encode.
+
+    >>> import io
+    >>> make_printable("mean · 中", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    'mean - \\u4e2d'
+    """
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, ENCODING_ERRORS).decode(encoding)
+
+
+def make_streams_printable() -> None:
+    """Let standard output and error replace characters that their encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)
 
 
 def say(text: str) -> None:
     """Print a line without breaking a progress bar of tqdm."""
-    tqdm.write(text)
+    with _guard_output():
+        tqdm.write(make_printable(text))
 
 
 def show(table: Table) -> None:
     """Print a table, as wide as the terminal, or ``WIDTH`` columns wide without a terminal."""
-    console = Console()
-    console.print(table, width=None if console.is_terminal else WIDTH)
+    with _guard_output():
+        console = Console()
+        with console.capture() as captured:
+            console.print(table, width=None if console.is_terminal else WIDTH)
+        sys.stdout.write(make_printable(captured.get()))
+        sys.stdout.flush()
+
+
+@contextmanager
+def _guard_output() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, AttributeError) as error:
+        _warn_once(f"{type(error).__name__}: {error}")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("cannot print to standard output, training goes on: %s", message)
 
 
 def line(report: AlignmentReport, history: History | None = None) -> str:

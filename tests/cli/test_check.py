@@ -34,6 +34,28 @@ def test_check_names_defects_by_file_and_line(neuronxa, tmp_path):
     assert places == {"deu_Latn.txt:5", "deu_Latn.txt:9"}
 
 
+def test_check_prints_which_columns_were_taken_and_which_languages_cost_pairs(neuronxa, tmp_path):
+    corpus = ParallelCorpus.builtin(languages=["deu_Latn", "fra_Latn"])
+    columns = [list(zip(*corpus.pairs[code], strict=True)) for code in corpus.languages]
+    german, french = list(columns[0][1]), list(columns[1][1])
+    german[4] = german[3]
+    french[6], french[7] = french[2], french[2]
+    rows = zip(range(100), columns[0][0], german, french, strict=True)
+    table = tmp_path / "t.tsv"
+    lines = ["nr\ten\tde\tfr", *("\t".join(map(str, row)) for row in rows)]
+    table.write_text("\n".join(lines), encoding="utf-8")
+    notes = [
+        "took the columns 'en' as eng_Latn, 'de' as deu_Latn, 'fr' as fra_Latn",
+        "left out 'nr' (its cells are numbers)",
+        "dropped 3 of the 100 pairs read (fra_Latn 2, deu_Latn 1); first: t.tsv:6 (de) repeats",
+    ]
+    _, out, _ = neuronxa("check", table)
+    assert [line for line in out.splitlines() if line.startswith(tuple(notes))][:2] == notes[:2]
+    assert notes[2] in out
+    _, out, _ = neuronxa("check", table, "--json")
+    assert json.loads(out)["notes"][:2] == notes[:2]
+
+
 def test_check_prints_the_fertility_of_a_tokenizer(neuronxa, saved):
     _, out, _ = neuronxa("check", "builtin", "--languages", "de", "--tokenizer", saved)
     assert "deu_Latn: 1." in out

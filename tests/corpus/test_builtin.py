@@ -9,6 +9,7 @@ import pytest
 from neuronxa_callback import ParallelCorpus
 from neuronxa_callback.corpus import heuristics, languages, scripts, surface
 from neuronxa_callback.corpus.check import check
+from neuronxa_callback.corpus.profiles import Profile
 from neuronxa_callback.corpus.readers.builtin import BUILTIN, BUILTIN_VERSION, SPLITS
 from neuronxa_callback.corpus.text import comparison_key
 
@@ -214,7 +215,7 @@ def test_arabic_letters_are_those_of_the_language(split, code):
 
 @every(TRANSLATIONS)
 def test_nothing_is_copied_from_english(split, code):
-    assert heuristics.copies(lines(split, "eng_Latn"), lines(split, code)) == []
+    assert heuristics.copies(Profile(lines(split, "eng_Latn")), Profile(lines(split, code))) == []
 
 
 @pytest.mark.parametrize("code", sorted({code for _, code in FILES}))
@@ -222,7 +223,7 @@ def test_no_sentence_stands_twice_within_or_across_the_halves(code):
     halves = [split for split in SPLITS if (split, code) in FILES]
     both = [text for split in halves for text in lines(split, code)]
     assert len({comparison_key(text).casefold() for text in both}) == 100 * len(halves)
-    assert heuristics.near_duplicates(both) == []
+    assert heuristics.near_duplicates(Profile(both)) == []
 
 
 @every(TRANSLATIONS)

@@ -244,6 +244,7 @@ def test_near_duplicates_are_those_of_the_definition():
     from collections import Counter
 
     from neuronxa_callback.corpus.heuristics import NEAR, near_duplicates
+    from neuronxa_callback.corpus.profiles import Profile
 
     texts = [f"{a[:-3]}{b}" for a in ENGLISH[:6] for b in ("ab.", "xy.", "the end of it.")]
 
@@ -262,6 +263,6 @@ def test_near_duplicates_are_those_of_the_definition():
         for i in range(j)
         if cosine(texts[i], texts[j]) >= NEAR
     }
-    found = {(i, j): value for i, j, value in near_duplicates(texts)}
+    found = {(i, j): value for i, j, value in near_duplicates(Profile(texts))}
     assert found == pytest.approx(wanted)
     assert len(found) >= 4

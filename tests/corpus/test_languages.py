@@ -133,3 +133,66 @@ def test_german_and_its_neighbours_write_nouns_with_capitals(code):
 @pytest.mark.parametrize("code", ["eng_Latn", "nld_Latn", "nob", "arb_Arab", "no language"])
 def test_others_do_not(code):
     assert not capital_nouns(code)
+
+
+CERTAIN = {
+    # wikis and MediaWiki
+    "sr-el": "srp_Latn", "sr-ec": "srp_Cyrl", "zh-yue": "yue_Hant", "zh-min-nan": "nan_Latn",
+    "zh-classical": "lzh_Hant", "bat-smg": "sgs_Latn", "fiu-vro": "vro_Latn",
+    "be-tarask": "bel_Cyrl_tarask", "cbk-zam": "cbk_Latn",
+    # locales
+    "sr@latin": "srp_Latn", "uz@cyrillic": "uzn_Cyrl", "sr_RS.UTF-8@latin": "srp_Latn",
+    "de_DE.UTF-8": "deu_Latn", "de_DE@euro": "deu_Latn", "fa-AF": "prs_Arab",
+    "az_IR": "azb_Arab", "uz_AF": "uzs_Arab", "es-419": "spa_Latn", "ca@valencia":
+    "cat_Latn_valencia", "sd@devanagari": "snd_Deva",
+    # extended languages
+    "nan-tw": "nan_Hant", "ar-arz": "arz_Arab", "ar-apc": "apc_Arab", "zh-wuu": "wuu_Hans",
+    "ms-zsm": "zsm_Latn", "sgn-ase": "ase_Sgnw", "zh-gan-HK": "gan_Hant",
+    # a macrolanguage has a usual member, and the member a script
+    "ps": "pbt_Arab", "qu": "quy_Latn", "no-nyn": "nno_Latn",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "code"), CERTAIN.items())
+def test_codes_of_wikis_locales_and_extended_languages_mean_one_code(form, code):
+    assert resolve(form) == code
+    assert code_of_name(form) == code
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["simple", "map-bms", "ku-IQ", "my-Zawgyi", "fa-arz", "no-xyz", "de@elvish", "de_ZZZ", "nah"],
+)
+def test_a_code_that_is_not_certain_is_named_and_never_guessed(form):
+    assert refusal(form).startswith(f"unknown language: {form!r}")
+    assert code_of_name(form) is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "nr_", "doc_id", "seg_id", "URL", "src", "ref", "sys", "hyp", "num", "label", "has_image",
+        "en-de", "fr_it", "deu-v2", "pe", "a", "ids",
+        "iso_15924", "iso_639_3", "txt", "log", "tok", "row_id", "Tag", "even", "Allemand", "zz",
+    ],
+)  # fmt: skip
+def test_usual_words_in_names_are_no_languages(word):
+    assert code_of_name(word) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ("src_Latn", "src_Latn"),
+        ("sun", "sun_Latn"),
+        ("nr", "nbl_Latn"),
+        ("suomi", "fin_Latn"),
+        ("pt-br", "por_Latn"),
+        ("fr-ca", "fra_Latn"),
+        ("en-DE", "eng_Latn"),
+        ("Portuguese (Brazil)", "por_Latn"),
+        ("Chinese (Taiwan)", "zho_Hant"),
+    ],
+)
+def test_a_full_code_or_a_common_language_is_kept(word, code):
+    assert code_of_name(word) == code

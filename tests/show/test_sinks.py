@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from neuronxa_callback import AlignmentReport
+from neuronxa_callback import AlignmentReport, JsonlSink
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from tests.helpers.reports import make_report
@@ -27,7 +27,7 @@ def steps_of(path):
 
 
 def test_the_record_goes_on_where_a_run_goes_on(tmp_path):
-    record = sinks.JsonlSink(tmp_path / "deep" / "reports.jsonl")
+    record = JsonlSink(tmp_path / "deep" / "reports.jsonl")
     for report in rising_reports():
         record.write(report)
     assert steps_of(record.path) == [0, 10, 20, 30, 40]
@@ -51,7 +51,7 @@ CUTS = (
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_line_that_was_cut_costs_no_other(tmp_path, cut):
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    record = JsonlSink(tmp_path / "reports.jsonl")
     reports = [make_report(step, warnings=("é",)) for step in (0, 10, 20, 30)]
     record.write(reports[0])
     with record.path.open("ab") as file:
@@ -65,7 +65,7 @@ def test_a_line_that_was_cut_costs_no_other(tmp_path, cut):
 
 
 def test_a_record_that_ends_inside_a_line_is_cut_back_and_goes_on(tmp_path):
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    record = JsonlSink(tmp_path / "reports.jsonl")
     reports = [make_report(step, warnings=("é",)) for step in (0, 10, 20)]
     for report in reports:
         record.write(report)

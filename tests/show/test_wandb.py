@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from neuronxa_callback import JsonlSink
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from tests.helpers import wandb_file
@@ -33,7 +34,7 @@ def offline(tmp_path, monkeypatch):
 def test_other_ends_of_lines_are_part_of_a_report(tmp_path, character, offline):
     import wandb
 
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    record = JsonlSink(tmp_path / "reports.jsonl")
     reports = [make_report(step, warnings=(f"a{character}b",)) for step in (0, 10, 20)]
     for report in reports:
         record.write(report)
@@ -100,7 +101,7 @@ def test_a_long_run_is_in_the_file_record_by_record(offline, tmp_path, capfd):
         )
         for k in range(6)
     ]  # fmt: skip
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    record = JsonlSink(tmp_path / "reports.jsonl")
     with wandb.init(project="p"):
         sink = sinks.WandbSink(record.path)
         for report in reports:
@@ -208,7 +209,7 @@ def test_a_sweep_finds_a_plain_number_and_the_summary_the_best_one(offline):
 def test_the_best_of_a_run_that_goes_on_may_lie_before(offline, tmp_path):
     import wandb
 
-    record = sinks.JsonlSink(tmp_path / "reports.jsonl")
+    record = JsonlSink(tmp_path / "reports.jsonl")
     reports = [make_report(step, {"l0": score}) for step, score in enumerate((0.4, math.nan, 0.2))]
     for report in reports[:2]:
         record.write(report)

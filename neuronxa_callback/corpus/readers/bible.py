@@ -2,18 +2,26 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from neuronxa_callback.corpus.languages import code_of_name
-from neuronxa_callback.corpus.readers.files import choose_languages, files_by_code, require_folder
+from neuronxa_callback.corpus.languages import code_of_name, resolve
+from neuronxa_callback.corpus.readers.files import (
+    choose_languages,
+    file_notes,
+    files_by_code,
+    require_folder,
+    require_one_each,
+)
+from neuronxa_callback.corpus.readers.formats import refuse_other_formats
 from neuronxa_callback.corpus.readers.lines import text_lines
 from neuronxa_callback.corpus.rows import (
     MAX_EXTRA,
     PIVOT,
-    FilteredRows,
     ParallelRows,
     Row,
     filter_rows,
+    log_notes,
     merge_rows,
 )
 from neuronxa_callback.errors import CorpusError
@@ -27,9 +35,12 @@ def read_bible(
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_bible``."""
     folder = require_folder(path)
-    files = files_by_code(folder, lambda name: code_of_name(re.split(r"[-.]", name)[0]))
+    files = files_by_code(folder, _code_of_bible)
     pivot, names = choose_languages(pivot, languages, list(files), folder)
-    used = {code: files[code] for code in (pivot, *names)}
+    require_one_each(files, (pivot, *names), f"folder {str(folder)!r} has", "files", "keep one")
+    used = {code: files[code][0] for code in (pivot, *names)}
+    for file in used.values():
+        refuse_other_formats(file, is_table=True)
     order = [verse for verse, _, _ in _verses(used[pivot])]
     missing = _missing_verses(order, used.values())
     common = [verse for verse in order if verse not in missing]
@@ -41,7 +52,16 @@ def read_bible(
         limit *= 2
     seen = order if limit >= len(common) else order[: order.index(common[limit])]
     dropped = (*part.dropped, *(missing[verse] for verse in seen if verse in missing))
-    return merge_rows([FilteredRows(part.codes, part.rows, dropped)], pivot, folder.name, n_pairs)
+    parts = [replace(part, dropped=dropped)]
+    found = merge_rows(parts, pivot, folder.name, n_pairs)
+    return log_notes(replace(found, notes=(*file_notes(folder, used), *found.notes)))
+
+
+def _code_of_bible(name: str) -> str | None:
+    """The code in front of a name; before ``-x-bible`` it may also be a usual word."""
+    code = re.split(r"[-.]", name)[0]
+    is_sure = name.startswith(f"{code}-x-bible") and len(code) == 3
+    return code_of_name(code) or (resolve(code) if is_sure else None)
 
 
 def _missing_verses(order: Sequence[str], files: Iterable[Path]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from neuronxa_callback.corpus.readers import bible, folder, tables
 from neuronxa_callback.corpus.readers.lines import text_lines
+from neuronxa_callback.corpus.readers.records import JSON_FILES
 from neuronxa_callback.corpus.rows import ParallelRows
 from neuronxa_callback.errors import CorpusError, unknown
 
@@ -26,6 +27,7 @@ READERS = {
     "bible": Reader(bible.read_bible),
     "tsv": Reader(tables.read_tsv),
     "jsonl": Reader(tables.read_jsonl),
+    "parquet": Reader(tables.read_parquet),
     "dataset": Reader(tables.read_dataset),
 }
 VERSE = re.compile(r"\d{6,}\t")
@@ -36,7 +38,8 @@ def guess(path: str | Path) -> str:
     path = Path(path)
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     if path.is_file():
-        return "jsonl" if suffixes and suffixes[-1] in (".jsonl", ".json") else "tsv"
+        last = suffixes[-1] if suffixes else ""
+        return "parquet" if last == ".parquet" else "jsonl" if last in JSON_FILES else "tsv"
     if not path.is_dir():
         return "tatoeba" if any(path.parent.glob(f"{path.name}.*")) else "folder"
     if folder.is_tatoeba(path):

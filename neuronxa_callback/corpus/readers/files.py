@@ -1,31 +1,57 @@
 """Which file of a folder belongs to which language."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from neuronxa_callback.corpus.languages import code_of_name, resolve_all
+from neuronxa_callback.corpus.text import shortlist
 from neuronxa_callback.errors import CorpusError
 
 SPLIT_WORDS = ("dev", "devtest", "test", "train", "val", "valid", "validation")
-NOT_TEXT = (".csv", ".json", ".jsonl", ".md", ".parquet", ".py", ".toml", ".tsv", ".yaml", ".zip")
+NOT_TEXT = (
+    ".bak", ".bin", ".cfg", ".csv", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".ndjson",
+    ".npy", ".old", ".orig", ".parquet", ".pdf", ".po", ".py", ".rej", ".sgm", ".sh", ".srt",
+    ".swp", ".tar", ".tmp", ".tmx", ".toml", ".tsv", ".vtt", ".xlf", ".xml", ".yaml", ".yml",
+    ".zip", "~",
+)  # fmt: skip
+"""Endings of files that are not lines of sentences."""
+EBIBLE = re.compile(r"([a-z]{3})-\1[\w-]*")
+SOURCE = re.compile(r"(?:^|[-_.])(?:src|source)[-_.]")
 
 
-def find_code_files(folder: Path, extension: str | None = None) -> dict[str, Path]:
-    """Code -> file for names like ``<code>.<ext>`` or ``dev.<code>``, sorted by code.
+def find_code_files(
+    folder: Path, extension: str | None = None, endings: Sequence[str] = ()
+) -> dict[str, list[Path]]:
+    """Code -> files for names like ``<code>.<ext>`` or ``dev.<code>``, sorted by code.
 
-    Raises:
-        CorpusError: If a language has several files.
+    Args:
+        folder: The folder.
+        extension: Only names with this part; None for all.
+        endings: Read only files with one of these endings; empty for lines of sentences.
     """
 
     def code(name: str) -> str | None:
-        stem, _, ending = name.rpartition(".")
-        if stem in SPLIT_WORDS:
-            stem, ending = ending, stem
-        if extension is not None and ending != extension.removeprefix("."):
-            return None
-        return code_of_name(stem or ending)
+        parts = name.split(".")
+        ending = parts[0] if parts[0] in SPLIT_WORDS else parts[-1]
+        is_wanted = extension is None or ending == extension.removeprefix(".")
+        return code_of_file(name) if is_wanted else None
 
-    return files_by_code(folder, code, "choose one with extension=, or keep one")
+    return files_by_code(folder, code, endings)
+
+
+def code_of_file(name: str) -> str | None:
+    """The code in a file's name; None if it names no language.
+
+    >>> [code_of_file(name) for name in ("dev.de", "newstest2019-ref.zho-CN.txt", "dev.txt")]
+    ['deu_Latn', 'zho_Hans', None]
+    """
+    parts = name.split(".")
+    if len(parts) == 2 and parts[0] in SPLIT_WORDS:
+        return code_of_name(parts[1])
+    stem = parts[-2] if len(parts) > 1 else name
+    bible = EBIBLE.fullmatch(stem)
+    return code_of_name(bible[1] if bible else stem)
 
 
 def require_folder(path: str | Path) -> Path:
@@ -42,34 +68,61 @@ def require_folder(path: str | Path) -> Path:
 
 
 def files_by_code(
-    folder: Path, code_of: Callable[[str], str | None], hint: str = "keep one"
-) -> dict[str, Path]:
-    """Code -> file, sorted by code; ``code_of`` gets names without ``.gz``, None skips a file.
-
-    Raises:
-        CorpusError: If a language has several files.
-    """
-    files: dict[str, Path] = {}
+    folder: Path, code_of: Callable[[str], str | None], endings: Sequence[str] = ()
+) -> dict[str, list[Path]]:
+    """Code -> its files, sorted by code; ``code_of`` gets names without ``.gz``."""
+    files: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
         name = file.name.removesuffix(".gz")
-        if name.startswith(".") or name.endswith(NOT_TEXT) or not file.is_file():
+        is_wanted = name.endswith(tuple(endings)) if endings else not name.endswith(NOT_TEXT)
+        if name.startswith((".", "#")) or not is_wanted or not file.is_file():
             continue
         code = code_of(name)
-        if code in files:
-            raise CorpusError(
-                f"folder {str(folder)!r} has several files for {code}: {files[code].name},"
-                f" {file.name}; {hint}"
-            )
         if code is not None:
-            files[code] = file
+            files.setdefault(code, []).append(file)
     return dict(sorted(files.items()))
+
+
+def prefer_source(files: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+    """Of several files of a language the one named ``src``, which the others translate (NTREX)."""
+    preferred = {}
+    for code, several in files.items():
+        sources = [file for file in several if SOURCE.search(file.name)]
+        preferred[code] = sources if len(sources) == 1 else list(several)
+    return preferred
+
+
+def require_one_each(
+    candidates: Mapping[str, Sequence[object]],
+    codes: Iterable[str],
+    source: str,
+    kind: str,
+    hint: str,
+) -> None:
+    """Refuse languages that have several files or columns, among those that are used.
+
+    Raises:
+        CorpusError: It names them, ``source`` in front and ``hint`` at the end.
+    """
+    for code in codes:
+        if len(candidates[code]) > 1:
+            names = ", ".join(getattr(each, "name", str(each)) for each in candidates[code])
+            raise CorpusError(f"{source} several {kind} for {code}: {names}; {hint}")
+
+
+def file_notes(folder: Path, used: Mapping[str, Path]) -> tuple[str, ...]:
+    """Which files of a folder were taken and which were left out, as sentences."""
+    taken = shortlist([f"{file.name} as {code}" for code, file in used.items()])
+    names = [file.name for file in sorted(folder.iterdir()) if file.is_file()]
+    others = [name for name in names if name not in {file.name for file in used.values()}]
+    left = f"left out {shortlist(others)}"
+    return (f"took the files {taken}", *([left] if others else []))
 
 
 def list_contents(folder: Path) -> str:
     """The first names in a folder, for a message."""
     names = [file.name + "/" * file.is_dir() for file in sorted(folder.iterdir())]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "nothing") + more
+    return shortlist(names, 5) or "nothing"
 
 
 def choose_languages(

@@ -1,37 +1,40 @@
-"""Parallel text in files of lines: folders like FLORES, pairs of files like Tatoeba.
-
-With ``n_pairs`` a file is read only as far as needed. Files of up to ``FULL_COUNT_BYTES`` are
-still counted to their end and compared, since one missing line shifts every pair behind it.
-"""
+"""Parallel text in files of lines or records: folders like FLORES, pairs of files like Tatoeba."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from neuronxa_callback.corpus.languages import code_of_name, resolve
 from neuronxa_callback.corpus.readers.files import (
     choose_languages,
+    file_notes,
     find_code_files,
     list_contents,
+    prefer_source,
     require_folder,
+    require_one_each,
     resolve_in,
 )
-from neuronxa_callback.corpus.readers.lines import count_lines, raw_lines, read_lines
+from neuronxa_callback.corpus.readers.parallel_lines import read_group
+from neuronxa_callback.corpus.readers.records import (
+    IDS,
+    RECORD_FILES,
+    TEXTS,
+    file_records,
+    joined_rows,
+    text_at,
+)
 from neuronxa_callback.corpus.rows import (
-    MAX_EXTRA,
     PIVOT,
-    FilteredRows,
     ParallelRows,
-    Row,
     filter_rows,
+    log_notes,
     merge_rows,
 )
 from neuronxa_callback.errors import CorpusError
 
-FULL_COUNT_BYTES = 8 << 20
-UNCOUNTED = 1 << 62
-"""The line count of a file that was not read to its end."""
 TATOEBA = re.compile(r"(.+)\.([A-Za-z_]+)-([A-Za-z_]+)\.([A-Za-z_]+)")
 
 
@@ -43,7 +46,14 @@ def read_folder(
     extension: str | None = None,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_folder``."""
-    return _read_groups(folder_files(path, pivot, languages, extension), Path(path), n_pairs)
+    folder = require_folder(path)
+    (files,), is_records = _code_files(folder, pivot, languages, extension)
+    if not is_records:
+        return _read_groups([files], folder, n_pairs)
+    columns = {code: _text_column(file) for code, file in files.items()}
+    part = filter_rows(list(columns), joined_rows(columns), n_pairs)
+    found = merge_rows([part], next(iter(files)), folder.name, n_pairs)
+    return log_notes(replace(found, notes=(*file_notes(folder, files), *found.notes)))
 
 
 def read_tatoeba(
@@ -67,15 +77,8 @@ def folder_files(
     Raises:
         CorpusError: If there is no such folder, file or language.
     """
-    folder = require_folder(path)
-    files = find_code_files(folder, extension)
-    if not files:
-        raise CorpusError(
-            f"folder {str(folder)!r} has no file named by a language, such as deu_Latn.dev or"
-            f" de.txt; it contains {list_contents(folder)}"
-        )
-    pivot, names = choose_languages(pivot, languages, list(files), folder)
-    return [{code: files[code] for code in (pivot, *names)}]
+    groups, is_records = _code_files(require_folder(path), pivot, languages, extension)
+    return [] if is_records else groups
 
 
 def tatoeba_files(
@@ -89,99 +92,96 @@ def tatoeba_files(
     path = Path(path)
     if not path.is_dir():
         return [_prefix_files(path, pivot, languages)]
-    groups: dict[str, dict[str, Path]] = {}
+    groups: dict[str, list[dict[str, Path]]] = {}
     for sides in _tatoeba_pairs(path):
         for own, code in (tuple(sides), tuple(sides)[::-1]):
             if _matches(own, pivot):
-                if code in groups:
-                    raise CorpusError(
-                        f"folder {str(path)!r} has several pairs of files for {code}:"
-                        f" {groups[code][code].name}, {sides[code].name}; keep one"
-                    )
-                groups[code] = {own: sides[own], code: sides[code]}
+                groups.setdefault(code, []).append({own: sides[own], code: sides[code]})
     if not groups:
         raise CorpusError(
             f"folder {str(path)!r} has no pair of files like tatoeba.deu-eng.deu and"
             f" tatoeba.deu-eng.eng with the pivot {pivot!r}; it contains {list_contents(path)}"
         )
     names = list(groups) if languages is None else resolve_in(path, languages, list(groups))
-    return [groups[code] for code in names]
+    files = {code: [sides[code] for sides in groups[code]] for code in names}
+    require_one_each(files, names, f"folder {str(path)!r} has", "pairs of files", "keep one")
+    return [groups[code][0] for code in names]
 
 
 def is_tatoeba(folder: Path) -> bool:
     """Whether a folder has files named like ``tatoeba.deu-eng.deu``."""
-    return any(TATOEBA.fullmatch(file.name.removesuffix(".gz")) for file in folder.iterdir())
+    matches = (TATOEBA.fullmatch(file.name.removesuffix(".gz")) for file in folder.iterdir())
+    return any(match and match[4] in (match[2], match[3]) for match in matches)
 
 
 def _read_groups(
     groups: Sequence[Mapping[str, Path]], path: Path, n_pairs: int | None
 ) -> ParallelRows:
-    parts = [_read_group(files, n_pairs) for files in groups]
-    return merge_rows(parts, parts[0].codes[0], path.name, n_pairs)
+    parts = [read_group(files, n_pairs) for files in groups]
+    found = merge_rows(parts, parts[0].codes[0], path.name, n_pairs)
+    used = {code: file for files in groups for code, file in files.items()}
+    folder = path if path.is_dir() else path.parent
+    return log_notes(replace(found, notes=(*file_notes(folder, used), *found.notes)))
 
 
-def _read_group(files: Mapping[str, Path], n_pairs: int | None) -> FilteredRows:
-    """Filtered rows of files with parallel lines; doubles the limit until there are enough."""
-    limit = None if n_pairs is None else n_pairs + MAX_EXTRA
-    while True:
-        columns = {code: read_lines(file, limit) for code, file in files.items()}
-        common = _common_length(files, columns, limit)
-        part = filter_rows(list(files), _line_rows(files, columns, common), n_pairs)
-        if limit is None or len(part.rows) == n_pairs or common < limit:
-            return part
-        limit *= 2
-
-
-def _line_rows(
-    files: Mapping[str, Path], columns: Mapping[str, Sequence[str]], common: int
-) -> Iterator[Row]:
-    names = [file.name for file in files.values()]
-    for i, texts in enumerate(islice(zip(*columns.values(), strict=False), common)):
-        yield Row(texts, [f"{name}:{i + 1}" for name in names])
-
-
-def _common_length(
-    files: Mapping[str, Path], columns: Mapping[str, Sequence[str]], limit: int | None
-) -> int:
-    """The number of parallel lines; blank lines at the end of a file are optional.
+def _code_files(
+    folder: Path, pivot: str, languages: Iterable[str] | None, extension: str | None
+) -> tuple[list[dict[str, Path]], bool]:
+    """The one group of files of a folder, by code, and whether they are tables of one language.
 
     Raises:
-        CorpusError: If a file has fewer lines than another one needs.
+        CorpusError: If there is no file of a language, or one has several.
     """
-    counts = []
-    for code, file in files.items():
-        lines = columns[code]
-        if limit is None or len(lines) < limit:
-            counts.append(count_lines(lines))
-        elif file.stat().st_size <= FULL_COUNT_BYTES:
-            counts.append(count_lines(raw_lines(file)))
-        else:
-            counts.append((limit, UNCOUNTED))
-    needed = max(last for last, _ in counts)
-    for file, (_, total) in zip(files.values(), counts, strict=True):
-        if total < needed:
-            k = next(k for k, (last, _) in enumerate(counts) if last == needed)
-            longest, at_least = list(files.values())[k], "at least " * (counts[k][1] == UNCOUNTED)
+    files = prefer_source(find_code_files(folder, extension))
+    is_records = not files
+    if is_records:
+        files = find_code_files(folder, extension, RECORD_FILES)
+    if not files:
+        raise CorpusError(
+            f"folder {str(folder)!r} has no file named by a language, such as deu_Latn.dev or"
+            f" de.txt; it contains {list_contents(folder)}"
+        )
+    pivot, names = choose_languages(pivot, languages, list(files), folder)
+    hint = "choose one with extension=, or keep one"
+    require_one_each(files, (pivot, *names), f"folder {str(folder)!r} has", "files", hint)
+    return [{code: files[code][0] for code in (pivot, *names)}], is_records
+
+
+def _text_column(file: Path) -> dict[Any, tuple[str | None, str]]:
+    """Id -> text and place in a table of one language (FLORES+); the row where there is no id.
+
+    Raises:
+        CorpusError: If it has no column of text, or an id twice.
+    """
+    column: dict[Any, tuple[str | None, str]] = {}
+    for number, (place, record) in enumerate(file_records(file), start=1):
+        text = next((key for key in TEXTS if key in record), None)
+        if text is None:
             raise CorpusError(
-                "files of one corpus must have the same number of lines, but"
-                f" {longest} has {at_least}{needed} and {file} has {total}"
+                f"a table of one language must have a column 'text', but {place} of {file} has"
+                f" {', '.join(map(repr, record))}"
             )
-    return min(needed, min(map(len, columns.values())))
+        key = next((record[key] for key in IDS if key in record), number)
+        if key in column:
+            raise CorpusError(f"an id must be unique, but {file} has {key!r} twice: {place}")
+        column[key] = (text_at(record, text), place)
+    return column
 
 
 def _prefix_files(path: Path, pivot: str, languages: Iterable[str] | None) -> dict[str, Path]:
     """The files ``<path>.<code>``, by code, the pivot first."""
-    files: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     if path.parent.is_dir():
         for file in sorted(path.parent.iterdir()):
             name = file.name.removesuffix(".gz")
             code = code_of_name(name.removeprefix(f"{path.name}."))
             if name.startswith(f"{path.name}.") and code is not None:
-                files[code] = file
+                files.setdefault(code, []).append(file)
     if not files:
         raise CorpusError(f"there is no folder {str(path)!r} and no file {path.name}.<code>")
     pivot, names = choose_languages(pivot, languages, list(files), path)
-    return {code: files[code] for code in (pivot, *names)}
+    require_one_each(files, (pivot, *names), f"the prefix {str(path)!r} has", "files", "keep one")
+    return {code: files[code][0] for code in (pivot, *names)}
 
 
 def _tatoeba_pairs(folder: Path) -> Iterator[dict[str, Path]]:

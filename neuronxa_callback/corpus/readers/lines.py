@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from neuronxa_callback.errors import CorpusError
 
@@ -70,10 +70,23 @@ def read_lines(path: Path, limit: int | None = None) -> list[str]:
     return list(islice(text_lines(path), limit))
 
 
-def count_lines(lines: Iterable[str | bytes]) -> tuple[int, int]:
-    """The number of lines up to the last that is not blank, and of all lines."""
+class LineCount(NamedTuple):
+    """The lines of a file."""
+
+    last: int
+    """The number of the last line that is not blank."""
+    total: int
+    blanks: tuple[int, ...] = ()
+    """The numbers of the blank lines before ``last``."""
+
+
+def count_lines(lines: Iterable[str | bytes]) -> LineCount:
+    """Counts lines, and lists the blank ones."""
     last = number = 0
+    blanks: list[int] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             last = number
-    return last, number
+        else:
+            blanks.append(number)
+    return LineCount(last, number, tuple(blank for blank in blanks if blank < last))

@@ -1,27 +1,48 @@
 """Parallel text in tables with one column per language: tsv, csv, jsonl, Hugging Face data sets.
 
-Rows are read one by one, and only as many as ``n_pairs`` usable pairs need.
+Rows are read one by one, and only as many as ``n_pairs`` usable pairs need; ``SAMPLE`` rows are
+looked at to see which columns have sentences. A table with one row per sentence and language is
+read whole and joined by its id.
 """
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus.languages import code_of_name
-from neuronxa_callback.corpus.readers.files import choose_languages
-from neuronxa_callback.corpus.readers.lines import text_lines
-from neuronxa_callback.corpus.rows import PIVOT, ParallelRows, Row, filter_rows, merge_rows
+from neuronxa_callback.corpus.readers.columns import ColumnChoice, find_columns, require_two
+from neuronxa_callback.corpus.readers.dataset_shapes import dataset_records, peek
+from neuronxa_callback.corpus.readers.files import choose_languages, require_one_each
+from neuronxa_callback.corpus.readers.records import (
+    IDS,
+    TEXTS,
+    Column,
+    Record,
+    Records,
+    has_column,
+    joined_rows,
+    json_records,
+    parquet_records,
+    table_records,
+    text_at,
+)
+from neuronxa_callback.corpus.rows import (
+    PIVOT,
+    ParallelRows,
+    Row,
+    filter_rows,
+    log_notes,
+    merge_rows,
+)
 from neuronxa_callback.errors import CorpusError
 
-Record = Mapping[str, Any]
-Records = Iterator[tuple[str, Record]]
-"""The place of each record, for instance ``file:line``, and the record."""
-
-NOT_LANGUAGES = ("id", "url", "uri", "key", "tag", "row", "idx", "set")
-"""Usual names of columns that are also language codes: ignored unless ``columns`` names them."""
+HINT = "choose one with columns=, or leave the language out"
+SAMPLE = 50
+"""Rows in which the cells of a column are looked at."""
+CODES = ("iso_639_3", "language", "lang", "language_code", "lang_code", "locale")
+"""The column of the language in a table with one row per sentence and language."""
 
 
 def read_tsv(
@@ -37,7 +58,7 @@ def read_tsv(
     path = Path(path)
     if delimiter is None:
         delimiter = "," if ".csv" in path.suffixes else "\t"
-    records = _table_records(path, delimiter, quoted)
+    records = table_records(path, delimiter, quoted)
     return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
@@ -50,7 +71,20 @@ def read_jsonl(
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_jsonl``."""
     path = Path(path)
-    records = _json_records(path)
+    records = json_records(path)
+    return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
+
+
+def read_parquet(
+    path: str | Path,
+    pivot: str = PIVOT,
+    languages: Iterable[str] | None = None,
+    n_pairs: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> ParallelRows:
+    """See ``ParallelCorpus.from_parquet``."""
+    path = Path(path)
+    records = parquet_records(path)
     return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
@@ -64,18 +98,7 @@ def read_dataset(
     config: str | None = None,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_dataset``."""
-    name = "dataset"
-    if isinstance(dataset, str | Path):
-        name = str(dataset)
-        dataset = _load_from_hub(name, config, split)
-    if isinstance(dataset, Mapping):
-        if split is None or split not in dataset:
-            raise CorpusError(
-                f"{name} has several splits ({', '.join(map(str, dataset))}); choose one with"
-                f" split=, got {split!r}"
-            )
-        dataset = dataset[split]
-    records = ((f"{name} row {i}", record) for i, record in enumerate(dataset, start=1))
+    name, records = dataset_records(dataset, config, split)
     return _read_records(records, name, name, pivot, languages, n_pairs, columns)
 
 
@@ -88,131 +111,95 @@ def _read_records(
     n_pairs: int | None,
     columns: Mapping[str, str] | None,
 ) -> ParallelRows:
-    first = next(records, None)
-    if first is None:
+    first, records = peek(records, SAMPLE)
+    if not first:
         raise CorpusError(f"a corpus must have rows, but {source} has none")
-    column_of = _find_columns(first[1], columns, source)
-    pivot, names = choose_languages(pivot, languages, list(column_of), source)
-    codes = [pivot, *names]
-    paths = [column_of[code] for code in codes]
-    rows = (_record_row(place, record, paths) for place, record in chain([first], records))
-    return merge_rows([filter_rows(codes, rows, n_pairs)], pivot, name, n_pairs)
-
-
-def _find_columns(record: Record, columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
-    """Language -> column: ``columns``, or the keys of the first record that name languages."""
+    sample = [record for _, record in first]
     if columns is not None:
-        missing = [column for column in columns.values() if not _has_column(record, column)]
-        if missing:
+        choice = _given_columns(sample, columns, source)
+    else:
+        choice = find_columns(sample)
+        parts = _long_columns(sample)
+        if len(choice.by_code) < 2 and parts:
+            return _read_long(records, parts, source, name, pivot, languages, n_pairs)
+        if len(choice.by_code) == 1:
+            require_one_each(choice.by_code, choice.by_code, f"{source} has", "columns", HINT)
+        require_two(choice, list(sample[0]), source)
+    try:
+        pivot, names = choose_languages(pivot, languages, list(choice.by_code), source)
+    except CorpusError as cause:
+        raise CorpusError(f"{cause}{choice.hint()}") from None
+    codes = [pivot, *names]
+    require_one_each(choice.by_code, codes, f"{source} has", "columns", HINT)
+    paths = [choice.by_code[code][0] for code in codes]
+    rows = (_record_row(place, record, paths) for place, record in records)
+    found = merge_rows([filter_rows(codes, rows, n_pairs)], pivot, name, n_pairs)
+    level = logging.WARNING if choice.hint() else logging.INFO
+    return log_notes(replace(found, notes=(*choice.notes(codes), *found.notes)), level)
+
+
+def _given_columns(
+    sample: Sequence[Record], columns: Mapping[str, str], source: str
+) -> ColumnChoice:
+    for column in columns.values():
+        if not any(has_column(record, column) for record in sample):
             raise CorpusError(
-                f"{source} has no column {missing[0]!r} (it has: {', '.join(map(str, record))})"
+                f"{source} has no column {column!r} (it has: {', '.join(map(str, sample[0]))})"
             )
-        return dict(columns)
-    prefix = ""
-    if isinstance(record.get("translation"), Mapping):
-        prefix, record = "translation.", record["translation"]
-    column_of: dict[str, str] = {}
-    for key in record:
-        code = None if key in NOT_LANGUAGES else code_of_name(str(key))
-        if code in column_of:
-            raise CorpusError(
-                f"{source} has two columns for {code}: {column_of[code]}, {prefix}{key}"
-            )
-        if code is not None:
-            column_of[code] = f"{prefix}{key}"
-    if len(column_of) < 2:
-        raise CorpusError(
-            f"{source} must have a column for the pivot and one for another language, it has"
-            f" {', '.join(map(repr, record))}; name them with columns={{'deu_Latn': ...}}"
-        )
-    return column_of
+    return ColumnChoice({code: [column] for code, column in columns.items()}, {})
 
 
 def _record_row(place: str, record: Record, paths: Sequence[str]) -> Row:
-    texts = [_text_at(record, path) for path in paths]
+    texts = [text_at(record, path) for path in paths]
     return Row(texts, [f"{place} ({path})" for path in paths])
 
 
-def _text_at(record: Record, path: str) -> str | None:
-    """The text in a column, or at the nested key ``a.b``; None if it is missing."""
-    value: Any = record
-    for key in _split_path(record, path):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else None
+def _long_columns(sample: Sequence[Record]) -> tuple[str, str, str] | None:
+    """The columns of text, language and id in a table with one row per sentence and language."""
+    keys = dict.fromkeys(key for record in sample for key in record)
+    found = [next((key for key in usual if key in keys), None) for usual in (TEXTS, CODES, IDS)]
+    return (found[0], found[1], found[2]) if found[0] and found[1] and found[2] else None
 
 
-def _has_column(record: Record, path: str) -> bool:
-    """Whether there is such a column, even if its value in this record is None."""
-    value: Any = record
-    for key in _split_path(record, path):
-        if value is None:
-            return True
-        if not isinstance(value, Mapping) or key not in value:
-            return False
-        value = value[key]
-    return True
-
-
-def _split_path(record: Record, path: str) -> list[str]:
-    return [path] if path in record else path.split(".")
-
-
-def _table_records(path: Path, delimiter: str, quoted: bool) -> Records:
-    lines = (f"{line}\n" for line in text_lines(path))
-    reader = csv.reader(
-        lines,
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=True,
-    )
-    try:
-        header = next(reader, [])
-        repeated = [name for name in dict.fromkeys(header) if header.count(name) > 1]
-        if repeated:
-            raise CorpusError(f"the header of {path} has {repeated[0]!r} twice; rename one")
-        start = reader.line_num + 1
-        for cells in reader:
-            number, start = start, reader.line_num + 1
-            if len(cells) != len(header) and cells:
-                raise CorpusError(
-                    f"every row must have {len(header)} cells like the header, but"
-                    f" {path}:{number} has {len(cells)}"
-                )
-            if cells:
-                yield f"{path.name}:{number}", dict(zip(header, cells, strict=True))
-    except csv.Error as cause:
-        raise CorpusError(
-            f"cannot split {path}:{reader.line_num} into cells: {cause}; if quotation marks are"
-            " part of the text, set quoted=False"
-        ) from None
-
-
-def _json_records(path: Path) -> Records:
-    for number, line in enumerate(text_lines(path), start=1):
-        if not line.strip():
+def _read_long(
+    records: Records,
+    parts: tuple[str, str, str],
+    source: str,
+    name: str,
+    pivot: str,
+    languages: Iterable[str] | None,
+    n_pairs: int | None,
+) -> ParallelRows:
+    """The rows of a table with one row per sentence and language, joined by their id."""
+    columns: dict[str, dict[Any, tuple[str | None, str]]] = {}
+    unknown: dict[str, str] = {}
+    for place, record in records:
+        code = _code_of_record(record, parts[1])
+        text = text_at(record, parts[0])
+        if code is None:
+            unknown[str(record.get(parts[1]))] = "no language"
             continue
-        try:
-            record = json.loads(line)
-        except ValueError as cause:
-            raise CorpusError(f"{path}:{number} is not JSON: {cause}") from None
-        if not isinstance(record, dict):
+        column, key = columns.setdefault(code, {}), record.get(parts[2])
+        if key in column:
             raise CorpusError(
-                f"every line must be a JSON object, but {path}:{number} is a"
-                f" {type(record).__name__}"
+                f"an id must be unique per language, but {source} has {code} {parts[2]} {key!r}"
+                f" twice: {column[key][1]}, {place}"
             )
-        yield f"{path.name}:{number}", record
+        column[key] = (text, place)
+    pivot, names = choose_languages(pivot, languages, list(columns), source)
+    used: dict[str, Column] = {code: columns[code] for code in (pivot, *names)}
+    found = merge_rows([filter_rows([*used], joined_rows(used), n_pairs)], pivot, name, n_pairs)
+    note = f"took the column {parts[0]!r} by {parts[1]!r}, joined by {parts[2]!r}: " + ", ".join(
+        used
+    )
+    left = ", ".join(f"{value!r} ({reason})" for value, reason in unknown.items())
+    notes = (note, *([f"left out {left}"] if left else []), *found.notes)
+    return log_notes(replace(found, notes=notes))
 
 
-def _load_from_hub(name: str, config: str | None, split: str | None) -> Any:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise CorpusError(
-            f"reading {name!r} from the hub needs the datasets library; pip install datasets"
-        ) from None
-    try:
-        return load_dataset(name, config, split=split, streaming=True)
-    except Exception as cause:  # its loaders raise exceptions of many libraries
-        lines = str(cause).strip().splitlines()
-        reason = lines[0] if lines else type(cause).__name__
-        raise CorpusError(f"cannot load the data set {name!r}: {reason}") from None
+def _code_of_record(record: Record, key: str) -> str | None:
+    """The language of a row, with its script and variety where FLORES+ has them."""
+    value, script = record.get(key), record.get("iso_15924")
+    if not isinstance(value, str):
+        return None
+    return f"{value}_{script}" if isinstance(script, str) and script else code_of_name(value)

@@ -37,12 +37,16 @@ def test_verses_are_read_until_enough_are_usable(tmp_path):
     write_files(
         tmp_path,
         eng__txt=many,
-        deu__txt=["00000000\tnull", *[m[:9] + "x" for m in many[1:400]], *many[400:]],
+        deu__txt=[
+            "00000000\tnull",
+            *[m[:9] + "x" for m in many[1:400]],
+            *(f"{m} x" for m in many[400:]),
+        ],
     )
     found = ParallelCorpus.from_bible(tmp_path, n_pairs=300)
     assert found.pairs["deu_Latn"][:3] == (
         ("verse 0", "null"),
-        ("verse 1", "x"),
-        ("verse 400",) * 2,
+        ("verse 400", "verse 400 x"),
+        ("verse 401", "verse 401 x"),
     )
     assert found.n_pairs == 300

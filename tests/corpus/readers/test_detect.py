@@ -39,7 +39,7 @@ def test_read_passes_the_options_of_its_reader_on(tmp_path):
 def test_unknown_readers_and_options_are_refused(tmp_path):
     assert refusal(ParallelCorpus.read, tmp_path, "tatoba") == (
         "unknown reader: 'tatoba'; did you mean 'tatoeba'? (known: folder, tatoeba, bible, tsv,"
-        " jsonl, dataset)"
+        " jsonl, parquet, dataset)"
     )
     assert refusal(ParallelCorpus.read, write_flores(tmp_path), extention="dev") == (
         "unknown option of the reader 'folder': 'extention'; did you mean 'extension'? (known:"

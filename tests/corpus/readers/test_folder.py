@@ -55,7 +55,8 @@ def test_bad_lines_are_dropped_in_every_language_and_named(tmp_path, caplog):
         "eng.txt:7 repeats eng.txt:3: 'Thank  you.'",
     )
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path.name}: dropped 3 of the 7 pairs read; first: deu.txt:5 is blank"
+        f"{tmp_path.name}: dropped 3 of the 7 pairs read (deu_Latn 1, fra_Latn 1,"
+        " eng_Latn 1); first: deu.txt:5 is blank"
     ]
 
 
@@ -74,7 +75,7 @@ def test_unequal_lines_are_refused_with_both_files(tmp_path):
     )
     # A small file is counted to its end, also where only its beginning is read.
     many = [f"line {k}" for k in range(500)]
-    write_files(tmp_path, eng__txt=many, deu__txt=many, fra__txt=many[:-1])
+    write_files(tmp_path, eng__txt=many, deu__txt=many[::-1], fra__txt=many[:-1])
     assert refusal(ParallelCorpus.from_folder, tmp_path, n_pairs=2) == (
         "files of one corpus must have the same number of lines, but"
         f" {tmp_path / 'eng.txt'} has 500 and {tmp_path / 'fra.txt'} has 499"
@@ -89,9 +90,9 @@ def test_blank_lines_at_the_end_are_ignored(tmp_path):
 
 def test_n_pairs_counts_usable_pairs(tmp_path):
     many = [f"line {k}" for k in range(1000)]
-    write_files(tmp_path, eng__txt=many, deu__txt=["", *[""] * 299, *many[300:]])
+    write_files(tmp_path, eng__txt=many, deu__txt=[""] * 300 + [f"{line} x" for line in many[300:]])
     found = ParallelCorpus.from_folder(tmp_path, n_pairs=100)
-    assert found.pairs["deu_Latn"] == tuple((each, each) for each in many[300:400])
+    assert found.pairs["deu_Latn"] == tuple((line, f"{line} x") for line in many[300:400])
     assert len(found.dropped) == 300
     assert refusal(ParallelCorpus.from_folder, tmp_path, n_pairs=800) == (
         f"every language needs 800 usable pairs, {tmp_path.name} has 700 of 1000 for deu_Latn; set"

@@ -33,7 +33,10 @@ def test_defects_of_tables_are_refused_by_line(tmp_path):
     path.write_text("en\ten\na\tb\n")
     assert refusal(read, path) == f"the header of {path} has 'en' twice; rename one"
     path.write_text("en\teng_Latn\na\tb\n")
-    assert refusal(read, path) == f"{path} has two columns for eng_Latn: en, eng_Latn"
+    assert refusal(read, path) == (
+        f"{path} has several columns for eng_Latn: en, eng_Latn; choose one with columns=, or leave"
+        " the language out"
+    )
     path.write_text("")
     assert refusal(read, path) == f"a corpus must have rows, but {path} has none"
     path.write_text("text\tid\na\tb\n")

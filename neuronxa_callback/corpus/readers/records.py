@@ -1,0 +1,206 @@
+"""Tables row by row: tsv and csv, JSON lines and arrays, parquet. Joins rows by an id."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from neuronxa_callback.corpus.readers.formats import refuse_other_formats
+from neuronxa_callback.corpus.readers.lines import text_lines
+from neuronxa_callback.corpus.rows import Row
+from neuronxa_callback.errors import CorpusError
+
+Record = Mapping[str, Any]
+Records = Iterator[tuple[str, Record]]
+"""The place of each record, for instance ``file:line``, and the record."""
+Column = Mapping[Any, tuple[str | None, str]]
+"""Id -> text and place of the sentences of one language."""
+
+TEXTS = ("text", "sentence", "utt")
+IDS = ("id", "sentence_id", "seg_id", "key", "idx")
+"""Usual columns of tables with one row per sentence and language."""
+JSON_FILES = (".jsonl", ".ndjson", ".json")
+RECORD_FILES = (*JSON_FILES, ".parquet")
+
+
+def file_records(path: Path) -> Records:
+    """The records of a JSON or parquet file, by its name."""
+    is_parquet = path.name.endswith(".parquet")
+    return parquet_records(path) if is_parquet else json_records(path)
+
+
+def table_records(path: Path, delimiter: str, quoted: bool) -> Records:
+    """The rows of a tsv or csv file with a header.
+
+    Raises:
+        CorpusError: If a row has more or fewer cells than the header, or quotation is wrong.
+    """
+    refuse_other_formats(path, is_table=True)
+    lines = (f"{line}\n" for line in text_lines(path))
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    try:
+        header = next(reader, [])
+        repeated = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+        if repeated:
+            raise CorpusError(f"the header of {path} has {repeated[0]!r} twice; rename one")
+        start = reader.line_num + 1
+        for cells in reader:
+            number, start = start, reader.line_num + 1
+            if len(cells) != len(header) and cells:
+                raise CorpusError(
+                    f"every row must have {len(header)} cells like the header, but"
+                    f" {path}:{number} has {len(cells)}"
+                )
+            if cells:
+                yield f"{path.name}:{number}", dict(zip(header, cells, strict=True))
+    except csv.Error as cause:
+        raise CorpusError(
+            f"cannot split {path}:{reader.line_num} into cells: {cause}; if quotation marks are"
+            " part of the text, set quoted=False"
+        ) from None
+
+
+def json_records(path: Path) -> Records:
+    """The objects of a file of JSON lines, or of one JSON array or object of columns.
+
+    Raises:
+        CorpusError: If the file is not JSON, or has something else than objects.
+    """
+    refuse_other_formats(path, is_table=True)
+    first = next((line for line in text_lines(path) if line.strip()), "")
+    try:
+        is_line = isinstance(json.loads(first or "{}"), dict)
+    except ValueError:
+        is_line = not first.lstrip().startswith("[") and first.strip() != "{"
+    if not is_line or _is_one_object(path):
+        yield from _whole_json(path)
+        return
+    for number, line in enumerate(text_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as cause:
+            raise CorpusError(f"{path}:{number} is not JSON: {cause}") from None
+        if not isinstance(record, dict):
+            raise CorpusError(
+                f"every line must be a JSON object, but {path}:{number} is a"
+                f" {type(record).__name__}"
+            )
+        yield f"{path.name}:{number}", record
+
+
+def _is_one_object(path: Path) -> bool:
+    lines = (line for line in text_lines(path) if line.strip())
+    return next(lines, None) is not None and next(lines, None) is None
+
+
+def _whole_json(path: Path) -> Records:
+    """The records of one JSON value: an array of objects, or a dict that has one or columns."""
+    try:
+        value = json.loads("\n".join(text_lines(path)))
+    except ValueError as cause:
+        raise CorpusError(f"{path} is not JSON: {cause}") from None
+    for number, record in enumerate(records_of_value(value, str(path)), start=1):
+        yield f"{path.name} record {number}", record
+
+
+def records_of_value(value: Any, source: str) -> list[Record]:
+    """The records of a list of objects, or of a dict of lists of equal length.
+
+    Raises:
+        CorpusError: If the value has another shape.
+    """
+    if isinstance(value, Mapping):
+        columns = {key: cells for key, cells in value.items() if isinstance(cells, list | tuple)}
+        tables = [cells for cells in columns.values() if cells and _are_objects(cells)]
+        if len(tables) == 1:
+            value = tables[0]
+        elif len(columns) < max(1, len(value)):
+            value = [value]
+        elif len({len(cells) for cells in columns.values()}) > 1:
+            counts = ", ".join(f"{key} {len(cells)}" for key, cells in columns.items())
+            raise CorpusError(f"columns must have the same length, but {source} has {counts}")
+        else:
+            rows = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+    wrong = next((item for item in value if not isinstance(item, Mapping)), None)
+    if wrong is not None:
+        raise CorpusError(
+            f"a row must be an object with a key per language, but {source} has a"
+            f" {type(wrong).__name__}"
+        )
+    return list(value)
+
+
+def _are_objects(cells: Sequence[Any]) -> bool:
+    return all(isinstance(cell, Mapping) for cell in cells)
+
+
+def parquet_records(path: Path) -> Records:
+    """The rows of a parquet file.
+
+    Raises:
+        CorpusError: If pyarrow is not installed, or the file is not parquet.
+    """
+    if not _is_parquet(path):
+        refuse_other_formats(path, is_table=True)
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise CorpusError(f"reading {path} needs pyarrow; pip install pyarrow") from None
+    try:
+        number = 0
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path.name} row {number}", record
+    except (OSError, ArrowException) as cause:
+        reason = str(cause).strip().splitlines()[0]
+        raise CorpusError(f"cannot read {path}: {reason}") from None
+
+
+def _is_parquet(path: Path) -> bool:
+    if not path.is_file():
+        raise CorpusError(f"there is no file {str(path)!r}")
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def joined_rows(columns: Mapping[str, Column]) -> Iterator[Row]:
+    """One row per id of the first language, in its order; a missing sentence is None."""
+    for key in next(iter(columns.values())):
+        cells = [column.get(key, (None, f"{code} id {key}")) for code, column in columns.items()]
+        yield Row(*zip(*cells, strict=True))
+
+
+def text_at(record: Record, path: str) -> str | None:
+    """The text in a column, or at the nested key ``a.b``; None if it is missing."""
+    value: Any = record
+    for key in split_path(record, path):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
+def has_column(record: Record, path: str) -> bool:
+    """Whether there is such a column, even if its value in this record is None."""
+    value: Any = record
+    for key in split_path(record, path):
+        if value is None:
+            return True
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def split_path(record: Record, path: str) -> list[str]:
+    """The keys of a column: its name, or those between the dots."""
+    return [path] if path in record else path.split(".")

@@ -1,0 +1,105 @@
+"""Facts about a running Trainer that its callback events do not carry."""
+
+import math
+import sys
+from types import FrameType
+from typing import Any, cast
+
+from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.show import terminal
+
+STATE = "neuronxa_state"
+"""Key in ``state.stateful_callbacks``; not a class name, or the Trainer would try to load it."""
+OWNERS = "_neuronxa_callbacks"
+"""Attribute of a run's ``TrainerState``: name -> the callback of that name."""
+
+
+def is_inside_train() -> bool:
+    """Whether ``Trainer.train`` is running in this thread.
+
+    The events cannot tell: training that ends by an exception or Ctrl-C sends none, and a later
+    ``evaluate()`` looks like an evaluation in training. So this searches the call stack for a
+    method ``train`` of a Trainer.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "train":
+            classes = type(frame.f_locals.get("self")).__mro__
+            if any(each.__name__ == "Trainer" for each in classes):
+                return True
+        frame = frame.f_back
+    return False
+
+
+def is_best_model_loaded(args: Any, state: Any) -> bool:
+    """Whether the Trainer has replaced the weights of the last step with the best ones."""
+    return bool(args.load_best_model_at_end and state.best_model_checkpoint is not None)
+
+
+def is_stopped_early(state: Any, control: Any) -> bool:
+    """Whether a run ends before its last step, by this or another callback."""
+    return bool(control.should_training_stop and state.global_step < state.max_steps)
+
+
+def halt(control: Any) -> None:
+    """End a run at this step, without a log entry, an evaluation or a checkpoint."""
+    control.should_training_stop = True
+    control.should_log = control.should_evaluate = control.should_save = False
+
+
+def metric_prefix(metrics: dict[str, float]) -> str:
+    """The prefix of an evaluation outside of training, from its key ``<prefix>_runtime``.
+
+    >>> metric_prefix({"test_de_loss": 1.0, "test_de_runtime": 0.5})
+    'test_de'
+    >>> metric_prefix({"eval_loss": 1.0})
+    'eval'
+    """
+    keys = (key for key in metrics if key.endswith("_runtime"))
+    return next(keys, "eval_runtime").removesuffix("_runtime")
+
+
+def last_loss(state: Any) -> tuple[float | None, int | None]:
+    """The latest logged loss and its step; that of the running step is logged after its probe."""
+    row: dict[str, Any] = next((row for row in reversed(state.log_history) if "loss" in row), {})
+    return row.get("loss"), row.get("step")
+
+
+def forget_nan_as_best(state: Any) -> None:
+    """NaN would stay the best metric forever, since nothing is greater."""
+    if state.best_metric is not None and math.isnan(state.best_metric):
+        state.best_metric = None
+
+
+def say(state: Any, text: str) -> None:
+    """Print a line on the first rank."""
+    if state.is_world_process_zero:
+        terminal.say(text)
+
+
+def claim_name(state: Any, name: str, owner: object) -> None:
+    """Register a callback under its name for one run.
+
+    Raises:
+        ConfigError: If another callback of the run has the same name.
+    """
+    owners = state.__dict__.setdefault(OWNERS, {})
+    if owners.setdefault(name, owner) is not owner:
+        raise ConfigError(
+            f"two NeuronXA callbacks in one Trainer need different names, both have name={name!r};"
+            " pass name= to one of them"
+        )
+
+
+def load_state(state: Any, name: str) -> dict[str, Any]:
+    """What ``save_state`` saved under a callback's name; empty if nothing."""
+    return cast("dict[str, Any]", state.stateful_callbacks.get(_key(name), {}))
+
+
+def save_state(state: Any, name: str, saved: dict[str, Any]) -> None:
+    """Save plain values with the next checkpoint of the Trainer."""
+    state.stateful_callbacks[_key(name)] = saved
+
+
+def _key(name: str) -> str:
+    return f"{STATE}_{name}" if name else STATE
