@@ -1,12 +1,11 @@
-"""How evenly the work of a probe is dealt to ranks: the busiest one's tokens over the mean.
+"""Computes how evenly the work of a probe is sharded: tokens of the busiest rank over the mean.
 
     python benchmarks/balance.py [--out benchmarks/balance_<date>.md]
 
-No model runs. Sentences are as long as those of the built-in corpus, a token being four bytes of
-UTF-8; above the number of built-in languages they are taken again. Padding counts, as it is run.
-Ranks go in step within a stage (a pivot, then the languages compared with it); ``waiting`` is the
-share of time that the mean rank waits if time goes with tokens: it also counts that stages end
-together.
+No model runs. Sentence lengths are those of the built-in corpus, at four bytes of UTF-8 per token;
+beyond the number of built-in languages they repeat. Padding counts as tokens. Ranks synchronize
+after each stage (a pivot, then the languages compared with it); ``waiting`` is the share of time
+that the average rank waits if time is proportional to tokens.
 """
 
 import argparse
@@ -41,7 +40,7 @@ def builtin(n=100):
 
 
 def groups_of(languages, kind):
-    """Groups as a corpus of so many languages gives them."""
+    """The pivot groups of a corpus with this number of languages."""
     pivot, targets = builtin()
     names = [f"l{k:03}" for k in range(languages)]
     sides = [side(*each) for each in zip(names, islice(cycle(targets), languages), strict=True)]
@@ -54,22 +53,22 @@ def groups_of(languages, kind):
 def balance(groups, ranks, batch_tokens):
     """Microbatches per rank, busiest rank's tokens over the mean, share of waiting, pivots held."""
     work = microbatches(groups, batch_tokens)
-    total, longest, held = [0] * ranks, 0, 0
+    total, longest, most_pivots = [0] * ranks, 0, 0
     for stage in shard_microbatches(work, groups, ranks):
-        here = [0] * ranks
-        for now in stage.rounds:
-            for rank, each in enumerate(now):
-                here[rank] += 0 if each is None else each.tokens
-        total = [a + b for a, b in zip(total, here, strict=True)]
-        longest += max(here)
-        hands = [rank for group in stage.groups for rank in stage.ranks_of(group)]
-        held = max(held, *map(hands.count, hands))
+        tokens = [0] * ranks
+        for microbatches_of_round in stage.rounds:
+            for rank, microbatch in enumerate(microbatches_of_round):
+                tokens[rank] += 0 if microbatch is None else microbatch.tokens
+        total = [a + b for a, b in zip(total, tokens, strict=True)]
+        longest += max(tokens)
+        holders = [rank for group in stage.groups for rank in stage.ranks_of(group)]
+        most_pivots = max(most_pivots, *map(holders.count, holders))
     mean = sum(total) / ranks
-    return len(work) / ranks, max(total) / mean, 1 - mean / longest, held
+    return len(work) / ranks, max(total) / mean, 1 - mean / longest, most_pivots
 
 
 def table(kind, batch_tokens):
-    """Lines of Markdown, and the largest ratio where there are enough microbatches."""
+    """Lines of Markdown, and the largest ratio among cells with enough microbatches."""
     lines = ["| languages | " + " | ".join(f"{ranks}" for ranks in RANKS) + " |"]
     lines.append("|" + "---|" * (len(RANKS) + 1))
     worst = 0.0
@@ -77,9 +76,9 @@ def table(kind, batch_tokens):
         groups = groups_of(languages, kind)
         cells = []
         for ranks in RANKS:
-            each, ratio, waiting, held = balance(groups, ranks, batch_tokens)
-            cell = f"{ratio:.3f}, {100 * waiting:.0f} %, {held}"
-            if each >= ENOUGH:
+            per_rank, ratio, waiting, pivots = balance(groups, ranks, batch_tokens)
+            cell = f"{ratio:.3f}, {100 * waiting:.0f} %, {pivots}"
+            if per_rank >= ENOUGH:
                 worst = max(worst, ratio)
             else:
                 cell = f"({cell})"
@@ -90,31 +89,31 @@ def table(kind, batch_tokens):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="a Markdown file; printed where absent")
+    parser.add_argument("--out", type=Path, help="a Markdown file; default: print")
     parser.add_argument("--batch-tokens", type=int, nargs="+", default=[4096, 1024])
     options = parser.parse_args()
     today = datetime.now(UTC).date()
-    said = [
+    text = [
         "# Balance over ranks",
         "",
         f"`python benchmarks/balance.py`, {today}, {platform.machine()}, Python"
         f" {platform.python_version()}; {len(ParallelCorpus.builtin().languages)} built-in"
         " languages, 100 pairs.",
         "",
-        "Per number of languages and of ranks: the busiest rank's tokens over the mean, the share"
-        " of time that the mean rank waits where time goes with tokens, and the most pivots that"
-        f" a rank holds at once. In brackets: fewer than {ENOUGH} microbatches per rank; elsewhere"
-        f" the ratio must be at most {MOST:.2f}.",
+        "By number of languages (rows) and ranks (columns): tokens of the busiest rank over the"
+        " mean, share of time that the average rank waits, largest number of pivots that a rank"
+        f" holds at once. In brackets: fewer than {ENOUGH} microbatches per rank; in all other"
+        f" cells the ratio must be at most {MOST:.2f}.",
     ]
     for batch_tokens in options.batch_tokens:
         for kind in KINDS:
             lines, worst = table(kind, batch_tokens)
-            said += ["", f"## {kind}, batch_tokens={batch_tokens}: at most {worst:.3f}", "", *lines]
-    text = "\n".join(said) + "\n"
+            text += ["", f"## {kind}, batch_tokens={batch_tokens}: at most {worst:.3f}", "", *lines]
+    document = "\n".join(text) + "\n"
     if options.out is None:
-        print(text)
+        print(document)
     else:
-        options.out.write_text(text, encoding="utf-8")
+        options.out.write_text(document, encoding="utf-8")
 
 
 if __name__ == "__main__":

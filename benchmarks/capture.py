@@ -1,6 +1,6 @@
 """Measures the cost of reading neuron states, without any further computation.
 
-    python benchmarks/capture.py [--rounds 9] [--out F]
+    python benchmarks/capture.py [--models "Llama 25M"] [--languages 4] [--rounds 9] [--out F]
 
 The columns are ratios: a forward pass with hooks and a sink that ignores the states to the bare
 forward pass of the same batch, and a complete probe (pooling, scoring, report) to the bare forward
@@ -74,10 +74,12 @@ def seconds(model, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--languages", type=int, default=4, help="languages of the complete probe")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out")
     options = parser.parse_args()
-    corpus = forward.ParallelCorpus.builtin("dev", subjects.TWELVE[:4])
+    corpus = forward.ParallelCorpus.builtin("dev", subjects.TWELVE[: options.languages])
     tokenizer = subjects.tokenizer_of(corpus)
     lines = [
         subjects.heading("Cost of reading states"),
@@ -86,11 +88,11 @@ def main():
         "| model | gate | gate and product | whole probe, nasca | whole probe, nasca and navca |",
         "|---|---|---|---|---|",
     ]
-    for name, make in SUBJECTS.items():
-        model = make()
+    for name in options.models:
+        model = SUBJECTS[name]()
         ratios = subjects.ratios(seconds(model, options.rounds), "bare")
         kinds = ["nasca", "nasca, navca"]
-        whole, _ = forward.measure(model, tokenizer, corpus, kinds, max(3, options.rounds // 3))
+        whole, _ = forward.measure(model, tokenizer, corpus, kinds, -(-options.rounds // 3))
         ratios |= subjects.ratios(whole, "bare")
         cells = [f"{median:.2f} ({low:.2f}-{high:.2f})" for median, low, high in ratios.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")

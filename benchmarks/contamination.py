@@ -1,8 +1,8 @@
-"""How fast training files are searched for the built-in sentences.
+"""Measures how fast training files are searched for the built-in sentences.
 
     python benchmarks/contamination.py [--megabytes 100] [--rounds 3] [--out F]
 
-CPU seconds of one process: the best round counts, since other processes only add time.
+The figure is CPU time of one process in its fastest round.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LINES = {"text": f"{LINE}\n", "jsonl": json.dumps({"text": LINE}, ensure_ascii=F
 
 
 def measure(path, rounds):
-    """CPU seconds of the best round."""
+    """CPU seconds of the fastest round."""
     corpus, seconds = ParallelCorpus.builtin(), []
     for _ in range(rounds):
         began = time.process_time()

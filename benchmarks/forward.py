@@ -1,9 +1,9 @@
-"""What a probe costs over the bare forward pass of the same microbatches.
+"""Measures the cost of a probe, compared with the bare forward pass of the same microbatches.
 
     python benchmarks/forward.py [--shape 100M] [--rounds 7] [--device cuda] [--out F]
 
-Bare: the same model object, the same microbatches, eval and no_grad, no logits but one. The probe
-does everything else too: hooks, pooling, scoring, intervals, report.
+The bare forward pass uses the same model object and the same microbatches, in eval mode, without
+gradients, with logits of one token. The probe adds hooks, pooling, scoring, intervals and a report.
 """
 
 import argparse
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def bare(model, probe):
-    """Runs all microbatches of a probe and keeps nothing."""
+    """A function that runs the microbatches of a probe and keeps no result."""
     _, groups = probe.tokenize(model)
     device = next(model.parameters()).device
     batches = []
@@ -48,8 +48,8 @@ def bare(model, probe):
 
 
 def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=4096, device="cpu"):
-    """Seconds by kind, and the report of the last one."""
-    acts, reports = {}, {}
+    """(kind -> seconds per round, kind -> report)."""
+    calls, reports = {}, {}
     for name in kinds:
         metrics, diagnostics = KINDS[name]
         options = {} if diagnostics is None else {"diagnostics": diagnostics}
@@ -58,9 +58,9 @@ def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=4096, device="
             **options,
         )  # fmt: skip
         probe = Probe(config, tokenizer)
-        acts.setdefault("bare", bare(model, probe))
-        acts[name] = lambda name=name, probe=probe: reports.update({name: probe.run(model)})
-    return subjects.paired(acts, rounds, device), reports
+        calls.setdefault("bare", bare(model, probe))
+        calls[name] = lambda name=name, probe=probe: reports.update({name: probe.run(model)})
+    return subjects.paired(calls, rounds, device), reports
 
 
 def main():
@@ -76,26 +76,26 @@ def main():
     corpus = ParallelCorpus.builtin("dev", subjects.TWELVE)
     tokenizer = subjects.tokenizer_of(corpus)
     model = subjects.llama(options.shape, getattr(torch, options.dtype), options.device)
-    found, reports = measure(
+    seconds, reports = measure(
         model, tokenizer, corpus, options.kinds, options.rounds, options.batch_tokens,
         options.device,
     )  # fmt: skip
     lines = [
         subjects.heading("A probe against the bare forward pass", options.device),
         f"Llama {options.shape} shape, {options.dtype}, 12 languages x 100 pairs, "
-        f"batch_tokens {options.batch_tokens}, {options.rounds} paired rounds in turn.\n",
-        "| what | median seconds | median ratio | least | most |",
+        f"batch_tokens {options.batch_tokens}, {options.rounds} paired rounds.\n",
+        "| what | median seconds | median ratio | minimum | maximum |",
         "|---|---|---|---|---|",
-        f"| bare forward | {statistics.median(found['bare']):.3f} | 1 | | |",
+        f"| bare forward | {statistics.median(seconds['bare']):.3f} | 1 | | |",
     ]
-    for name, (middle, low, high) in subjects.ratios(found, "bare").items():
-        seconds = statistics.median(found[name])
-        lines.append(f"| {name} | {seconds:.3f} | {middle:.3f} | {low:.3f} | {high:.3f} |")
+    for name, (middle, low, high) in subjects.ratios(seconds, "bare").items():
+        own = statistics.median(seconds[name])
+        lines.append(f"| {name} | {own:.3f} | {middle:.3f} | {low:.3f} | {high:.3f} |")
     padding = [
-        each.diagnostics["tokens"]["padding"] for each in reports.values() if each.diagnostics
+        report.diagnostics["tokens"]["padding"] for report in reports.values() if report.diagnostics
     ]
     if padding:
-        lines.append(f"\nPadding: {padding[0]:.1%} of the tokens run.")
+        lines.append(f"\nPadding: {padding[0]:.1%} of the tokens.")
     subjects.keep("\n".join(lines), options.out)
 
 

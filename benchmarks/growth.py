@@ -1,8 +1,8 @@
-"""How a probe's time grows with languages, pairs, layers and width.
+"""Measures how the time of a probe grows with languages, pairs, layers and width.
 
     python benchmarks/growth.py [--rounds 3] [--out F]
 
-Beside each time stands the bare forward of the same microbatches.
+Each row also shows the time of the bare forward pass of the same microbatches.
 """
 
 import argparse
@@ -29,20 +29,20 @@ def main():
     tokenizer = subjects.tokenizer_of(forward.ParallelCorpus.builtin("dev", subjects.TWELVE[:6]))
     lines = [
         subjects.heading("How a probe's time grows"),
-        f"Tiny Llama (hidden 64, 4 layers, 176 neurons a layer), 4 languages x 100 pairs but for"
-        f" what grows; {KIND}, no diagnostics; medians of {options.rounds} rounds.\n",
-        "| what grows | to | bare forward, s | probe, s | over the forward, s |",
+        f"Tiny Llama (hidden 64, 4 layers, 176 neurons a layer), 4 languages x 100 pairs unless"
+        f" varied; {KIND}, no diagnostics; medians of {options.rounds} rounds.\n",
+        "| varied | value | bare forward, s | probe, s | difference, s |",
         "|---|---|---|---|---|",
     ]
-    for name in options.sweeps:
-        for change in SWEEPS[name]:
+    for sweep in options.sweeps:
+        for change in SWEEPS[sweep]:
             size = {"languages": 4, "pairs": 100} | change
             corpus = subjects.many(size.pop("languages"), size.pop("pairs"))
             model = subjects.llama("tiny", **size)
-            found, _ = forward.measure(model, tokenizer, corpus, [KIND], options.rounds)
-            bare, probe = (statistics.median(found[each]) for each in ("bare", KIND))
-            row = f"| {name} | {next(iter(change.values()))} | {bare:.3f} | {probe:.3f} |"
-            pairs = zip(found[KIND], found["bare"], strict=True)
+            seconds, _ = forward.measure(model, tokenizer, corpus, [KIND], options.rounds)
+            bare, probe = (statistics.median(seconds[name]) for name in ("bare", KIND))
+            row = f"| {sweep} | {next(iter(change.values()))} | {bare:.3f} | {probe:.3f} |"
+            pairs = zip(seconds[KIND], seconds["bare"], strict=True)
             lines.append(f"{row} {statistics.median(a - b for a, b in pairs):.3f} |")
     subjects.keep("\n".join(lines), options.out)
 

@@ -1,8 +1,8 @@
-"""What ``import neuronxa_callback`` adds to ``from transformers import Trainer``.
+"""Measures the time that ``import neuronxa_callback`` adds to ``from transformers import Trainer``.
 
     python benchmarks/imports.py [--rounds 7] [--out F]
 
-Each round is a process of its own, which times what comes after the import of the Trainer.
+Each round is a new process that times the imports after the import of the Trainer.
 """
 
 import argparse
@@ -26,14 +26,14 @@ NAMES = ("from transformers import Trainer", "and the package", "and NeuronXACal
 
 
 def measure(rounds):
-    """Name -> seconds per round; what is added, but for the first."""
-    found = {name: [] for name in NAMES}
+    """Import -> seconds per round that it adds to the imports before it."""
+    by_import = {name: [] for name in NAMES}
     for _ in range(rounds):
-        said = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True)
-        # Its last line: others may speak before.
-        for name, seconds in zip(NAMES, said.stdout.split()[-3:], strict=True):
-            found[name].append(float(seconds))
-    return found
+        done = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True)
+        # The last line; libraries may print before it.
+        for name, seconds in zip(NAMES, done.stdout.split()[-3:], strict=True):
+            by_import[name].append(float(seconds))
+    return by_import
 
 
 def main():
@@ -43,12 +43,12 @@ def main():
     options = parser.parse_args()
     lines = [
         subjects.heading("Import time"),
-        f"{options.rounds} rounds; seconds added, but for the first.\n",
-        "| what | median seconds | least | most |",
+        f"{options.rounds} rounds. The second and third row are seconds added to the rows above.\n",
+        "| import | median seconds | minimum | maximum |",
         "|---|---|---|---|",
     ]
-    for name, each in measure(options.rounds).items():
-        figures = (statistics.median(each), min(each), max(each))
+    for name, seconds in measure(options.rounds).items():
+        figures = (statistics.median(seconds), min(seconds), max(seconds))
         lines.append(f"| {name} | {' | '.join(f'{figure:.3f}' for figure in figures)} |")
     subjects.keep("\n".join(lines), options.out)
 

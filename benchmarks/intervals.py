@@ -1,15 +1,14 @@
-"""How often the 95 % intervals hold the truth, and what pairing the probes buys.
+"""Measures the coverage of the 95 % intervals and the power of paired tests.
 
     python benchmarks/intervals.py [--draws 2000] [--out benchmarks/intervals_<date>.md]
 
-Verdicts are drawn from a model whose true score is known. Pair i is aligned in layer l of language
-k where a sum of normal numbers is above a threshold: one number of the pivot sentence (shared by
-all languages), one of the pair in its language, and one of its own. So layers of a pair go
-together, and languages go together through the pivot. Thresholds follow a curve over the layers
-that peaks in the middle.
+Hits are drawn from a model with a known true score. Pair i is aligned in layer l of language k if a
+sum of normal numbers exceeds a threshold: one number of the pivot sentence (shared by all
+languages), one of the pair in its language, and one of its own. So the layers of a pair are
+correlated, and so are the languages through the pivot. The thresholds peak in the middle layers.
 
-A second model draws cosines instead of verdicts and judges them by the definition, so that pairs
-rival each other as they do in a probe; its truth is the mean over all draws.
+A second model draws cosines and scores them by the definition, so that pairs compete as in a probe;
+its true score is the mean over all draws.
 """
 
 import argparse
@@ -114,13 +113,8 @@ def covered_by_cosines(draws, signal, seed):
     for _ in range(draws):
         hits = judged(rng, signal)
         scores.append((hits[0, 0].mean(), hits[0].mean(), hits.mean()))
-        ends.append(
-            (
-                by_layer[int(hits[0, 0].sum())],
-                statistics.mean_interval(hits[0]),
-                statistics.interval(hits.mean(axis=1), shared=True),
-            )
-        )
+        layer, language = by_layer[int(hits[0, 0].sum())], statistics.mean_interval(hits[0])
+        ends.append((layer, language, statistics.interval(hits.mean(axis=1), shared=True)))
     truth = float(np.mean(scores))
     held = np.mean([[low <= truth <= high for low, high in each] for each in ends], axis=0)
     return truth, dict(zip(("layer", "language", "macro"), held.tolist(), strict=True))
@@ -196,84 +190,90 @@ def seconds():
     return time.perf_counter() - began
 
 
-def report(draws, seed):
-    cells, lines = [], []
-    lines += ["", "## Coverage of 95 % intervals", ""]
-    lines += [
-        f"{draws} draws of {PAIRS} pairs, {LAYERS} layers, {LANGUAGES} languages per cell.",
-        "",
-    ]
-    lines += ["| correlation | score | " + " | ".join(f"{t:.2f}" for t in TRUTHS) + " |"]
-    lines += ["|---|---|" + "---|" * len(TRUTHS)]
+def table(header, rows):
+    """Lines of a Markdown table."""
+    lines = [f"| {' | '.join(map(str, header))} |", "|" + "---|" * len(header)]
+    return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def per_cent(shares):
+    return [f"{100 * share:.1f}" for share in shares]
+
+
+def coverage(draws, seed, truths, first):
+    """(correlation, kind of score) -> coverage at each true score."""
+    found = {}
     for name, mix in MIXES.items():
-        by_truth = [
-            covered(draws, truth, mix, [seed, *name.encode(), k]) for k, truth in enumerate(TRUTHS)
-        ]
-        for kind in by_truth[0]:
-            row = [each[kind] for each in by_truth]
-            cells += row
-            lines.append(f"| {name} | {kind} | " + " | ".join(f"{100 * c:.1f}" for c in row) + " |")
-    lines += [
-        "",
+        for k, truth in enumerate(truths, first):
+            for kind, share in covered(draws, truth, mix, [seed, *name.encode(), k]).items():
+                found.setdefault((name, kind), []).append(share)
+    return found
+
+
+def coverage_table(grid, truths):
+    header = ("correlation", "score", *(f"{truth:.2f}" for truth in truths))
+    return table(header, [(*names, *per_cent(row)) for names, row in grid.items()])
+
+
+def report_grid(draws, seed):
+    grid = coverage(draws, seed, TRUTHS, first=0)
+    cells = [share for row in grid.values() for share in row]
+    naive = [naive_coverage(draws, truth, MIXES["middle"], seed) for truth in TRUTHS]
+    return [
+        *("", "## Coverage of 95 % intervals", ""),
+        f"{draws} draws of {PAIRS} pairs, {LAYERS} layers, {LANGUAGES} languages per cell.",
+        *("", *coverage_table(grid, TRUTHS), ""),
         f"Mean {100 * np.mean(cells):.2f} %, least {100 * min(cells):.1f} %, most "
         f"{100 * max(cells):.1f} % over {len(cells)} cells.",
-        "",
-    ]
-    lines += ["## Coverage near the floor, outside of that grid", ""]
-    lines += ["| correlation | score | " + " | ".join(f"{t:.2f}" for t in FLOOR) + " |"]
-    lines += ["|---|---|" + "---|" * len(FLOOR)]
-    for name, mix in MIXES.items():
-        by_truth = [
-            covered(draws, t, mix, [seed, *name.encode(), 50 + k]) for k, t in enumerate(FLOOR)
-        ]
-        for kind in by_truth[0]:
-            row = " | ".join(f"{100 * each[kind]:.1f}" for each in by_truth)
-            lines.append(f"| {name} | {kind} | {row} |")
-    lines.append("")
-    naive = [naive_coverage(draws, truth, MIXES["middle"], seed) for truth in TRUTHS]
-    lines += [
+        *("", "## Coverage near the floor, outside of that grid", ""),
+        *(*coverage_table(coverage(draws, seed, FLOOR, first=50), FLOOR), ""),
         "For comparison, Wald's interval with every pair x layer as a trial (one language, "
-        "middle): " + ", ".join(f"{100 * c:.1f}" for c in naive) + ".",
-        "",
+        f"middle): {', '.join(per_cent(naive))}.",
     ]
-    lines += ["## Coverage with other numbers of pairs (one language, middle)", ""]
-    lines += ["| pairs | " + " | ".join(f"{t:.2f}" for t in TRUTHS) + " |"]
-    lines += ["|---|" + "---|" * len(TRUTHS)]
-    for pairs in (12, 25, 50, 400):
-        row = [
-            covered_with(pairs, draws, truth, MIXES["middle"], [seed, pairs, k])
-            for k, truth in enumerate(TRUTHS)
-        ]
-        lines.append(f"| {pairs} | " + " | ".join(f"{100 * c:.1f}" for c in row) + " |")
-    lines += ["", "## Coverage where cosines are drawn and judged", ""]
-    lines += ["| true score | layer | language | macro |", "|---|---|---|---|"]
-    for number, signal in enumerate(SIGNALS):
-        truth, held = covered_by_cosines(draws, signal, [seed, number])
-        lines.append(
-            f"| {truth:.3f} | " + " | ".join(f"{100 * c:.1f}" for c in held.values()) + " |"
-        )
-    lines += ["", "## One signal, scored among more pairs", ""]
-    by_pairs = score_by_pairs(draws, SIGNALS[0], [seed, 99])
-    lines += [
-        "| pairs | " + " | ".join(map(str, by_pairs)) + " |",
-        "|---|" + "---|" * len(by_pairs),
+
+
+def report_pairs(draws, seed):
+    by_pairs = {
+        n: [covered_with(n, draws, t, MIXES["middle"], [seed, n, k]) for k, t in enumerate(TRUTHS)]
+        for n in (12, 25, 50, 400)
+    }
+    cosines = [covered_by_cosines(draws, signal, [seed, k]) for k, signal in enumerate(SIGNALS)]
+    scores = score_by_pairs(draws, SIGNALS[0], [seed, 99])
+    return [
+        *("", "## Coverage with other numbers of pairs (one language, middle)", ""),
+        *table(
+            ("pairs", *(f"{truth:.2f}" for truth in TRUTHS)),
+            [(n, *per_cent(row)) for n, row in by_pairs.items()],
+        ),
+        *("", "## Coverage where cosines are drawn and judged", ""),
+        *table(
+            ("true score", "layer", "language", "macro"),
+            [(f"{truth:.3f}", *per_cent(held.values())) for truth, held in cosines],
+        ),
+        *("", "## One signal, scored among more pairs", ""),
+        *table(("pairs", *scores), [("score", *(f"{score:.3f}" for score in scores.values()))]),
     ]
-    lines += ["| score | " + " | ".join(f"{score:.3f}" for score in by_pairs.values()) + " |"]
-    lines += ["", "## Power of a paired test", ""]
-    lines += ["| shift | kept between probes | paired | unpaired | interval holds the shift |"]
-    lines += ["|---|---|---|---|---|"]
-    for shift in (0.0, 0.05):
-        for kept in (0.9, 0.5, 0.0):
-            stream = [seed, int(100 * shift), int(10 * kept)]
-            paired, unpaired, held = power(draws, shift, kept, stream)
-            lines.append(
-                f"| {shift:.2f} | {kept:.1f} | {paired:.3f} | {unpaired:.3f} | {held:.3f} |"
-            )
-    lines += [
+
+
+def report_power(draws, seed):
+    rows = [
+        (f"{shift:.2f}", f"{kept:.1f}", *(f"{share:.3f}" for share in shares))
+        for shift in (0.0, 0.05)
+        for kept in (0.9, 0.5, 0.0)
+        for shares in [power(draws, shift, kept, [seed, int(100 * shift), int(10 * kept)])]
+    ]
+    header = ("shift", "kept between probes", "paired", "unpaired", "interval holds the shift")
+    return ["", "## Power of a paired test", "", *table(header, rows)]
+
+
+def report(draws, seed):
+    return [
+        *report_grid(draws, seed),
+        *report_pairs(draws, seed),
+        *report_power(draws, seed),
         "",
         f"All intervals and tests of 100 languages x 100 layers x 2 metrics: {seconds():.2f} s",
     ]
-    return lines
 
 
 def main():

@@ -1,8 +1,8 @@
-"""A probe against MEXA's way: a sentence at a time, all hidden states, a Python double loop.
+"""Compares a probe with MEXA's procedure: one sentence at a time and a Python double loop.
 
     python benchmarks/mexa_way.py [--shape 100M] [--languages 3] [--rounds 3] [--out F]
 
-MEXA's way is written here from its description (arXiv:2410.05873): each sentence alone through
+The procedure is written here from its description (arXiv:2410.05873): each sentence alone through
 the model with ``output_hidden_states=True``, position-weighted means, then for every layer a
 matrix of cosines, cell by cell: one numpy dot and two norms. Both give the same scores.
 """
@@ -15,8 +15,7 @@ import torch
 
 import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
-from neuronxa_callback.metrics import alignment
-from neuronxa_callback.metrics import scoring as verdicts
+from neuronxa_callback.metrics import alignment, scoring
 
 
 def vectors_one_by_one(model, encoder, texts):
@@ -51,20 +50,20 @@ def score_cell_by_cell(pivot, target):
 
 
 def products(pivot, target):
-    """What a probe's hooks have summed up when the forward pass ends: dots, squared lengths."""
+    """Dot products and squared lengths: the input of the scoring after the forward passes."""
     dots = torch.stack([alignment.dots(a, b) for a, b in zip(pivot, target, strict=True)])
     lengths = [torch.stack([alignment.squares(each) for each in side]) for side in (pivot, target)]
     return dots, *lengths
 
 
 def score_at_once(dots, pivot_squares, target_squares):
-    """The same scores with this package's functions, all layers at once."""
+    """The same scores by this package's functions, for all layers at once."""
     similarity = alignment.cosines(dots, pivot_squares, target_squares)
-    return verdicts.score_similarity(similarity, margins=False).hits.sum(dim=1).tolist()
+    return scoring.score_similarity(similarity, margins=False).hits.sum(dim=1).tolist()
 
 
-def whole(model, probe, corpus):
-    """MEXA's way from text to scores: language -> aligned pairs per layer."""
+def run_mexa(model, probe, corpus):
+    """MEXA's procedure from text to scores: language -> aligned pairs per layer."""
     pivot = vectors_one_by_one(
         model, probe.tokenizer, [p for p, _ in next(iter(corpus.pairs.values()))]
     )
@@ -88,48 +87,48 @@ def main():
     tokenizer = subjects.tokenizer_of(corpus)
     model = subjects.llama(options.shape, getattr(torch, options.dtype), options.device)
     config = ProbeConfig(corpus=corpus, metrics=("mexa",), diagnostics=())
-    probe, said = Probe(config, tokenizer), {}
-    acts = {
-        "this probe": lambda: said.update(ours=probe.run(model)),
-        "MEXA's way": lambda: said.update(theirs=whole(model, probe, corpus)),
+    probe, results = Probe(config, tokenizer), {}
+    calls = {
+        "this probe": lambda: results.update(ours=probe.run(model)),
+        "MEXA's way": lambda: results.update(theirs=run_mexa(model, probe, corpus)),
     }
-    found = subjects.paired(acts, options.rounds, options.device)
+    seconds = subjects.paired(calls, options.rounds, options.device)
     ours = {
         language: [mask.bit_count() for mask in masks]
-        for language, masks in said["ours"].metrics["mexa"].hits.items()
+        for language, masks in results["ours"].metrics["mexa"].hits.items()
     }
-    cells = [(a, b) for k in ours for a, b in zip(ours[k], said["theirs"][k], strict=True)]
+    cells = [(a, b) for k in ours for a, b in zip(ours[k], results["theirs"][k], strict=True)]
     differ = sum(abs(a - b) for a, b in cells)
-    end, low, high = subjects.ratios(found, "this probe")["MEXA's way"]
+    end, low, high = subjects.ratios(seconds, "this probe")["MEXA's way"]
 
     rng = torch.Generator().manual_seed(0)
     shape = (len(cells) // options.languages, 100, model.config.hidden_size)
     a, b = (torch.randn(shape, generator=rng) for _ in range(2))
     summed = products(a, b)
-    scoring = subjects.paired(
+    scores = subjects.paired(
         {
-            "scoring": lambda: said.update(one=score_at_once(*summed)),
-            "products and scoring": lambda: said.update(two=score_at_once(*products(a, b))),
-            "cell by cell": lambda: said.update(three=score_cell_by_cell(a.numpy(), b.numpy())),
+            "scoring": lambda: results.update(one=score_at_once(*summed)),
+            "products and scoring": lambda: results.update(two=score_at_once(*products(a, b))),
+            "cell by cell": lambda: results.update(three=score_cell_by_cell(a.numpy(), b.numpy())),
         },
         max(5, options.rounds),
     )
-    assert said["one"] == said["two"] == said["three"]
-    seconds = {name: statistics.median(each) for name, each in (found | scoring).items()}
+    assert results["one"] == results["two"] == results["three"]
+    medians = {name: statistics.median(times) for name, times in (seconds | scores).items()}
     size = f"one language, {shape[0]} layers of {shape[2]}"
     rows = {"end to end": ("this probe", "MEXA's way", end, low, high)}
     for name in ("scoring", "products and scoring"):
-        ratio = subjects.ratios(scoring, name)["cell by cell"]
+        ratio = subjects.ratios(scores, name)["cell by cell"]
         rows[f"{name}, {size}"] = (name, "cell by cell", *ratio)
     lines = [
         subjects.heading("A probe against MEXA's way", options.device),
         f"Llama {options.shape} shape, {options.dtype}, {options.languages} languages x 100 pairs,"
         f" {options.rounds} paired rounds.\n",
-        "| what | this package, s | MEXA's way, s | ratio, median | least | most |",
+        "| what | this package, s | MEXA's way, s | ratio, median | minimum | maximum |",
         "|---|---|---|---|---|---|",
     ]
     for what, (one, other, *ratio) in rows.items():
-        middle = f"{seconds[one]:.4f} | {seconds[other]:.3f}"
+        middle = f"{medians[one]:.4f} | {medians[other]:.3f}"
         lines.append(f"| {what} | {middle} | {' | '.join(f'{each:.1f}' for each in ratio)} |")
     total = sum(count for _, count in cells)
     lines.append(f"\nAligned pairs that differ: {differ} of {total} in {len(cells)} layers.")

@@ -1,10 +1,10 @@
-"""What share of a real training run its probes take, at the default schedule and with a bound.
+"""Measures the share of a training run's time that probes take, by schedule.
 
     python benchmarks/share.py [--steps 300] [--out F]
 
-A small Llama (4 layers of width 128) learns the next token of random ones, 8 rows of 256 tokens a
-step, evaluated every 100 steps; the built-in sentences in 12 languages. What matters is how many
-tokens a step has beside those of a probe: larger runs have a far smaller share.
+A small Llama (4 layers, hidden size 128) trains on random tokens, 8 rows of 256 tokens per step,
+with an evaluation every 100 steps. The probe has the built-in sentences in 12 languages. The share
+depends on the tokens per step: it is much smaller in larger runs.
 """
 
 import argparse
@@ -63,18 +63,18 @@ def main():
         "| schedule | run, s | probes | seconds in probes | share |",
         "|---|---|---|---|---|",
     ]
-    kinds = {
+    schedules = {
         "default (first, each evaluation, last)": {},
         "max_overhead=0.01": {"max_overhead": 0.01},
         "every=20": {"every": 20},
     }
-    for name, how in kinds.items():
+    for name, schedule in schedules.items():
         with tempfile.TemporaryDirectory() as folder:
-            whole = train(options.steps, [NeuronXACallback(config, **how)], folder, tokenizer)
+            total = train(options.steps, [NeuronXACallback(config, **schedule)], folder, tokenizer)
             seconds = [report.run["seconds"] for report in read_reports(folder)]
-        share = sum(seconds) / whole
+        share = sum(seconds) / total
         lines.append(
-            f"| {name} | {whole:.1f} | {len(seconds)} | {sum(seconds):.2f} | {share:.2%} |"
+            f"| {name} | {total:.1f} | {len(seconds)} | {sum(seconds):.2f} | {share:.2%} |"
         )
     subjects.keep("\n".join(lines), options.out)
 

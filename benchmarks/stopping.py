@@ -1,15 +1,14 @@
-"""How often stop rules stop a run that they should not, and miss what they should see.
+"""Measures the error rates of stop rules: false stops and missed events in simulated runs.
 
     python benchmarks/stopping.py [--runs 1000] [--out benchmarks/stopping_<date>.md]
 
 A run is 50 probes of 20 languages, 100 pairs and 12 layers; its true score is flat, falls once, or
-rises. How many layers of a pair are aligned is drawn from a chance per pair, language and probe. It
-comes from a sum of normal numbers: of the pivot sentence and of the pair in its language, which
-stay for the whole run, and of the same two at one probe. Probes are noisier, the larger the share
-of what does not stay; that share may also linger from probe to probe (``AR(1)``), as it does where
-probes are close.
+rises. The number of aligned layers of a pair is binomial, with a probability per pair, language and
+probe. The probability comes from a sum of normal numbers: two that are constant during the run (of
+the pivot sentence, of the pair in its language) and the same two for each probe. The latter are the
+noise, which may be correlated between probes (``AR(1)``), as for probes close in time.
 
-The rules are those of the package, asked after every probe.
+The rules are those of the package, evaluated after every probe.
 """
 
 import argparse
@@ -100,7 +99,7 @@ def rising(rng):
 
 
 def scenarios(languages):
-    """What is asked: the truth, then (words, rule, probes that count, limit in per cent)."""
+    """Per kind of run: true scores, ((description, rule, probes that count, limit), ...)."""
     target = StopRule.target(0.5 + ABOVE, languages=languages)
     collapse = StopRule.collapse(DROP, languages=languages)
     plateau = StopRule.plateau(PATIENCE, GAIN, languages=languages)
@@ -146,7 +145,7 @@ def table(runs, places, columns, seed, jobs=1):
 
 
 def cell(task):
-    """One scenario at one noise, with random numbers of its own: (place, words, limit) -> share."""
+    """One scenario at one noise, with its own random numbers: (place, words, limit) -> share."""
     runs, places, (name, linger), number, seed = task
     scenes = [scenarios(place)[number] for place in places]
     asked = [
@@ -161,7 +160,7 @@ def cell(task):
 
 
 def noise_of(name, linger, runs=20):
-    """Standard error of the macro-mean, and of its paired change: what the noise amounts to."""
+    """Standard error of a paired change: of the macro-mean, and of one language."""
     rng = np.random.default_rng(0)
     x = np.stack([run(rng, np.full(6, 0.5), NOISE[name], linger) / LAYERS for _ in range(runs)])
     both = []

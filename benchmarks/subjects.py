@@ -1,4 +1,4 @@
-"""What the speed benchmarks measure: random models of a shape, real text, fair clocks."""
+"""Shared by the benchmarks: random models of a given shape, real text, paired timing, output."""
 
 import platform
 import statistics
@@ -49,7 +49,7 @@ def llama(shape, dtype=torch.float32, device="cpu", **overrides):
 
 
 def tokenizer_of(corpus, vocabulary=8000):
-    """Byte-pair encoding, learned from the other half of the sentences."""
+    """A byte-pair tokenizer, trained on the other half of the built-in sentences."""
     known = ParallelCorpus.builtin("test")
     texts = [text for pairs in known.pairs.values() for pair in pairs for text in pair]
     raw = Tokenizer(models.BPE())
@@ -68,59 +68,59 @@ def tokenizer_of(corpus, vocabulary=8000):
 
 
 def many(languages, pairs):
-    """A corpus of any size: real sentences with a word in front that tells copies apart."""
+    """A corpus of any size: built-in sentences; a prefix makes each copy distinct."""
     real = ParallelCorpus.builtin("dev", TWELVE[:8])
     names = [
         f"x{chr(97 + k // 676)}{chr(97 + k // 26 % 26)}{chr(97 + k % 26)}" for k in range(languages)
     ]
-    found = {}
+    pairs_by_name = {}
     for k, name in enumerate(names):
         source = real.pairs[real.languages[k % 8]]
-        found[name] = tuple(
+        pairs_by_name[name] = tuple(
             (f"{p // 100} {source[p % 100][0]}", f"{p // 100} {name} {source[p % 100][1]}")
             for p in range(pairs)
         )
-    return ParallelCorpus("eng_Latn", found, name=f"{languages} x {pairs}")
+    return ParallelCorpus("eng_Latn", pairs_by_name, name=f"{languages} x {pairs}")
 
 
-def synchronised(device):
-    """Waits for the device."""
+def synchronize(device):
+    """Wait until a GPU has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
 
-def seconds_of(act, device="cpu"):
+def seconds_of(call, device="cpu"):
     """Wall-clock seconds of one call."""
-    synchronised(device)
+    synchronize(device)
     began = time.perf_counter()
-    act()
-    synchronised(device)
+    call()
+    synchronize(device)
     return time.perf_counter() - began
 
 
-def paired(acts, rounds, device="cpu"):
-    """name -> seconds per round; one call of each in turn, the order turned round each time."""
-    found = {name: [] for name in acts}
-    for act in acts.values():
-        act()
+def paired(calls, rounds, device="cpu"):
+    """name -> seconds per round. Each round runs every call once, in alternating order."""
+    seconds = {name: [] for name in calls}
+    for call in calls.values():
+        call()
     for k in range(rounds):
-        for name in list(acts)[:: -1 if k % 2 else 1]:
-            found[name].append(seconds_of(acts[name], device))
-    return found
+        for name in list(calls)[:: -1 if k % 2 else 1]:
+            seconds[name].append(seconds_of(calls[name], device))
+    return seconds
 
 
-def ratios(found, over):
-    """name -> median ratio to ``over`` of the same round, with the least and the most."""
-    made = {}
-    for name, each in found.items():
+def ratios(seconds, over):
+    """name -> (median, minimum, maximum) of the ratio to ``over`` in the same round."""
+    summary = {}
+    for name, times in seconds.items():
         if name != over:
-            ratio = sorted(a / b for a, b in zip(each, found[over], strict=True))
-            made[name] = (statistics.median(ratio), ratio[0], ratio[-1])
-    return made
+            ratio = sorted(a / b for a, b in zip(times, seconds[over], strict=True))
+            summary[name] = (statistics.median(ratio), ratio[0], ratio[-1])
+    return summary
 
 
 def heading(title, device="cpu"):
-    """Title, command, date, machine and versions."""
+    """Title, command, date, machine and versions, in Markdown."""
     card = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
     cores = f"{torch.get_num_threads()} threads"
     return (
@@ -131,7 +131,7 @@ def heading(title, device="cpu"):
 
 
 def keep(text, out):
-    """Print, and write to a file if one is named."""
+    """Print a result, and write it to the file ``out`` if there is one."""
     print(text)
     if out is not None:
         Path(out).write_text(text.rstrip() + "\n", encoding="utf-8")

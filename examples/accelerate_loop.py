@@ -1,8 +1,8 @@
-"""The probe without a Trainer: a training loop of one's own, with accelerate.
+"""A training loop with accelerate and a probe, without the Trainer.
 
-python examples/accelerate_loop.py                         # a tiny model made on the spot
+python examples/accelerate_loop.py                         # a tiny model with random weights
 python examples/accelerate_loop.py --model path/to/model   # any causal model, local or on the hub
-accelerate launch examples/accelerate_loop.py              # on all cards of a machine
+accelerate launch examples/accelerate_loop.py              # on all GPUs of a machine
 """
 
 import argparse
@@ -28,12 +28,12 @@ from neuronxa_callback import JsonlSink, Probe, ProbeConfig
 
 
 def main() -> None:
-    """Train, and probe every so many steps."""
+    """Train, and probe at regular steps."""
     options = arguments()
     set_seed(options.seed)
     accelerator = Accelerator(cpu=options.cpu)
     model, tokenizer = load(options.model)
-    # Any text will do here, except the sentences of the probe.
+    # Any training text works, except the sentences of the probe.
     texts = [
         toy.say(meaning, language)
         for meaning in islice(toy.meanings(options.seed), 500)
@@ -52,7 +52,7 @@ def main() -> None:
     record = JsonlSink(options.out / "reports.jsonl")
     for step, batch in enumerate(forever(loader)):
         if step % options.every == 0:
-            # Every rank calls this: each reads its share, and all get the same report.
+            # Call it on every rank: the ranks share the work and get the same report.
             report = probe.run(model, step)
             if accelerator.is_main_process:
                 record.write(report)
@@ -73,19 +73,19 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="a name on the hub or a path; a tiny one is made if absent")
+    parser.add_argument("--model", help="hub name or path (default: a tiny random model)")
     parser.add_argument("--languages", nargs="+", default=["deu_Latn", "fra_Latn"])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--every", type=int, default=25, help="steps between probes")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, default=Path("runs/accelerate_loop"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="even where there is a card")
+    parser.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     return parser.parse_args()
 
 
 def load(name: str | None) -> tuple[Any, Any]:
-    """The model and its tokenizer, from the hub or a path, or made on the spot."""
+    """The model and its tokenizer, from the hub or a path, or a tiny random model."""
     if name is not None:
         return AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
     tokenizer = byte_tokenizer()
@@ -102,7 +102,7 @@ def load(name: str | None) -> tuple[Any, Any]:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte of UTF-8: reads every language and has nothing to learn."""
+    """One token per byte of UTF-8: covers every language and needs no training."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(("<pad>", *alphabet))}
     by_bytes = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -114,7 +114,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def encode(tokenizer: Any, texts: list[str]) -> Any:
-    """A padded batch, with the loss on all but the padding."""
+    """A padded batch; padding is excluded from the loss."""
     batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=128)
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     return batch

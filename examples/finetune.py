@@ -1,15 +1,15 @@
-"""Fine-tune any causal model on any text, watch its alignment, and keep the best aligned one.
+"""Fine-tune a causal model on any text, log its alignment, and keep the best checkpoint.
 
     python examples/finetune.py --model Qwen/Qwen3-0.6B --data notes.txt --lora
     python examples/finetune.py --model path/to/model --data chats.jsonl --text-column message
     python examples/finetune.py --model gpt2 --data wikimedia/wikipedia --subset 20231101.sw
 
-Data is a text file (a line is an example), a JSONL file, or a data set of the hub; for the last
-one, and for JSONL, install the extra "datasets"; for --lora, install peft.
+The data is a text file (one example per line), a JSONL file, or a data set of the hub. Install the
+extra "datasets", and peft for --lora.
 
-To stop on alignment is an extrapolation: the published correlation with downstream tasks is across
-models and languages, not along one run. Look at the loss beside it, and confirm the choice with the
-other half of the built-in sentences (``ProbeConfig(corpus="builtin:test")``).
+The published correlation with downstream tasks is across models and languages, not across
+checkpoints of one run. So watch the loss as well, and confirm the chosen checkpoint with the other
+half of the built-in sentences (``ProbeConfig(corpus="builtin:test")``).
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
         processing_class=tokenizer,
         callbacks=[
             NeuronXACallback(ProbeConfig(languages=options.languages)),
-            # After it, since it reads the score that the first one puts into each evaluation.
+            # Second, because it reads the score that the first one adds to each evaluation.
             EarlyStoppingCallback(early_stopping_patience=options.patience),
         ],
     )
@@ -65,29 +65,31 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a name on the hub or a path")
+    parser.add_argument("--model", required=True, help="hub name or path")
     parser.add_argument("--data", required=True, help=".txt, .jsonl or a data set of the hub")
     parser.add_argument("--subset", help="configuration of a data set of the hub")
     parser.add_argument("--split", default="train", help="split of a data set of the hub")
     parser.add_argument("--text-column", default="text")
-    parser.add_argument("--languages", nargs="+", help="built-in languages to probe; all if absent")
-    parser.add_argument("--lora", action="store_true", help="train adapters, not all weights")
+    parser.add_argument("--languages", nargs="+", help="languages to probe (default: all)")
+    parser.add_argument("--lora", action="store_true", help="train adapters instead of all weights")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=100, help="steps between evaluations")
     parser.add_argument("--patience", type=int, default=3, help="evaluations without a new best")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--max-length", type=int, default=512, help="tokens of an example")
-    parser.add_argument("--held-out", type=float, default=0.05, help="share for the evaluation")
+    parser.add_argument("--max-length", type=int, default=512, help="maximum tokens per example")
+    parser.add_argument(
+        "--held-out", type=float, default=0.05, help="share of examples for evaluation"
+    )
     parser.add_argument("--report-to", nargs="+", default=["wandb"], help="trackers, or none")
     parser.add_argument("--out", type=Path, default=Path("runs/finetune"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="even where there is a card")
+    parser.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     return parser.parse_args()
 
 
 def training_arguments(options: argparse.Namespace) -> TrainingArguments:
-    """Evaluates and saves at the same steps, so that the best model is among the saved ones."""
+    """Evaluate and save at the same steps, so that the best model is saved."""
     return TrainingArguments(
         output_dir=str(options.out),
         max_steps=options.steps,
@@ -116,22 +118,22 @@ def with_lora(model: Any) -> Any:
 def read_texts(options: argparse.Namespace) -> Dataset:
     """The texts, in the column ``text``."""
     if not Path(options.data).is_file():
-        found = load_dataset(options.data, options.subset, split=options.split)
+        rows = load_dataset(options.data, options.subset, split=options.split)
     elif options.data.endswith((".jsonl", ".json")):
-        found = Dataset.from_json(options.data)
+        rows = Dataset.from_json(options.data)
     else:
         lines = Path(options.data).read_text(encoding="utf-8").splitlines()
         return Dataset.from_dict({"text": [line for line in lines if line.strip()]})
-    if options.text_column not in found.column_names:
+    if options.text_column not in rows.column_names:
         raise SystemExit(
-            f"--text-column must name one of the columns {', '.join(found.column_names)},"
+            f"--text-column must name one of the columns {', '.join(rows.column_names)},"
             f" got {options.text_column!r}"
         )
-    return Dataset.from_dict({"text": list(found[options.text_column])})
+    return Dataset.from_dict({"text": list(rows[options.text_column])})
 
 
 def tokens(texts: Dataset, tokenizer: Any, max_length: int) -> Dataset:
-    """Token ids, cut at the longest length."""
+    """Token ids, truncated to ``max_length``."""
     return texts.map(
         lambda batch: tokenizer(batch["text"], truncation=True, max_length=max_length),
         batched=True,

@@ -1,9 +1,9 @@
-"""Watch alignment emerge beside the loss: about a minute on two cores, nothing downloaded.
+"""Watch alignment emerge during training: about a minute on two cores, no download.
 
 A small decoder learns from scratch to translate German, French, Spanish and Turkish sentences of a
-toy grammar into English. While it learns, the callback asks at every tenth step whether a sentence
-and its translation light up the same neurons, with 100 sentences per language that are in no
-training text.
+toy grammar into English. At every tenth step, the callback measures whether a sentence and its
+translation activate the same neurons, with 100 sentences per language that are not in the training
+text.
 
     python examples/quickstart.py
     python examples/quickstart.py --steps 150 --seed 1 --out runs/longer
@@ -45,12 +45,12 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<to>")
 
 
 def main() -> None:
-    """Train, and watch."""
+    """Train and measure."""
     options = arguments()
     start_wandb_offline(options.out)
     set_seed(options.seed)
 
-    # What the model learns from, and what it is measured with. No sentence is in both.
+    # Training text and probe sentences. No sentence is in both.
     sources = len((toy.PIVOT, *toy.LANGUAGES))
     wanted = PROBE_PAIRS + -(-options.steps * BATCH // sources)
     meanings = list(islice(toy.meanings(options.seed), wanted))
@@ -65,7 +65,7 @@ def main() -> None:
         name="toy languages",
     )
 
-    # The one thing that this script is about.
+    # The callback. The rest of this script is an ordinary training script.
     neuronxa = NeuronXACallback(ProbeConfig(corpus=corpus), every=PROBE_EVERY)
 
     trainer = Trainer(
@@ -79,7 +79,7 @@ def main() -> None:
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(ProgressWithTable(toy.LANGUAGES))
     trainer.train()
-    say_where(options.out, trainer)
+    print_outputs(options.out, trainer)
 
 
 def arguments() -> argparse.Namespace:
@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
 
 
 def start_wandb_offline(out: Path) -> None:
-    """W&B writes to the output folder and sends nothing, unless the user has said otherwise."""
+    """W&B writes to the output folder, offline, unless the environment sets another mode."""
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_DIR", str(out))
@@ -101,7 +101,7 @@ def start_wandb_offline(out: Path) -> None:
 
 
 def word_tokenizer(meanings: list[toy.Meaning]) -> PreTrainedTokenizerFast:
-    """One token per word, made in memory."""
+    """One token per word of these sentences."""
     texts = (toy.say(m, language) for m in meanings for language in (toy.PIVOT, *toy.LANGUAGES))
     words = dict.fromkeys(word for text in texts for word in text.split())
     vocabulary = {word: number for number, word in enumerate((*SPECIAL, *words))}
@@ -120,7 +120,7 @@ def translations(
 ) -> list[dict[str, list[int]]]:
     """``<s> sentence <to> English </s>`` from each language, with the loss on the English only.
 
-    English is among the sources, so that the model reads it as it reads the others.
+    English is a source language too, so that the model reads all languages in the same way.
     """
     rows = []
     for meaning in meanings:
@@ -138,7 +138,7 @@ def translations(
 
 
 def padded(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
-    """A batch, each row filled up to the longest."""
+    """A batch, padded to its longest row."""
     lists = {key: [tensor(row[key]) for row in rows] for key in ("input_ids", "labels")}
     ids = pad_sequence(lists["input_ids"], batch_first=True, padding_value=0)
     labels = pad_sequence(lists["labels"], batch_first=True, padding_value=-100)
@@ -146,10 +146,9 @@ def padded(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
 
 
 def small_decoder(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Four layers of width 384: six million weights, none of them trained.
+    """Four layers with hidden size 384: six million random weights.
 
-    Words begin next to nothing, so that what a word becomes is what it means, and not what chance
-    gave it.
+    Embeddings start close to zero, so that training determines them, not the random start.
     """
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -171,7 +170,7 @@ def small_decoder(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def training_arguments(options: argparse.Namespace) -> TrainingArguments:
-    """As for any run: a loss is logged at each step that is probed."""
+    """Ordinary arguments; the loss is logged at the steps of the probes."""
     return TrainingArguments(
         output_dir=str(options.out),
         max_steps=options.steps,
@@ -191,7 +190,7 @@ def training_arguments(options: argparse.Namespace) -> TrainingArguments:
 
 
 class ProgressWithTable(ProgressCallback):
-    """The Trainer's progress bar; above it a table instead of dictionaries of numbers."""
+    """The progress bar of the Trainer, with a table of scores above it."""
 
     def __init__(self, languages: tuple[str, ...]) -> None:
         super().__init__()
@@ -200,7 +199,7 @@ class ProgressWithTable(ProgressCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The head, and the probe before the first step."""
+        """Print the header and the probe before the first step."""
         super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
         names = "".join(f"{name:>9}" for name in self.columns)
         tqdm.write(f"\n{'step':>6}{'loss':>8} |{names}")
@@ -214,19 +213,19 @@ class ProgressWithTable(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A row for each loss, with the probe of the same step."""
+        """Print a row for each loss, with the probe of the same step."""
         if logs and "loss" in logs:
             self.add_row(state, loss=f"{float(logs['loss']):.3f}")
 
     def add_row(self, state: TrainerState, loss: str) -> None:
-        """One line; its scores are where the Trainer keeps all that a run has logged."""
+        """Print one row; its scores are in the log history of the Trainer."""
         row = next(row for row in reversed(state.log_history) if "neuronxa/nasca/mean" in row)
         scores = "".join(f"{row[f'neuronxa/nasca/{name}']:>9.3f}" for name in self.columns)
         tqdm.write(f"{row['step']:>6}{loss:>8} |{scores}")
 
 
-def say_where(out: Path, trainer: Trainer) -> None:
-    """Draw the picture and name all that the run has left."""
+def print_outputs(out: Path, trainer: Trainer) -> None:
+    """Draw the picture and print the paths of all outputs."""
     wandb_run = Path(wandb.run.dir).parent if wandb.run else "none, W&B is switched off"
     wandb.finish()
     record, drawn = out / "neuronxa" / "reports.jsonl", out / "emergence.png"

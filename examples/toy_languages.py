@@ -1,10 +1,11 @@
 """A small grammar of real words in five languages, for the quickstart.
 
-One meaning (who does what to what, where and when) is said in every language with its own words,
-order and endings: German puts the verb second or, after "dass", last; French and Spanish put most
-adjectives after the noun; Turkish puts the verb at the end and says "in the" by an ending.
-English shares no word with the others, but for "in" with German and the full stop with all, so that
-alignment has to be learned; French and Spanish share "la", "en", "de" and "que".
+Each meaning (subject, verb, object, place and time) has one sentence per language, with its own
+words, word order and endings: German puts the verb second or, after "dass", last; French and
+Spanish put most adjectives after the noun; Turkish puts the verb at the end and has an ending for
+"in the".
+English shares only "in" with German and the full stop with all languages, so that alignment must be
+learned. French and Spanish share "la", "en", "de" and "que".
 """
 
 import random
@@ -94,10 +95,10 @@ WHEN = (
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a sentence says, whatever the language: a place in each of the lists above."""
+    """The meaning of a sentence in any language: an index into each list above."""
 
     reported: bool
-    """Whether it is said as "we know that ..."."""
+    """Whether the sentence begins with "we know that"."""
     who: int
     kind: int
     does: int
@@ -107,7 +108,7 @@ class Meaning:
 
 
 def meanings(seed: int) -> Iterator[Meaning]:
-    """Meanings without end, none of them twice."""
+    """Infinitely many random meanings without repetition."""
     draw, seen = random.Random(seed), dict[Meaning, None]()
     while True:
         sizes = (len(each) for each in (WHO, KIND, DOES, WHAT, WHERE, WHEN))

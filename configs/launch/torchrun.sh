@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# DDP without accelerate's launcher: one process per GPU (per core where there is no GPU).
+# DDP with torchrun: one process per GPU, or per core on a machine without a GPU.
 #
 # One node:   configs/launch/torchrun.sh examples/finetune.py --model gpt2 --data notes.txt
-# Many nodes: on each of them, with the name of any one that all can reach:
+# Many nodes: run on each node, with the name of one node that all can reach as HEAD:
 #             NODES=4 HEAD=node01 configs/launch/torchrun.sh examples/finetune.py ...
 set -euo pipefail
 
@@ -12,4 +12,4 @@ if [ "$nodes" -eq 1 ]; then
   exec torchrun --standalone "${common[@]}" "$@"
 fi
 exec torchrun "${common[@]}" --nnodes "$nodes" --rdzv-backend c10d --rdzv-id "${JOB:-neuronxa}" \
-  --rdzv-endpoint "${HEAD:?HEAD must name one of the nodes}:${PORT:-29500}" "$@"
+  --rdzv-endpoint "${HEAD:?set HEAD to the name of one node}:${PORT:-29500}" "$@"

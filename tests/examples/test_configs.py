@@ -1,4 +1,4 @@
-"""Every configuration file is one that can be used."""
+"""Every configuration file is valid."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from neuronxa_callback import ProbeConfig
 PROBES = sorted((Path(__file__).parents[2] / "configs" / "probes").glob("*.toml"))
 
 
-def test_there_are_some():
+def test_there_are_probe_files():
     assert len(PROBES) >= 2
 
 

@@ -64,14 +64,14 @@ def test_every_example_has_a_test():
     assert [name for name in names if f"def test_{name}" not in tested] == []
 
 
-def test_toy_languages_say_each_meaning_in_a_sentence_of_its_own():
+def test_toy_languages_have_a_distinct_sentence_for_each_meaning():
     meanings = list(islice(toy.meanings(0), 3000))
     assert len(set(meanings)) == 3000
     for language in LANGUAGES:
         assert len({toy.say(m, language) for m in meanings}) == 3000
 
 
-def test_toy_languages_share_next_to_no_word_with_the_pivot():
+def test_toy_languages_share_almost_no_word_with_the_pivot():
     meanings = list(islice(toy.meanings(0), 3000))
     words = {k: {w for m in meanings for w in toy.say(m, k).split()} for k in LANGUAGES}
     shared = {k: sorted(words[toy.PIVOT] & words[k]) for k in toy.LANGUAGES}
@@ -98,15 +98,15 @@ def test_quickstart_trains_on_none_of_the_probes_sentences():
         assert probe.isdisjoint(toy.say(m, language) for m in meanings[100:])
 
 
-def test_quickstart_in_few_steps_leaves_all_that_it_names(tmp_path):
-    said = run("quickstart", "--steps", 2, cwd=tmp_path)
+def test_quickstart_writes_every_file_that_it_prints(tmp_path):
+    output = run("quickstart", "--steps", 2, cwd=tmp_path)
     out = tmp_path / "runs" / "quickstart"
     assert [report.step for report in read_reports(out / "neuronxa" / "reports.jsonl")] == [0, 2]
     assert (out / "emergence.png").read_bytes().startswith(b"\x89PNG")
     (folder,) = (out / "wandb").glob("offline-run-*")
     assert sorted(folder.glob("*.wandb"))
-    for left in (Path("runs/quickstart/neuronxa/reports.jsonl"), "emergence.png", folder.name):
-        assert str(left) in said
+    for path in (Path("runs/quickstart/neuronxa/reports.jsonl"), "emergence.png", folder.name):
+        assert str(path) in output
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_finetune_reads_text_and_keeps_the_best_aligned(tmp_path, tiny_model, li
     rows = lines if form == "txt" else [json.dumps({"body": line}) for line in lines]
     data.write_text("\n".join(rows), encoding="utf-8")
     column = ("--text-column", "body") if form == "jsonl" else ("--lora",)
-    said = run(
+    output = run(
         "finetune", "--model", tiny_model, "--data", data, *column, "--steps", 4, "--every", 2,
         "--languages", "deu_Latn", "--held-out", 0.2, "--report-to", "none", "--cpu", cwd=tmp_path,
     )  # fmt: skip
@@ -139,12 +139,12 @@ def test_finetune_reads_text_and_keeps_the_best_aligned(tmp_path, tiny_model, li
     reports = {report.step: report for report in read_reports(out / "neuronxa" / "reports.jsonl")}
     assert sorted(reports) == [0, 2, 4]
     best = max((2, 4), key=lambda step: reports[step].score("nasca"))
-    assert f"checkpoint-{best}, eval_nasca {reports[best].score('nasca')}" in said
+    assert f"checkpoint-{best}, eval_nasca {reports[best].score('nasca')}" in output
     weights = "model.safetensors" if form == "jsonl" else "adapter_model.safetensors"
     assert (out / "best" / weights).exists()
 
 
-def test_finetune_stops_when_alignment_stands_still(tmp_path, tiny_model, lines):
+def test_finetune_stops_without_a_new_best_score(tmp_path, tiny_model, lines):
     data = tmp_path / "text.txt"
     data.write_text("\n".join(lines), encoding="utf-8")
     run(
@@ -156,7 +156,7 @@ def test_finetune_stops_when_alignment_stands_still(tmp_path, tiny_model, lines)
     assert [report.step for report in read_reports(record)] == [0, 1, 2, 3]
 
 
-def test_finetune_names_the_columns_there_are(tmp_path, tiny_model):
+def test_finetune_lists_the_columns_if_one_is_missing(tmp_path, tiny_model):
     data = tmp_path / "text.jsonl"
     data.write_text('{"body": "a line", "mark": 1}\n', encoding="utf-8")
     with pytest.raises(AssertionError) as error:
@@ -164,12 +164,12 @@ def test_finetune_names_the_columns_there_are(tmp_path, tiny_model):
     assert "--text-column must name one of the columns body, mark, got 'text'" in str(error.value)
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["made", "given"])
+@pytest.mark.parametrize("given", [False, True], ids=["random", "saved"])
 def test_accelerate_loop_probes_without_a_trainer(tmp_path, tiny_model, given):
     model = ("--model", tiny_model) if given else ()
-    said = run("accelerate_loop", "--steps", 4, "--every", 2, "--cpu", *model, cwd=tmp_path)
+    output = run("accelerate_loop", "--steps", 4, "--every", 2, "--cpu", *model, cwd=tmp_path)
     reports = read_reports(tmp_path / "runs" / "accelerate_loop" / "reports.jsonl")
     assert [report.step for report in reports] == [0, 2, 4]
-    assert [line.split()[1] for line in said.splitlines() if line.startswith("step")] == [
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("step")] == [
         "0", "2", "4",
     ]  # fmt: skip

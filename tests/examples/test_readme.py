@@ -1,4 +1,4 @@
-"""Every block of the README runs, Python and shell, with a small model; all it names is there."""
+"""Every Python and shell block of the README runs with a small model; every path exists."""
 
 import os
 import re
@@ -27,10 +27,10 @@ neuronxa = pytest.fixture(shell.neuronxa)
 
 def lines_of(program):
     """The arguments of every line that starts a program, after ``NAME=value``."""
-    plain = [[word for word in words if not re.match(r"[A-Z]+=", word)] for words in LINES]
-    found = [words[1:] for words in plain if words[0] == program]
-    assert found, f"the README must show {program}"
-    return found
+    commands = [[word for word in words if not re.match(r"[A-Z]+=", word)] for words in LINES]
+    arguments = [words[1:] for words in commands if words[0] == program]
+    assert arguments, f"the README must show {program}"
+    return arguments
 
 
 def small():
@@ -45,18 +45,18 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def home(tokenizer, tmp_path_factory):
-    """A folder with all that the shell lines of the README name."""
-    home = tmp_path_factory.mktemp("home")
+def folder(tokenizer, tmp_path_factory):
+    """A folder with every file that the shell lines of the README name."""
+    folder = tmp_path_factory.mktemp("readme")
     for name in ("out", "other"):
         callback = NeuronXACallback(shell.CONFIG, every=2)
         saves = {"save_strategy": "steps", "save_steps": 4}
-        trainer_of(tokenizer, home / "runs" / name, [callback], small(), saves).train()
-    shutil.copytree(home / "runs/out/checkpoint-4", home / "runs/out/checkpoint-500")
-    shutil.copytree(home / "runs/out/checkpoint-4", home / "Qwen/Qwen3-8B")
+        trainer_of(tokenizer, folder / "runs" / name, [callback], small(), saves).train()
+    shutil.copytree(folder / "runs/out/checkpoint-4", folder / "runs/out/checkpoint-500")
+    shutil.copytree(folder / "runs/out/checkpoint-4", folder / "Qwen/Qwen3-8B")
     for number in (1, 2):
-        (home / f"train-{number}.jsonl").write_text('{"text": "Some other sentence here."}\n')
-    return home
+        (folder / f"train-{number}.jsonl").write_text('{"text": "Some other sentence here."}\n')
+    return folder
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -83,21 +83,21 @@ def test_the_python_blocks_run_in_order(tokenizer, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", lines_of("neuronxa"), ids=lambda words: words[0])
-def test_the_shell_lines_run(words, home, neuronxa, monkeypatch):
-    monkeypatch.chdir(home)
+def test_the_shell_lines_run(words, folder, neuronxa, monkeypatch):
+    monkeypatch.chdir(folder)
     words = [
-        str(each)
+        str(path)
         for word in words
-        for each in (sorted(Path().glob(word)) if "*" in word else [word])
+        for path in (sorted(Path().glob(word)) if "*" in word else [word])
     ]
     code, out, err = neuronxa(*words)
     assert (code, err) == (0, "")
     assert out.strip()
     if words[0] == "page":
-        assert (home / out.strip()).stat().st_size > 10_000
+        assert (folder / out.strip()).stat().st_size > 10_000
 
 
-def test_every_other_shell_line_is_one_that_can_be_started():
+def test_every_other_shell_line_is_a_valid_command():
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     for (target,) in lines_of("make"):
         assert target in targets
@@ -112,7 +112,7 @@ def test_every_other_shell_line_is_one_that_can_be_started():
     assert sum(len(lines_of(program)) for program in known) == len(LINES)
 
 
-def test_what_it_names_is_there():
+def test_every_path_and_make_target_exists():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
     assert len(links) >= 4
     files = re.findall(r"\b(?:configs|examples|docs|benchmarks|neuronxa_callback)/[\w./-]+", TEXT)

@@ -17,9 +17,9 @@ TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="u
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
-def block(words):
-    (found,) = (each for each in BLOCKS if words in each)
-    return found
+def block(text):
+    (code,) = (code for code in BLOCKS if text in code)
+    return code
 
 
 def run(code, **names):

@@ -39,18 +39,20 @@ def launch(script, *arguments, ranks, folder, seconds=150, python=sys.executable
         *(python, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"),
         *("--tee", "3", "--log-dir", str(folder / "logs"), str(script), *map(str, arguments)),
     ]
-    with (folder / "said.txt").open("w+", encoding="utf-8") as said:
-        job = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+    with (folder / "output.txt").open("w+", encoding="utf-8") as output:
+        job = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
             job.wait(seconds)
         except subprocess.TimeoutExpired:
             kill(job)
-            said.seek(0)
-            pytest.fail(f"no end after {seconds} s; the last lines:\n{_tails(said.read(), ranks)}")
+            output.seek(0)
+            pytest.fail(
+                f"no end after {seconds} s; the last lines:\n{_tails(output.read(), ranks)}"
+            )
         finally:
             kill(job)
-        said.seek(0)
-        return JobResult(job.returncode, said.read())
+        output.seek(0)
+        return JobResult(job.returncode, output.read())
 
 
 def kill(job):
@@ -69,8 +71,8 @@ def kill(job):
     psutil.wait_procs(children, timeout=10)
 
 
-def _tails(said, ranks, count=12):
-    done = JobResult(0, said)
+def _tails(output, ranks, count=12):
+    done = JobResult(0, output)
     return "\n".join(
         line for rank in range(ranks) for line in (f"-- rank {rank}", *done.lines(rank)[-count:])
     )

@@ -1,4 +1,4 @@
-"""What ``torchrun`` starts in test_deepspeed.py: real ZeRO stages on CPU, probed while training.
+"""Started by test_deepspeed.py with ``torchrun``: real ZeRO stages on CPU, probed in training.
 
 Usage: zero.py STAGE FOLDER
 """
@@ -21,7 +21,7 @@ SETTINGS = {
     "zero_force_ds_cpu_optimizer": False,
     "zero_allow_untested_optimizer": True,
 }
-# Parameters of any size are spread: those of a tiny model are below the usual threshold.
+# Shard parameters of any size: those of a tiny model are below the default threshold.
 ZERO = {"stage3_param_persistence_threshold": 0, "stage3_max_live_parameters": 0}
 
 
@@ -30,7 +30,7 @@ def main(stage, folder):
     tokenizer = tokenizer_of(texts_of(corpus))
     config = ProbeConfig(corpus=corpus, metrics=("nasca", "navca", "mexa"), batch_tokens=512)
     before = measurement(Probe(config, tokenizer).run(noisy_llama()))
-    ends = []
+    runs = []
     for probed in (True, False):
         model = noisy_llama()
         engine, *_ = deepspeed.initialize(
@@ -38,9 +38,9 @@ def main(stage, folder):
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
             config={**SETTINGS, "zero_optimization": {"stage": stage, **ZERO}},
         )
-        ends.append(train(engine, model, Probe(config, tokenizer) if probed else None))
-    found = {"before": before, "with": ends[0], "without": ends[1]}
-    (Path(folder) / f"{dist.get_rank()}.json").write_text(json.dumps(found))
+        runs.append(train(engine, model, Probe(config, tokenizer) if probed else None))
+    results = {"before": before, "with": runs[0], "without": runs[1]}
+    (Path(folder) / f"{dist.get_rank()}.json").write_text(json.dumps(results))
     leave()
 
 
