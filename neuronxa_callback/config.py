@@ -60,6 +60,9 @@ class ProbeConfig:
     neuron_modules: str | Callable[..., Any] | None = None
     """Only for an architecture whose neurons are not found: a regex over the module paths of the
     down projections, or a callable ``model -> [down projection path, ...]``."""
+    on_unproved: str = "raise"
+    """What to do if the first probe of a model cannot prove that its neurons are read right:
+    ``"raise"`` an error, or ``"warn"`` and go on. The scores may then be wrong."""
     stack: str = "encoder"
     """The stack of an encoder-decoder model: ``"encoder"``, ``"decoder"`` or ``"both"`` (not for
     MEXA)."""
@@ -82,6 +85,7 @@ class ProbeConfig:
             object.__setattr__(self, "lang_codes", dict(sorted(self.lang_codes.items())))
         else:
             _known("lang_codes", (self.lang_codes,), LANG_CODES)
+        _known("on_unproved", (self.on_unproved,), ("raise", "warn"))
         for name, minimum in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

@@ -127,7 +127,9 @@ def shared_work(
     }
 
 
-def environment(device: torch.device, batch_tokens: int) -> dict[str, Any]:
+def environment(
+    device: torch.device, batch_tokens: int, batched: bool, on_unproved: str
+) -> dict[str, Any]:
     """Versions and hardware: recorded, never compared."""
     transformers = sys.modules.get("transformers")
     return {
@@ -139,6 +141,8 @@ def environment(device: torch.device, batch_tokens: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "products": str(alignment.product_dtype(device)).removeprefix("torch."),
         "batch_tokens": batch_tokens,
+        "batching": "together" if batched else "one sentence at a time",
+        "on_unproved": on_unproved,
     }
 
 

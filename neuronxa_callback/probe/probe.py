@@ -1,24 +1,24 @@
-"""``Probe.run(model)``: a fixed set of parallel sentences through a model, an alignment report out.
+"""``Probe.run(model)``: parallel sentences through a model, an alignment report out.
 
-``Probe.run`` reads from top to bottom: tokenize, shard, discover, run and exchange, score, report.
+``Probe.run`` reads from top to bottom: tokenize, find and prove the neurons, shard, run and
+exchange, score, report.
 """
 
+import logging
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ProbeMemoryError
 from neuronxa_callback.metrics.registry import ALIGNMENT, Read, reads_of
 from neuronxa_callback.probe import diagnostics, fingerprint
 from neuronxa_callback.probe.batching import (
-    Batch,
     Microbatch,
     PivotGroup,
     TokenizedCorpus,
@@ -37,12 +37,12 @@ from neuronxa_callback.probe.forward import (
     Forward,
     device_of,
     embedding_rows,
-    structure_of,
     tokens_at_once,
 )
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.pivot_drift import PivotDrift
+from neuronxa_callback.probe.proof.prove import PROOFS, ProofSentences, ProvedPlan, prove
 from neuronxa_callback.probe.results import metric_scores, state_diagnostics
 from neuronxa_callback.probe.sharding import shard_microbatches
 from neuronxa_callback.probe.similarity import layouts_of
@@ -52,10 +52,11 @@ from neuronxa_callback.probe.tokenization import (
     longest_sentence,
     padding_id,
     require_embeddings,
-    shortest_sentence,
 )
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.taps import plan as taps
+from neuronxa_callback.taps.proof.signature import ModelSignature
+
+log = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (microbatches done, microbatches in all) of this rank."""
@@ -86,7 +87,9 @@ class Probe:
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
         self._surface: dict[str, Any] | None = None
-        self._discovered: tuple[Any, taps.TapPlan, tuple[int, ...]] | None = None
+        self.proofs: tuple[str, ...] = PROOFS
+        """The proofs that run at the first probe of a model."""
+        self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
 
     def run(
@@ -120,35 +123,38 @@ class Probe:
                 stack.enter_context(preserve_model_state(model))
                 stack.enter_context(reshard_on_exit(model))
                 tokenized, groups = self.tokenize(model)
+                sentences = ProofSentences.of(groups, padding_id(model, self.tokenizer.pad))
                 work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
-                stages = shard_microbatches(work, groups, world.size)
-                dummy = shortest_sentence(groups)
             with synchronize_errors(world, flag):
                 self._check_same_work(world, model, tokenized, work)
-                plan, sizes = self._discover(model, forward, dummy, world, flag)
+            proved, batched = self._prove(model, forward, sentences, world, flag)
+            plan = proved.plan
             with synchronize_errors(world, flag):
-                check_same_on_ranks(world, forward.device, {"the list of layers": (plan, sizes)})
+                check_same_on_ranks(world, forward.device, {"the list of layers": plan})
+                work = work if batched else microbatches(groups, 1)
                 context = ProbeContext(
                     model=model,
                     forward=forward,
                     plan=plan,
-                    layouts=layouts_of(plan, sizes),
+                    layouts=layouts_of(plan, proved.hidden_sizes),
                     reads=reads,
                     world=world,
                     flag=flag,
                     groups=groups,
-                    stages=stages,
-                    dummy=dummy,
-                    pad=padding_id(model, self.tokenizer.pad),
+                    stages=shard_microbatches(work, groups, world.size),
+                    dummy=sentences.dummy,
+                    pad=sentences.pad,
                     margins="margins" in self.config.diagnostics,
                     progress=progress,
                 )
                 measurement = Executor(context).run()
             with synchronize_errors(world, flag):
                 drift = self._measure_drift(context, measurement, step)
-                report = self._report(step, context, measurement, tokenized, work)
+                report = self._report(step, context, measurement, tokenized, work, batched)
+                report = replace(report, warnings=(*proved.unproved, *report.warnings))
                 free_memory(flag.device)
-        return replace(report, run=_run_info(started, world, measurement) | drift)
+        proof = {"proof": proved.record(batched)}
+        return replace(report, run=_run_info(started, world, measurement) | drift | proof)
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
         """The pairs that ``model`` can run, as tokens; cached until tokenizer or limits change.
@@ -176,33 +182,29 @@ class Probe:
         parts = fingerprint.shared_work(self.config, self.corpus, tokenized, limit, work)
         check_same_on_ranks(world, device_of(model), parts)
 
-    def _discover(
-        self, model: nn.Module, forward: Forward, batch: Batch, world: World, flag: torch.Tensor
-    ) -> tuple[taps.TapPlan, tuple[int, ...]]:
-        """The plan of this model's neurons and its hidden sizes; cached. Collective."""
-        # If one rank has to discover, all do, since forwards may be collective.
-        structure = (weakref.ref(model), structure_of(model))
-        known = (
-            self._discovered is not None
-            and self._discovered[0] == structure
-            and self._discovered[1].fits(model)
-        )
-        if not world.all_ok(known, flag) or self._discovered is None:
-            sizes: tuple[int, ...] = ()
+    def _prove(
+        self,
+        model: nn.Module,
+        forward: Forward,
+        sentences: ProofSentences,
+        world: World,
+        flag: Tensor,
+    ) -> tuple[ProvedPlan, bool]:
+        """Where this model keeps its neurons, and whether sentences may run together.
 
-            def run() -> None:
-                nonlocal sizes
-                sizes = tuple(states.shape[-1] for states in forward(batch))
-
-            plan = taps.discover(
-                model,
-                run,
-                neuron_modules=self.config.neuron_modules,
-                stack=self.config.stack,
-                one_at_a_time=tokens_at_once(model, 2) == 1,
-            )
-            self._discovered = (structure, plan, sizes)
-        return self._discovered[1:]
+        Collective. Cached until the structure of the model changes on any rank.
+        """
+        known = self._proved is not None and self._proved[0].matches(model)
+        if self._proved is None or not world.all_ok(known, flag):
+            self._proved = None
+            sites = tuple(site for site in _reads_by_site(self.config) if site != "hidden")
+            with synchronize_errors(world, flag):
+                proved = prove(model, forward, self.config, sentences, sites, self.proofs)
+                signature = ModelSignature(model, identities=not is_sharded(model))
+            for problem in proved.unproved:
+                log.warning("a NeuronXA probe is not proved, it goes on: %s", problem)
+            self._proved = (signature, proved, world.all_ok(proved.batched, flag))
+        return self._proved[1:]
 
     def _measure_drift(
         self, context: ProbeContext, measurement: Measurement, step: int
@@ -221,6 +223,7 @@ class Probe:
         measurement: Measurement,
         tokenized: TokenizedCorpus,
         work: Sequence[Microbatch],
+        batched: bool,
     ) -> AlignmentReport:
         """Scores, diagnostics and fingerprint, equal on all ranks."""
         config, corpus, results = self.config, self.corpus, measurement.results
@@ -237,7 +240,9 @@ class Probe:
         model = fingerprint.model_part(
             context.model, self.tokenizer.digest(), tokenized, measurement.dtype, context.plan
         )
-        environment = fingerprint.environment(context.forward.device, self.batch_tokens)
+        environment = fingerprint.environment(
+            context.forward.device, self.batch_tokens, batched, config.on_unproved
+        )
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,

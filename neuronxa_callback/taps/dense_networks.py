@@ -8,7 +8,7 @@ from neuronxa_callback.taps.fused_kernels import match_product
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.hooks import DenseTap, Source, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN
-from neuronxa_callback.taps.modules import channel_dim, local_shard
+from neuronxa_callback.taps.modules import channel_dim, is_linear, local_shard
 from neuronxa_callback.taps.pointwise import Formula, formula
 from neuronxa_callback.taps.trace import Trace
 
@@ -76,6 +76,7 @@ def dense_tap(
         width=local_shard(call.input).shape[channel_dim(call.module)],
         overwritten=frozenset(_overwritten(ffn_input)),
         layout=layout,
+        projections=_projections(call, ffn_input, trace, kernel_gate is not None),
     )
 
 
@@ -102,6 +103,23 @@ def dense_network(ffn_input: FFNInput, tap: DenseTap) -> FoundFFN:
         has_gate=has_gate,
         problem=ffn_input.problem,
         hidden=data_of(ffn_input.sources[0]).value.shape[-1] if ffn_input.sources else 0,
+    )
+
+
+def _projections(
+    call: Call, ffn_input: FFNInput, trace: Trace, by_kernel: bool
+) -> tuple[tuple[str, int], ...]:
+    """Path and columns of each linear layer before the down projection."""
+    found = {source.path: source.value for source in ffn_input.sources}
+    if by_kernel:
+        # What a kernel reads cannot be traced: all linear layers beside the down projection.
+        found |= {
+            other.path: other.output
+            for other in trace.calls[: call.order]
+            if is_linear(other.module) and other.outer and other.outer[-1] is call.outer[-1]
+        }
+    return tuple(
+        (path, local_shard(out).shape[channel_dim(call.module)]) for path, out in found.items()
     )
 
 

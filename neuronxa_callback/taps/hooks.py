@@ -120,6 +120,8 @@ class DenseTap:
     """Calls, counted from 0 in each forward pass, whose states do not belong to tokens."""
     rows: bool = False
     """Whether the states belong to routed rows instead of all tokens."""
+    projections: tuple[tuple[str, int], ...] = ()
+    """Path and columns, on this rank, of each linear layer that the product is computed from."""
 
     @property
     def gate_modules(self) -> tuple[str, ...]:

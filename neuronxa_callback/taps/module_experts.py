@@ -215,6 +215,7 @@ def _moved(tap: DenseTap, old: str, new: str) -> DenseTap:
         product=_moved_source(tap.product, old, new),
         gate=_moved_source(tap.gate, old, new),
         overwritten=frozenset(_move(path, old, new) for path in tap.overwritten),
+        projections=tuple((_move(path, old, new), size) for path, size in tap.projections),
     )
 
 

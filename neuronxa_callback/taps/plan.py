@@ -8,7 +8,8 @@ non-linear function of linear layers whose result enters another linear layer.
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.modules import modules_by_path
 from neuronxa_callback.taps.override import Override
 from neuronxa_callback.taps.reader import GATE, SITES, Reader, StateSink, Tap
+from neuronxa_callback.taps.trace import Trace
 
 __all__ = ["FFNPart", "Reader", "StateSink", "TapPlan", "discover"]
 
@@ -74,6 +76,19 @@ class TapPlan:
         model's forward pass, so equal tuples mean that the same states are read.
         """
         return tuple(path for tap in self.taps for path in tap.module_paths)
+
+    def difference(self, other: "TapPlan") -> str:
+        """The first difference from another plan of the same model, as text; empty if none."""
+        for one, two in zip_longest(self.parts, other.parts):
+            if one is None or two is None or replace(one, how="") != replace(two, how=""):
+                missing = one if two is None else two
+                if one is None or two is None or one.path != two.path:
+                    return f"{(missing or two).path} runs in one of them only"
+                return f"{one.path} is {one} in one and {two} in the other"
+        for tap, again in zip(self.taps, other.taps, strict=True):
+            if tap.module_paths != again.module_paths:
+                return f"{tap.module_paths[0]} is read at other modules"
+        return ""
 
     @contextmanager
     def attach(
@@ -139,6 +154,9 @@ class TapPlan:
             )
 
 
+Inspect = Callable[[Trace, TapPlan], None]
+
+
 def discover(
     model: nn.Module,
     forward: Callable[[], object],
@@ -146,6 +164,7 @@ def discover(
     neuron_modules: Override = None,
     stack: str = "encoder",
     one_at_a_time: bool = False,
+    inspect: Inspect | None = None,
 ) -> TapPlan:
     """Finds the feed-forward neurons of ``model`` by following one microbatch through it.
 
@@ -160,6 +179,7 @@ def discover(
             ``"both"``.
         one_at_a_time: Whether the model refuses more than one sentence; else a single sentence
             runs as two equal ones, which tells sentences and tokens apart.
+        inspect: Called with the trace of the forward pass and the plan.
 
     Raises:
         TapError: If there is no feed-forward network, or one cannot be read.
@@ -182,6 +202,8 @@ def discover(
         ) from e
     plan = _plan(networks, model)
     _refuse_old_experts(plan)
+    if inspect is not None:
+        inspect(discovery.trace, plan)
     return plan
 
 

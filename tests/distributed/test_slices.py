@@ -69,7 +69,7 @@ def test_slices_and_shards_at_once_give_the_same_report(tmp_path, whole):
 
 @pytest.mark.distributed
 def test_slices_of_experts_are_refused_by_name(two):
-    message = "TapError: the states of the experts at model.layers.0.mlp.experts"
+    message = "TapError: the states computed for the experts at model.layers.0.mlp.experts"
     assert all(rank["routed"].startswith(message) for rank in two)
 
 

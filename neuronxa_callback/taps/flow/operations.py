@@ -79,7 +79,8 @@ WRITES = operation_names(
 )
 """Operations that write values into places of another tensor."""
 SAME_SHAPE = CASTS | operation_names(
-    "clone contiguous detach dropout alias requires_grad_ int long bool cpu cuda alpha_dropout"
+    "clone contiguous detach dropout alias requires_grad_ int long bool cpu cuda alpha_dropout "
+    "wait_tensor all_reduce"
 )
 """Operations whose result has the shape and the tokens of their first input."""
 EMPTY = operation_names("empty empty_like new_empty zeros_like empty_strided")

@@ -46,7 +46,8 @@ _MIXING = (
         "embedding cos sin fft2 fft ifft rfft irfft fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 "
         "sum mean segment_reduce index_add index_add_ scatter_add scatter_add_ logsumexp "
         "_assert_async multi_head_attention_forward avg_pool1d max_pool1d "
-        "avg_pool2d max_pool2d fft_fftn fft_ifftn new_zeros zeros lstm gru rnn_tanh"
+        "avg_pool2d max_pool2d fft_fftn fft_ifftn new_zeros zeros lstm gru rnn_tanh "
+        "wait_tensor all_reduce all_gather_tensor reduce_scatter_tensor"
     )
 )
 
