@@ -133,24 +133,6 @@ def tokens_at_once(model: nn.Module, batch_tokens: int) -> int:
     return 1 if alone else batch_tokens
 
 
-def structure_of(model: nn.Module) -> tuple[object, ...]:
-    """Differs if modules were added, removed, replaced or resized, so that taps are outdated."""
-    modules = (
-        (
-            name,
-            type(module),
-            id(module.__dict__.get("forward")),
-            *(
-                tuple(getattr(p, "ds_shape", p.shape))
-                for p in module._parameters.values()
-                if p is not None
-            ),
-        )
-        for name, module in model.named_modules()
-    )
-    return (getattr(text_config(model), "_experts_implementation", None), *modules)
-
-
 def _embedding_of(model: nn.Module) -> nn.Module:
     get = getattr(base_of(model), "get_input_embeddings", None)
     try:

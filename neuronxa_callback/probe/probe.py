@@ -92,7 +92,7 @@ class Probe:
         self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
 
-    def run(
+    def run(  # long: the steps of a probe, in order
         self, model: nn.Module, step: int = 0, progress: ProgressCallback | None = None
     ) -> AlignmentReport:
         """Measures ``model`` as it is now. Collective: every rank calls it.
@@ -128,15 +128,14 @@ class Probe:
             with synchronize_errors(world, flag):
                 self._check_same_work(world, model, tokenized, work)
             proved, batched = self._prove(model, forward, sentences, world, flag)
-            plan = proved.plan
             with synchronize_errors(world, flag):
-                check_same_on_ranks(world, forward.device, {"the list of layers": plan})
+                check_same_on_ranks(world, forward.device, {"the list of layers": proved.plan})
                 work = work if batched else microbatches(groups, 1)
                 context = ProbeContext(
                     model=model,
                     forward=forward,
-                    plan=plan,
-                    layouts=layouts_of(plan, proved.hidden_sizes),
+                    plan=proved.plan,
+                    layouts=layouts_of(proved.plan, proved.hidden_sizes),
                     reads=reads,
                     world=world,
                     flag=flag,
@@ -151,10 +150,9 @@ class Probe:
             with synchronize_errors(world, flag):
                 drift = self._measure_drift(context, measurement, step)
                 report = self._report(step, context, measurement, tokenized, work, batched)
-                report = replace(report, warnings=(*proved.unproved, *report.warnings))
                 free_memory(flag.device)
-        proof = {"proof": proved.record(batched)}
-        return replace(report, run=_run_info(started, world, measurement) | drift | proof)
+        info = _run_info(started, world, measurement) | drift | {"proof": proved.record(batched)}
+        return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
         """The pairs that ``model`` can run, as tokens; cached until tokenizer or limits change.
@@ -178,8 +176,9 @@ class Probe:
         self, world: World, model: nn.Module, tokenized: TokenizedCorpus, work: Sequence[Microbatch]
     ) -> None:
         """Collective: raise an error on all ranks if they differ in what they measure."""
-        limit = self.batch_tokens
-        parts = fingerprint.shared_work(self.config, self.corpus, tokenized, limit, work)
+        parts = fingerprint.shared_work(
+            self.config, self.corpus, tokenized, self.batch_tokens, work
+        )
         check_same_on_ranks(world, device_of(model), parts)
 
     def _prove(
@@ -190,15 +189,12 @@ class Probe:
         world: World,
         flag: Tensor,
     ) -> tuple[ProvedPlan, bool]:
-        """Where this model keeps its neurons, and whether sentences may run together.
-
-        Collective. Cached until the structure of the model changes on any rank.
-        """
+        """The neurons, cached, and whether sentences may run together. Collective."""
         known = self._proved is not None and self._proved[0].matches(model)
-        if self._proved is None or not world.all_ok(known, flag):
+        if not world.all_ok(known, flag) or self._proved is None:
             self._proved = None
-            sites = tuple(site for site in _reads_by_site(self.config) if site != "hidden")
             with synchronize_errors(world, flag):
+                sites = tuple(site for site in _reads_by_site(self.config) if site != "hidden")
                 proved = prove(model, forward, self.config, sentences, sites, self.proofs)
                 signature = ModelSignature(model, identities=not is_sharded(model))
             for problem in proved.unproved:

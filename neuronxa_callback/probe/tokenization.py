@@ -5,7 +5,6 @@ Training tokenizes with its own object, possibly in another thread, so a probe n
 
 import json
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.text import shorten
 from neuronxa_callback.errors import ConfigError
-from neuronxa_callback.probe.batching import Batch, PivotGroup, Sentence, TokenizedCorpus, collate
+from neuronxa_callback.probe.batching import Sentence, TokenizedCorpus
 from neuronxa_callback.probe.forward import base_of, embedding_rows, text_config
 from neuronxa_callback.probe.tokenizer.language_codes import codes_by_language, language_codes
 from neuronxa_callback.probe.tokenizer.private_copy import (
@@ -193,14 +192,6 @@ def require_embeddings(model: nn.Module, tokenized: TokenizedCorpus) -> None:
                 f" of {shorten(text)!r} is outside its {rows} rows; pass the model's tokenizer, or"
                 " call model.resize_token_embeddings(len(tokenizer))"
             )
-
-
-def shortest_sentence(groups: Sequence[PivotGroup]) -> Batch:
-    """A batch of the shortest pivot sentence with at least 2 tokens, if there is one."""
-    # With a single token it is ambiguous which axis of a state is which.
-    sentences = [sentence for group in groups for sentence in group.pivot.sentences]
-    shortest = min(sentences, key=lambda sentence: (len(sentence.ids) < 2, len(sentence.ids)))
-    return collate([shortest], pad=0)
 
 
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
