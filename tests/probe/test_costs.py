@@ -44,9 +44,11 @@ def run_counted(corpus, tokenizer, layers, **options):
     """The report, the number of forwards and the number of operators of one probe."""
     model = llama(num_hidden_layers=layers)
     probe = Probe(ProbeConfig(corpus=corpus, **options), tokenizer)
-    probe.run(model)
     forwards = []
     model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    # The first probe of a model also proves that it is read right.
+    probe.run(model)
+    forwards.clear()
     with LaunchCount() as launches:
         report = probe.run(model)
     return report, len(forwards), sum(launches.counts.values())
