@@ -7,6 +7,8 @@ import pytest
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "stopping.py"
 
+LOOKS = "flat: called significant in the terminal at any of 50 probes"
+
 
 @pytest.fixture(scope="module")
 def benchmark():
@@ -28,6 +30,10 @@ def test_error_rates_are_within_their_limits_in_many_runs(benchmark):
     columns = ["agree 99 %", "agree 97 %", "agree 95 %"]
     for (_, words, limit), row in benchmark["table"](200, (None,), columns, 6).items():
         kind, per_cent = limit.split()
+        if words == LOOKS:
+            # Above its limit of 5 %, as docs/trust.md says.
+            assert max(row) <= 0.25, row
+            continue
         for share in row:
             good = share <= 0.08 if kind == "<=" else share >= float(per_cent) / 100 - 0.06
             assert good, (words, row)
