@@ -78,7 +78,8 @@ def model_part(
     base = base_of(model)
     config = text_config(model)
     parameter = next(iter(model.parameters()), None)
-    paths = plan.module_paths
+    # Of the products only: sharding may let the same gate be read one module earlier.
+    paths = [part.path for part in plan.parts]
     return {
         "class": type(base).__name__.removeprefix("FSDP"),
         "type": getattr(getattr(base, "config", None), "model_type", None),
