@@ -21,12 +21,13 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
+def examples(*lines: str) -> str:
+    """The end of a command's help text."""
     return "\n\n".join(("**Examples**", *(f"`{line}`" for line in lines)))
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
@@ -80,7 +81,7 @@ def score(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa sweep runs/out",
         "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
     )
@@ -132,7 +133,7 @@ def sweep(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa compare runs/a runs/b",
         "neuronxa compare runs/a@first runs/a@best --metric navca",
         "neuronxa compare before.json after.json --fail-on-drop",
@@ -161,7 +162,7 @@ def compare(
         raise typer.Exit(PROBLEM_FOUND)
 
 
-@app.command(epilog=_examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
+@app.command(epilog=examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
 def page(
     runs: options.Runs,
     out: options.PageFile = Path("alignment.html"),
@@ -185,7 +186,7 @@ def page(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",
@@ -226,7 +227,7 @@ def check(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa taps gpt2",
         "neuronxa taps big/model --empty",
         r"neuronxa taps my/model --neuron-modules 'mlp\.w2$'",
@@ -259,7 +260,7 @@ def taps(
 
 
 @app.command(
-    "languages", epilog=_examples("neuronxa languages", "neuronxa languages German sw zh-TW")
+    "languages", epilog=examples("neuronxa languages", "neuronxa languages German sw zh-TW")
 )
 def list_languages(
     names: options.Names = None,
