@@ -1,6 +1,7 @@
 """Two reports against each other: may they be compared, and what changed."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,8 @@ from neuronxa_callback.history.points import Point, change
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import Change
 from neuronxa_callback.report import AlignmentReport
+
+log = logging.getLogger(__name__)
 
 PAIR_KEYS = ("n_pairs", "corpus", "digest")
 """The entries of a definition that tell which sentence pairs were measured."""
@@ -29,7 +32,8 @@ def compare(
             have the same pairs. The standard errors are those of the scores at their own sizes.
 
     Returns:
-        language -> its change. The p-values are adjusted by Holm over all languages.
+        language -> its change. The p-values are adjusted by Holm over all languages. If the models
+        tokenize the sentences differently, a warning is logged (``note_on_tokens``).
 
     Raises:
         FingerprintError: If the two do not measure the same thing.
@@ -44,6 +48,16 @@ def compare(
         changes = compare(first, last, "nasca")
         print([language for language, change in changes.items() if change.significant])
     """
+    note = note_on_tokens(before, after)
+    if note:
+        log.warning(note)
+    return compare_languages(before, after, metric, at_n)
+
+
+def compare_languages(
+    before: AlignmentReport, after: AlignmentReport, metric: str, at_n: int | None
+) -> dict[str, Change]:
+    """As ``compare``, without its warning."""
     ignored = () if at_n is None else PAIR_KEYS
     check_same_fingerprint(before.fingerprint, after.fingerprint, ("definition",), ignored)
     if metric not in after.metrics:
@@ -59,6 +73,24 @@ def compare(
     }
 
 
+def note_on_tokens(before: AlignmentReport, after: AlignmentReport) -> str | None:
+    """One sentence if the models got other token ids for the same sentences; None if not."""
+    one, other = (report.fingerprint.get("model", {}) for report in (before, after))
+    if None in (one.get("token_ids"), other.get("token_ids")):
+        return None
+    if one["token_ids"] == other["token_ids"] or not _same_pairs(before, after):
+        return None
+    return (
+        "the two models tokenize the same sentences differently, so a difference between their"
+        " scores may come from the tokenizers as well as from the weights"
+    )
+
+
+def _same_pairs(before: AlignmentReport, after: AlignmentReport) -> bool:
+    one, other = (report.fingerprint.get("definition", {}) for report in (before, after))
+    return all(one.get(key) == other.get(key) for key in PAIR_KEYS)
+
+
 def _changes_at(
     n: int,
     before: AlignmentReport,
@@ -70,8 +102,7 @@ def _changes_at(
     least = min(before.n_pairs, after.n_pairs)
     if not 2 <= n <= least:
         raise ConfigError(f"at_n must be from 2 to {least}, the pairs of both reports, got {n}")
-    one, other = (report.fingerprint.get("definition", {}) for report in (before, after))
-    paired = all(one.get(key) == other.get(key) for key in PAIR_KEYS)
+    paired = _same_pairs(before, after)
     changes = {}
     for name in after.languages:
         sums = [point.sums(metric, (name,)) for point in points]
