@@ -17,6 +17,15 @@ log = logging.getLogger(__name__)
 PAIR_KEYS = ("n_pairs", "corpus", "digest")
 """The entries of a definition that tell which sentence pairs were measured."""
 
+DIGESTS = {
+    "digest": "digest (of the measured sentences)",
+    "shared_pivot": "shared_pivot (the same pivot sentences in all languages)",
+    "modules_digest": "modules_digest (of the modules with neurons)",
+    "tokenizer": "tokenizer (the digest of its vocabulary and rules)",
+    "token_ids": "token_ids (the digest of the token ids)",
+}
+"""Entries that follow from others, and what they mean."""
+
 
 def compare(
     before: AlignmentReport, after: AlignmentReport, metric: str, at_n: int | None = None
@@ -76,19 +85,15 @@ def compare_languages(
 def note_on_tokens(before: AlignmentReport, after: AlignmentReport) -> str | None:
     """One sentence if the models got other token ids for the same sentences; None if not."""
     one, other = (report.fingerprint.get("model", {}) for report in (before, after))
-    if None in (one.get("token_ids"), other.get("token_ids")):
-        return None
-    if one["token_ids"] == other["token_ids"] or not _same_pairs(before, after):
+    digests = [report.fingerprint.get("definition", {}).get("digest") for report in (before, after)]
+    # Other sentences have other token ids anyway.
+    key = "token_ids" if digests[0] == digests[1] else "tokenizer"
+    if one.get(key) == other.get(key) or None in (one.get(key), other.get(key)):
         return None
     return (
-        "the two models tokenize the same sentences differently, so a difference between their"
+        "the two models tokenize their sentences differently, so a difference between their"
         " scores may come from the tokenizers as well as from the weights"
     )
-
-
-def _same_pairs(before: AlignmentReport, after: AlignmentReport) -> bool:
-    one, other = (report.fingerprint.get("definition", {}) for report in (before, after))
-    return all(one.get(key) == other.get(key) for key in PAIR_KEYS)
 
 
 def _changes_at(
@@ -102,7 +107,8 @@ def _changes_at(
     least = min(before.n_pairs, after.n_pairs)
     if not 2 <= n <= least:
         raise ConfigError(f"at_n must be from 2 to {least}, the pairs of both reports, got {n}")
-    paired = _same_pairs(before, after)
+    one, other = (report.fingerprint.get("definition", {}) for report in (before, after))
+    paired = all(one.get(key) == other.get(key) for key in PAIR_KEYS)
     changes = {}
     for name in after.languages:
         sums = [point.sums(metric, (name,)) for point in points]
@@ -117,21 +123,50 @@ def check_same_fingerprint(
     other: Mapping[str, Mapping[str, Any]],
     parts: Sequence[str],
     ignored: Sequence[str] = (),
+    names: tuple[str, str] = ("in one", "in the other"),
 ) -> None:
     """Raise an error if two fingerprints differ in one of the given parts.
 
     The name of the corpus may differ if its digest does not, and ignored entries may differ.
 
     Raises:
-        FingerprintError: The first entry that differs, and both values.
+        FingerprintError: Says in words which entries differ in the first part that differs.
     """
     for part in parts:
         # Through JSON, since a tuple equals the list that a file holds for it.
         a, b = one.get(part, {}), json.loads(json.dumps(other.get(part, {})))
-        for key in dict.fromkeys((*a, *b)):
-            same_corpus = key == "corpus" and a.get("digest") == b.get("digest") is not None
-            if key not in ignored and a.get(key) != b.get(key) and not same_corpus:
-                raise FingerprintError(
-                    f"reports of one curve must agree in {part}, but {key} is {a.get(key)!r} in one"
-                    f" and {b.get(key)!r} in the other"
-                )
+        keys = [
+            key
+            for key in dict.fromkeys((*a, *b))
+            if key not in ignored and a.get(key) != b.get(key)
+        ]
+        if a.get("digest") == b.get("digest") is not None:
+            keys = [key for key in keys if key != "corpus"]
+        # A digest tells nothing to a reader if the option that changed it is known.
+        options = [key for key in keys if key not in DIGESTS]
+        if keys:
+            differences = [
+                describe_difference(key, a.get(key), b.get(key), names) for key in options or keys
+            ]
+            raise FingerprintError(
+                f"reports of one curve must agree in {part}, but {', and '.join(differences)}"
+            )
+
+
+def describe_difference(key: str, one: Any, other: Any, names: tuple[str, str]) -> str:
+    """How an entry differs between two fingerprints, in words.
+
+    >>> describe_difference("languages", ["deu"], ["deu", "swh"], ("so far", "now"))
+    'languages has swh only now'
+    >>> describe_difference("max_length", 64, 128, ("so far", "now"))
+    'max_length is 64 so far and 128 now'
+    """
+    lists = [list(value) for value in (one, other) if isinstance(value, list | tuple | dict)]
+    only = []
+    if len(lists) == 2:
+        for entries, others, name in zip(lists, reversed(lists), names, strict=True):
+            extra = [str(entry) for entry in entries if entry not in others]
+            only += [f"{', '.join(extra)} only {name}"] if extra else []
+    if only:
+        return f"{key} has {' and '.join(only)}"
+    return f"{DIGESTS.get(key, key)} is {one!r} {names[0]} and {other!r} {names[1]}"

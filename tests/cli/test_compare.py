@@ -114,7 +114,7 @@ def test_compare_notes_that_the_tokens_differ(neuronxa, tmp_path):
     )
     code, out, err = neuronxa("compare", one, other)
     assert (code, err) == (0, "")
-    assert out.count("note: the two models tokenize the same sentences differently") == 1
+    assert out.count("note: the two models tokenize their sentences differently") == 1
     _, out, _ = neuronxa("compare", one, other, "--json")
     assert "tokenizers" in json.loads(out)["note"]
     _, out, _ = neuronxa("compare", one, one)

@@ -56,7 +56,7 @@ def test_other_token_ids_are_noted_and_compared(caplog):
     one, other = (make_report(0, model={"token_ids": ids}) for ids in ("a1", "b2"))
     assert not compare(one, other, "nasca")["deu_Latn"].significant
     (record,) = caplog.records
-    assert record.message.startswith("the two models tokenize the same sentences differently")
+    assert record.message.startswith("the two models tokenize their sentences differently")
     caplog.clear()
     compare(one, one, "nasca")
     compare(make_report(0), other, "nasca")  # An older report has no digest of token ids.

@@ -60,7 +60,7 @@ def many_languages(n=12, count=5, targets=None):
     """The pairs of half_translated, for several languages."""
     pairs = half_translated(n).pairs["deu_Latn"]
     codes = [f"{letter}aa_Latn" for letter in "abcdefghij"][:count]
-    return ParallelCorpus("eng_Latn", {code: targets or pairs for code in codes})
+    return ParallelCorpus("eng_Latn", dict.fromkeys(codes, targets or pairs))
 
 
 def tokenizer_for(corpus):
