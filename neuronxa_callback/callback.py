@@ -246,7 +246,7 @@ class NeuronXACallback(TrainerCallback):
         if report is not None and before is not None:
             # Not compared: until training starts, an optimizer may hold its evaluation weights.
             kept = {k: v for k, v in before["model"].items() if k == "optimizer_weights"}
-            self.history.check(report.with_model(**kept))
+            self.history.check_resume(report.with_model(**kept))
 
     def _probe_outside_training(self, state: TrainerState, **kwargs: Any) -> AlignmentReport | None:
         """Measure the weights once and print; the report is no point of the run's curve."""

@@ -211,7 +211,7 @@ def check(
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
-    files = [*(against or ()), *(more or ())]
+    files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
     selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
     result = check_corpus(corpus, reader, loaded, max_length, selection)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.errors import ConfigError, FingerprintError, unknown
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Names, Point, change
 from neuronxa_callback.history.records import read_reports
@@ -63,6 +63,21 @@ class History:
         """
         if self.fingerprint is not None:
             check_same_fingerprint(self.fingerprint, report.fingerprint, ("definition", "model"))
+
+    def check_resume(self, report: AlignmentReport) -> None:
+        """Raise an error if a resumed run does not measure what it measured before.
+
+        Raises:
+            FingerprintError: Says what changed and what to do.
+        """
+        parts, names = ("definition", "model"), ("so far", "now")
+        try:
+            check_same_fingerprint(self.fingerprint or {}, report.fingerprint, parts, (), names)
+        except FingerprintError as cause:
+            raise FingerprintError(
+                f"{cause}; to continue the curve of this run, set that back to what it was; to"
+                " start a second curve in this run, give the callback a new name="
+            ) from None
 
     def best(self, metric: str, names: Names = None) -> Point | None:
         """The point with the highest score, the earliest of equals; None if all are NaN."""

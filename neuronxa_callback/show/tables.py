@@ -100,7 +100,7 @@ def differences(
             ),
             _signed(change.difference),
             f"{_signed(change.low)} - {_signed(change.high)}",
-            "nan" if math.isnan(change.p) else f"{change.p:.4f}",
+            p_value(change.p),
             Text("significant", style="bold") if change.significant else "",
         )
     return table
@@ -165,6 +165,15 @@ def bar(score: float) -> str:
 def number(score: float) -> str:
     """A score with three decimals, or ``nan``."""
     return "nan" if math.isnan(score) else f"{score:.3f}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with four decimals, ``< 0.0001`` or ``nan``.
+
+    >>> p_value(0.03125), p_value(3e-7)
+    ('0.0312', '< 0.0001')
+    """
+    return "nan" if math.isnan(p) else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def interval(
