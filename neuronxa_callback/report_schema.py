@@ -25,15 +25,15 @@ MAX_SUM = 2**31 - 1
 MAX_DEPTH = 32
 """The deepest nesting of fingerprint, diagnostics and run."""
 
-FIELDS = frozenset(
-    "schema step pivot languages n_pairs fingerprint diagnostics warnings run metrics".split()
-)
+PLAIN_FIELDS = ("schema", "step", "pivot", "languages", "n_pairs", "warnings", "metrics")
+FREE_FIELDS = ("fingerprint", "diagnostics", "run")
 COUNTS = ("pivot_to_target", "target_to_pivot", "mutual")
 PAIR_COUNTS = ("sole_blocks", "second_differences", "blockers")
 METRIC_FIELDS = frozenset(
     ("layers", "hits", "intervals", "layer_intervals", "hubs", "hub_limited", *COUNTS, *PAIR_COUNTS)
 )
 RUN_NUMBERS = ("seconds", "sink_seconds", "loss", "loss_step", "epoch")
+HEX_DIGITS = "0123456789abcdef"
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -50,15 +50,15 @@ def parse_report(text: str) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as cause:
         reason = f"{type(cause).__name__}: {str(cause)[:200]}"
         raise ReportError(f"the line must be one JSON object: {reason}") from None
-    _object(plain, "the line", ("schema",))
+    report = _object(plain, "the line", ("schema",))
     if type(plain["schema"]) is not int or plain["schema"] != SCHEMA:
         raise _error("schema", str(SCHEMA), plain["schema"])
-    _check_fields(plain)
-    return plain
+    _check_fields(report)
+    return report
 
 
 def _check_fields(plain: dict[str, Any]) -> None:
-    _exactly(plain, "the report", FIELDS)
+    _exactly(plain, "the report", (*PLAIN_FIELDS, *FREE_FIELDS))
     _integer(plain["step"], "step", 0, MAX_INTEGER)
     _integer(plain["n_pairs"], "n_pairs", 1, MAX_INTEGER)
     _text(plain["pivot"], "pivot")
@@ -68,7 +68,7 @@ def _check_fields(plain: dict[str, Any]) -> None:
     for warning in _list(plain["warnings"], "warnings"):
         if type(warning) is not str:
             raise _error("warnings", "a list of texts", warning)
-    for name in ("fingerprint", "diagnostics", "run"):
+    for name in FREE_FIELDS:
         _check_plain(_object(plain[name], name), name)
     if not _object(plain["metrics"], "metrics"):
         raise _error("metrics", "at least one metric", plain["metrics"])
@@ -173,9 +173,9 @@ def _check_mask(mask: Any, where: str, n: int) -> None:
     """Hexadecimal digits of n bits, as many as ``to_json`` writes."""
     if mask is None:
         return
-    if type(mask) is str and len(mask) == -(-n // 4) and not mask.strip("0123456789abcdef"):
-        if int(mask, 16) >> n == 0:
-            return
+    is_hex = type(mask) is str and len(mask) == -(-n // 4) and not mask.strip(HEX_DIGITS)
+    if is_hex and int(mask, 16) >> n == 0:
+        return
     raise _error(where, f"{-(-n // 4)} hexadecimal digits of {n} pairs", mask)
 
 
