@@ -1,12 +1,14 @@
 """The commands: their options and their output. Heavy imports wait until a command runs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from neuronxa_callback.cli import options
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.report import AlignmentReport
 
 PROBLEM_FOUND = 1
 """Exit code of a command that worked and found a problem."""
@@ -168,19 +170,22 @@ def page(
     out: options.PageFile = Path("alignment.html"),
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.run_record import read_curve, shortest_names
+    from neuronxa_callback.cli.run_record import read_curves, shortest_names
     from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
 
     options.require_parent(out)
-    curves, skipped = {}, []
+    curves: dict[str, Sequence[AlignmentReport]] = {}
+    skipped = []
     for name, run in zip(shortest_names(runs), runs, strict=True):
-        curves[name], messages = read_curve(run)
+        found, messages = read_curves(run)
         skipped += messages
         for message in messages:
             typer.echo(f"neuronxa: {message}", err=True)
-        if not curves[name]:
+        if not found:
             raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
+        several = len(found) > 1
+        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
     write_page(curves, out, notes=skipped)
     typer.echo(str(out))
 
