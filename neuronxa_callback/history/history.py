@@ -11,7 +11,7 @@ from neuronxa_callback.errors import ConfigError, FingerprintError, unknown
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Names, Point, change, require
 from neuronxa_callback.history.records import read_record
-from neuronxa_callback.metrics.statistics import Change
+from neuronxa_callback.metrics.statistics import LEVEL, Change
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,11 @@ class History:
         return latest
 
     def change(
-        self, metric: str, language: str | None = None, reference: str = "last"
+        self,
+        metric: str,
+        language: str | None = None,
+        reference: str = "last",
+        margin: float = 0.0,
     ) -> Change | None:
         """How the latest point differs from an earlier one; None if there is no earlier one.
 
@@ -136,13 +140,33 @@ class History:
             metric: A metric of the reports.
             language: A language of the reports; None for the macro-mean.
             reference: ``"last"`` (the probe before), ``"first"`` or ``"best"``.
+            margin: A true change of this size or less counts as none in the p-value.
 
         Raises:
             ConfigError: If ``reference`` is unknown.
         """
         names = None if language is None else (language,)
         earlier = self.earlier(metric, reference, names)
-        return None if earlier is None else change(earlier, self.points[-1], metric, names)
+        return None if earlier is None else change(earlier, self.points[-1], metric, names, margin)
+
+    def best_interval(self, metric: str, language: str | None = None) -> tuple[float, float]:
+        """The 95 % interval of the best point so far, which allows for its selection.
+
+        The best of k probes is the highest of k noisy scores. At the level 1 - 0.05 / k the
+        intervals of all k hold at once, so that of the best does (Bonferroni).
+
+        Args:
+            metric: A metric of the reports.
+            language: A language of the reports; None for the macro-mean.
+
+        Returns:
+            low, high; NaN if there is no score.
+        """
+        names = None if language is None else (language,)
+        best = self.best(metric, names)
+        if best is None:
+            return math.nan, math.nan
+        return best.interval(metric, names, 1 - (1 - LEVEL) / (self.points[-1].number + 1))
 
     def state(self) -> dict[str, Any]:
         """The state for a resume as JSON values; its size does not grow with the run.
