@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from neuronxa_callback.cli.run_record import read_curve, select_report, shortest_names
+from neuronxa_callback.cli.run_record import read_and_warn, select_report, shortest_names
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.agreement import Agreement, Agreements, correlate
 from neuronxa_callback.history.downstream import read_scores
@@ -81,9 +81,7 @@ def _reports(run: str) -> list[AlignmentReport]:
     """All reports of a run, or the one that ``@STEP`` selects."""
     if not Path(run).exists() and "@" in run:
         return [select_report(run)]
-    reports, skipped = read_curve(run)
-    for message in skipped:
-        typer.echo(f"neuronxa: {message}", err=True)
+    reports = list(read_and_warn(run))
     if not reports:
         raise ConfigError(f"a run must have at least one report, {run} has none")
     return reports
