@@ -68,6 +68,13 @@ FailOnDrop = Annotated[
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
 Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+CardFile = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The card, such as README.md; default: print the block."),
+]
+ModelName = Annotated[
+    str | None, typer.Option(help="Name in the metadata; default: the folder of the card.")
+]
 ScoredRuns = Annotated[
     list[str], typer.Argument(help="Runs, JSONL or JSON files; `@STEP`, `@best` select a report.")
 ]

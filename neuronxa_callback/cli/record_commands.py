@@ -38,3 +38,22 @@ def correlate(
         found.show()
     if plot is not None:
         write_plot(found.agreements, plot)
+
+
+@app.command(
+    epilog=examples(
+        "neuronxa card runs/out",
+        "neuronxa card runs/out@best -o runs/out/README.md",
+    )
+)
+def card(
+    report: options.Before,
+    out: options.CardFile = None,
+    model_name: options.ModelName = None,
+) -> None:
+    """Write a report into a model card: a table, and metadata that the hub reads."""
+    from neuronxa_callback.cli.card import make_card
+
+    if out is not None:
+        options.require_parent(out)
+    make_card(report, out, model_name)
