@@ -269,7 +269,7 @@ class AlignmentReport:
                 metrics={k: MetricScores.from_dict(v) for k, v in plain["metrics"].items()},
                 warnings=tuple(plain["warnings"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             raise ValueError(f"not an alignment report: {type(cause).__name__}: {cause}") from None
 
     def _of(self, metric: str) -> MetricScores:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import typer
 
 from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.history.comparison import check_same_fingerprint
@@ -29,7 +29,7 @@ def read_and_warn(path: str | Path) -> list[AlignmentReport]:
     """
     reports, skipped = read_record(path)
     for message in skipped:
-        typer.echo(f"neuronxa: {message}", err=True)
+        echo(f"neuronxa: {message}", err=True)
     return reports
 
 

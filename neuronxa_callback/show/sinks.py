@@ -19,6 +19,9 @@ from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a text that begins with one of these."""
+
 
 class Sink(Protocol):
     """The interface of a sink. Rank 0 calls it with the reports of a run, in order."""
@@ -249,8 +252,13 @@ def long_table(reports: Sequence[AlignmentReport]) -> str:
             if writer is None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: _plain_cell(cell) for name, cell in row.items()})
     return file.getvalue()
+
+
+def _plain_cell(cell: object) -> object:
+    """A text that a spreadsheet does not run as a formula: an apostrophe goes in front of it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def _wandb_is_active() -> bool:
