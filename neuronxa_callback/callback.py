@@ -18,14 +18,14 @@ from neuronxa_callback.errors import NeuronXAError
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import ResumeState
 from neuronxa_callback.history.schedule import ProbeSchedule
-from neuronxa_callback.history.stopping import StopRule
+from neuronxa_callback.history.stopping import StopRule, as_rules
 from neuronxa_callback.probe.distributed import broadcast_from_rank0, world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
-from neuronxa_callback.show.sink_group import SinkGroup, check_name
+from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
 from neuronxa_callback.show.sinks import Sink
 
 
@@ -76,9 +76,9 @@ class NeuronXACallback(TrainerCallback):
         self.config = as_probe_config(config)
         self.name = check_name(name)
         self.schedule = ProbeSchedule(every, max_overhead)
-        self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
+        self.stop = as_rules(stop)
         self.history = History()
-        self._given_sinks = None if sinks is None else tuple(sinks)
+        self._given_sinks = check_sinks(sinks)
         self._probe = TrainingProbe(self.make_probe, on_error, tokenizer)
         self._training = False
         self._reset()

@@ -4,6 +4,7 @@ Exit codes: 0: no problem. 1: problem found (a defect in a corpus, a significant
 in training data). 2: error, with one sentence on stderr.
 """
 
+import logging
 import sys
 
 
@@ -15,9 +16,15 @@ def main() -> None:
     """
     from neuronxa_callback.cli.record_commands import app
     from neuronxa_callback.errors import NeuronXAError
-    from neuronxa_callback.show.terminal import make_streams_printable
+    from neuronxa_callback.show.terminal import (
+        PlainFormatter,
+        make_streams_printable,
+        strip_controls,
+    )
 
     make_streams_printable()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter())
     try:
         app()
     except NeuronXAError as error:
@@ -27,5 +34,5 @@ def main() -> None:
             raise
         # Not uncaught: Python would exit with 1, which means that a problem was found.
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    print(f"neuronxa: {message}", file=sys.stderr)
+    print(f"neuronxa: {strip_controls(message)}", file=sys.stderr)
     sys.exit(2)

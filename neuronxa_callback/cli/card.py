@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import typer
-
+from neuronxa_callback.cli.output import echo
 from neuronxa_callback.cli.run_record import select_report
 from neuronxa_callback.show.model_card import card_block, write_card
 
@@ -16,7 +15,7 @@ def make_card(report: str, out: Path | None, model_name: str | None) -> None:
     """
     selected = select_report(report)
     if out is None:
-        typer.echo(card_block(selected))
+        echo(card_block(selected))
         return
     write_card(out, selected, model_name or out.resolve().parent.name)
-    typer.echo(str(out))
+    echo(str(out))

@@ -112,7 +112,7 @@ def sweep(
     without autocast. Checkpoints that were retrained are measured again.
     """
     from neuronxa_callback.cli.load_model import LoadOptions
-    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
     from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
     from neuronxa_callback.show import tables, terminal
 
@@ -126,12 +126,12 @@ def sweep(
         for report, is_new in run_sweep.reports(progress):
             reports.append(report)
             if as_json:
-                typer.echo(report.to_json())
+                echo_json(report.to_json())
             else:
                 terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
     if not as_json:
         terminal.show(tables.over_steps(reports))
-        typer.echo(f"All reports, one per line: {record}")
+        echo(f"All reports, one per line: {record}")
 
 
 @app.command(
@@ -152,15 +152,16 @@ def compare(
 ) -> None:
     """Compare two reports: paired differences with p-values (Holm)."""
     from neuronxa_callback.cli.compare import ReportDiff
+    from neuronxa_callback.cli.output import echo, echo_json
     from neuronxa_callback.cli.run_record import select_report
 
     diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
     if as_json:
-        typer.echo(diff.to_json())
+        echo_json(diff.to_json())
     else:
         diff.show()
     if fail_on_drop and diff.drops:
-        typer.echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
+        echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
         raise typer.Exit(PROBLEM_FOUND)
 
 
@@ -170,6 +171,7 @@ def page(
     out: options.PageFile = Path("alignment.html"),
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
+    from neuronxa_callback.cli.output import echo
     from neuronxa_callback.cli.run_record import read_curves, shortest_names
     from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
@@ -181,13 +183,13 @@ def page(
         found, messages = read_curves(run)
         skipped += messages
         for message in messages:
-            typer.echo(f"neuronxa: {message}", err=True)
+            echo(f"neuronxa: {message}", err=True)
         if not found:
             raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
         several = len(found) > 1
         curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
     write_page(curves, out, notes=skipped)
-    typer.echo(str(out))
+    echo(str(out))
 
 
 @app.command(
@@ -212,7 +214,7 @@ def check(
     """Report defects in parallel sentences by file and line, and contaminated training data."""
     from neuronxa_callback.cli.check import check_corpus
     from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
-    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.output import echo_json, progress_bar
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
@@ -224,7 +226,7 @@ def check(
     with progress_bar(enabled, "training text", in_bytes=True) as progress:
         hits = result.search(files, progress) if files else ()
     if as_json:
-        typer.echo(json.dumps(result.to_dict(hits), ensure_ascii=False))
+        echo_json(json.dumps(result.to_dict(hits), ensure_ascii=False))
     else:
         result.show(hits, files)
     if result.n_errors or hits:
@@ -252,6 +254,7 @@ def taps(
 
     from neuronxa_callback.cli.load_model import LoadOptions, load_model
     from neuronxa_callback.cli.meta_model import build_on_meta
+    from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.cli.taps import discover_taps
     from neuronxa_callback.show import tables, terminal
 
@@ -259,7 +262,7 @@ def taps(
     loaded = build_on_meta(model, load_options) if empty else load_model(model, load_options)
     plan = discover_taps(loaded, neuron_modules, stack)
     if as_json:
-        typer.echo(json.dumps([asdict(part) for part in plan.parts]))
+        echo_json(json.dumps([asdict(part) for part in plan.parts]))
     else:
         terminal.show(tables.neurons(plan))
 
@@ -272,6 +275,7 @@ def list_languages(
     as_json: options.Json = False,
 ) -> None:
     """List the built-in languages, or look up the codes of names."""
+    from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.corpus.languages import name, resolve
     from neuronxa_callback.corpus.parallel import ParallelCorpus
     from neuronxa_callback.corpus.readers.builtin import SPLITS
@@ -286,6 +290,6 @@ def list_languages(
     ]
     if as_json:
         keys = ("code", "name", "builtin")
-        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        echo_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
     else:
         terminal.show(tables.languages(rows))

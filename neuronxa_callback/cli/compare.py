@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from neuronxa_callback.history.comparison import compare_languages, note_on_tokens
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
@@ -83,11 +80,10 @@ class ReportDiff:
         terminal.show(
             tables.differences(self.before, self.after, self.metric, self.changes, self.at_n)
         )
-        console = Console(soft_wrap=True, highlight=False)
         for key, (before, after) in self.model_differences.items():
-            console.print(Text(f"the models differ in {key}: {before} before, {after} after"))
+            terminal.show_text(f"the models differ in {key}: {before} before, {after} after")
         if self.note:
-            console.print(Text(f"note: {self.note}"))
+            terminal.show_text(f"note: {self.note}")
 
 
 def _null_for_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:

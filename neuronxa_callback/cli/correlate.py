@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
+from neuronxa_callback.cli.output import echo
 from neuronxa_callback.cli.run_record import read_and_warn, select_report, shortest_names
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.agreement import Agreement, Agreements, correlate
@@ -16,6 +15,7 @@ from neuronxa_callback.history.downstream import read_scores
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import correlation_tables as tables
 from neuronxa_callback.show import terminal
+from neuronxa_callback.show.sinks import plain_cell
 
 CSV_COLUMNS = (
     "model", "step", "task", "metric", "statistic", "n", "r", "low", "high", "p",
@@ -42,13 +42,13 @@ class FoundCorrelations:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
         for each in self.agreements.over_languages:
-            writer.writerows(_csv_rows(each))
+            writer.writerows(map(plain_cell, row) for row in _csv_rows(each))
         return text.getvalue()
 
     def show(self) -> None:
         """Print the notes, then one table per kind of correlation."""
         for note in self.notes + self.agreements.notes:
-            typer.echo(f"note: {note}")
+            echo(f"note: {note}")
         for table in tables.correlations(self.agreements.over_languages):
             terminal.show(table)
         if self.agreements.differences:

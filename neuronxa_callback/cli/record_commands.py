@@ -1,7 +1,5 @@
 """The commands that read records, without a model; importing this module makes all commands."""
 
-import typer
-
 from neuronxa_callback.cli import options
 from neuronxa_callback.cli.commands import app, examples
 
@@ -26,14 +24,15 @@ def correlate(
 ) -> None:
     """Correlate alignment per language with downstream scores per language."""
     from neuronxa_callback.cli.correlate import correlate_files, write_plot
+    from neuronxa_callback.cli.output import echo
 
     if plot is not None:
         options.require_parent(plot)
     found = correlate_files(reports, scores, options.split_names(metrics), task)
     if as_json:
-        typer.echo(found.to_json())
+        echo(found.to_json())
     elif as_csv:
-        typer.echo(found.to_csv(), nl=False)
+        echo(found.to_csv(), nl=False)
     else:
         found.show()
     if plot is not None:

@@ -16,6 +16,9 @@ from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_
 from neuronxa_callback.errors import CorpusError
 from neuronxa_callback.report_schema import RESERVED
 
+LONGEST_NAME = 60
+"""The most letters of the code or name of a language."""
+
 
 @dataclass(frozen=True)
 class ParallelCorpus(CorpusConstructors):
@@ -192,6 +195,11 @@ def _check_names(pivot: str, languages: Sequence[str]) -> None:
     if pivot in languages:
         raise CorpusError(f"the pivot {pivot!r} cannot be compared with itself; leave it out")
     for name in (pivot, *languages):
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise CorpusError(
+                "a language needs a name without control characters, of at most"
+                f" {LONGEST_NAME} letters, got {shorten(repr(name))}"
+            )
         if not name.strip() or "/" in name:
             raise CorpusError(f"a language needs a name without '/', got {name!r}")
         if name in RESERVED:

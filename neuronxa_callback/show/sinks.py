@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 PICTURES_EVERY = 10
 """Probes per drawing of pictures for W&B, which take most of the time of a sink."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a text that begins with one of these."""
 
 
 class Sink(Protocol):
@@ -321,7 +323,12 @@ def write_long_table(file: TextIO, reports: Iterable[AlignmentReport]) -> None:
             if writer is None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: plain_cell(cell) for name, cell in row.items()})
+
+
+def plain_cell(cell: object) -> object:
+    """A text that a spreadsheet does not run as a formula: an apostrophe goes in front of it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def _wandb_is_active() -> bool:

@@ -157,3 +157,19 @@ def test_compare_lays_runs_of_different_sizes_side_by_side(neuronxa, tmp_path):
     code, _, err = neuronxa("compare", one, other, "--at-n", 100)
     assert code == 2
     assert err == "neuronxa: at_n must be from 2 to 50, the pairs of both reports, got 100\n"
+
+
+def test_names_in_a_record_cannot_steer_the_terminal(neuronxa, tmp_path):
+    hostile = "x\x1b[2Jy\u202ez\x9b1m"
+    report = make_report(scores={hostile: 0.5}, model={"states": hostile})
+    one = write_reports(tmp_path, "one.json", report)
+    other = write_reports(tmp_path, "other.json", make_report(scores={hostile: 0.4}))
+    broken = write_reports(tmp_path, f"{hostile}.json", report)
+    broken.write_text(broken.read_text() + "no report\n")
+    for arguments in ((one, other), (broken, other, "--fail-on-drop"), (one, "--json", other)):
+        _, out, err = neuronxa("compare", *arguments)
+        assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+    assert list(json.loads(out)["languages"]) == [hostile]
+    _, out, err = neuronxa("compare", f"{tmp_path}/{hostile}", other)
+    assert "x[2Jyz1m" in err or "\\x1b" in err
+    assert all(letter.isprintable() or letter == "\n" for letter in out + err)

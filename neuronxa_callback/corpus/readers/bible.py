@@ -25,8 +25,10 @@ from neuronxa_callback.corpus.rows import (
     merge_rows,
 )
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import check_reader_options
 
 
+@check_reader_options
 def read_bible(
     path: str | Path,
     pivot: str = PIVOT,

@@ -34,10 +34,12 @@ from neuronxa_callback.corpus.rows import (
     merge_rows,
 )
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import check_reader_options
 
 TATOEBA = re.compile(r"(.+)\.([A-Za-z_]+)-([A-Za-z_]+)\.([A-Za-z_]+)")
 
 
+@check_reader_options
 def read_folder(
     path: str | Path,
     pivot: str = PIVOT,
@@ -56,6 +58,7 @@ def read_folder(
     return log_notes(replace(found, notes=(*file_notes(folder, files), *found.notes)))
 
 
+@check_reader_options
 def read_tatoeba(
     path: str | Path,
     pivot: str = PIVOT,

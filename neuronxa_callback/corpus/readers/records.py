@@ -76,7 +76,7 @@ def json_records(path: Path) -> Records:
     first = next((line for line in text_lines(path) if line.strip()), "")
     try:
         is_line = isinstance(json.loads(first or "{}"), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_line = not first.lstrip().startswith("[") and first.strip() != "{"
     if not is_line or _is_one_object(path):
         yield from _whole_json(path)
@@ -86,7 +86,7 @@ def json_records(path: Path) -> Records:
             continue
         try:
             record = json.loads(line)
-        except ValueError as cause:
+        except (ValueError, RecursionError) as cause:
             raise CorpusError(f"{path}:{number} is not JSON: {cause}") from None
         if not isinstance(record, dict):
             raise CorpusError(
@@ -105,7 +105,7 @@ def _whole_json(path: Path) -> Records:
     """The records of one JSON value: an array of objects, or a dict that has one or columns."""
     try:
         value = json.loads("\n".join(text_lines(path)))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise CorpusError(f"{path} is not JSON: {cause}") from None
     for number, record in enumerate(records_of_value(value, str(path)), start=1):
         yield f"{path.name} record {number}", record

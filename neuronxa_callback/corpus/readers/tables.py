@@ -37,6 +37,7 @@ from neuronxa_callback.corpus.rows import (
     merge_rows,
 )
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import check_reader_options
 
 HINT = "choose one with columns=, or leave the language out"
 SAMPLE = 50
@@ -45,6 +46,7 @@ CODES = ("iso_639_3", "language", "lang", "language_code", "lang_code", "locale"
 """The column of the language in a table with one row per sentence and language."""
 
 
+@check_reader_options
 def read_tsv(
     path: str | Path,
     pivot: str = PIVOT,
@@ -62,6 +64,7 @@ def read_tsv(
     return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
+@check_reader_options
 def read_jsonl(
     path: str | Path,
     pivot: str = PIVOT,
@@ -75,6 +78,7 @@ def read_jsonl(
     return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
+@check_reader_options
 def read_parquet(
     path: str | Path,
     pivot: str = PIVOT,
@@ -88,6 +92,7 @@ def read_parquet(
     return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
 
 
+@check_reader_options
 def read_dataset(
     dataset: Any,
     pivot: str = PIVOT,
