@@ -11,6 +11,7 @@ import pytest
 from neuronxa_callback import JsonlSink
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
+from neuronxa_callback.show.long_table import long_table
 from tests.helpers import wandb_file
 from tests.helpers.reports import make_report
 from tests.helpers.runs import train_with
@@ -45,7 +46,7 @@ def test_other_ends_of_lines_are_part_of_a_report(tmp_path, character, offline):
     with wandb.init(project="p"):
         sinks.WandbSink(record.path).close()
     wandb.teardown()
-    assert wandb_file.text(offline(), "neuronxa", "scores.csv") == sinks.long_table(reports[:2])
+    assert wandb_file.text(offline(), "neuronxa", "scores.csv") == long_table(reports[:2])
 
 
 def log(*reports):
