@@ -100,10 +100,10 @@ def _check_run(run: dict[str, Any]) -> None:
             raise _error(f"run.{name}", "a text", run[name])
     for name in RUN_NUMBERS:
         number = run.get(name)
-        if name.endswith("seconds") and name in run and (number is None or number < 0):
-            raise _error(f"run.{name}", "a number of at least 0", number)
         if number is not None and type(number) not in (int, float):
             raise _error(f"run.{name}", "a number", number)
+        if name.endswith("seconds") and name in run and (number is None or number < 0):
+            raise _error(f"run.{name}", "a number of at least 0", number)
 
 
 def _check_metric(scores: Any, metric: str, languages: list[str], n: int) -> None:
