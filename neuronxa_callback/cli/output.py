@@ -10,7 +10,7 @@ from rich.console import Console
 from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
-from neuronxa_callback.show.sinks import long_table
+from neuronxa_callback.show.long_table import long_table
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
