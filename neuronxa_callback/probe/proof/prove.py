@@ -177,14 +177,19 @@ class _Prover:
     def recompute(self) -> None:
         """Checks gate and product by experiment."""
         self.factors = proof = FactorProof(self.plan, self.sites)
-        sentence = self.sentences.shortest
-        with proof.attach(self.model, len(sentence.ids)) as reader:
+        copies = [self.sentences.shortest] * COPIES
+        if self.alone:
+            copies = [Sentence(copies[0].ids[-1:] * COPIES, (False,) * COPIES)]
+        with proof.attach(self.model, len(copies[0].ids), len(copies)) as reader:
             reader.begin()
-            self.call(collate([sentence] * COPIES, self.sentences.pad))
+            self.call(collate(copies, self.sentences.pad))
         proof.raise_first()
 
     def prove_invariance(self) -> None:
-        """Compares sentences alone, beside others in another order, and once more."""
+        """Compares sentences alone, beside others in another order, and once more.
+
+        A model that refuses more than one sentence runs the others between two runs of the first.
+        """
         s, model = self.sentences, self.model
 
         def start() -> Invariance:
@@ -195,7 +200,9 @@ class _Prover:
         self.step(lambda: start().read_alone(0), INVARIANT)
         later: list[Callable[[Invariance], None]] = [
             lambda invariance: invariance.read_alone(1),
-            lambda invariance: invariance.read_beside((2, 1, 0)),
+            lambda invariance: (
+                invariance.read_alone(2) if self.alone else invariance.read_beside((2, 1, 0))
+            ),
             lambda invariance: invariance.read_again(0),
         ]
         for read in later:
@@ -219,8 +226,8 @@ class _Prover:
             record["recomputed"] = len(found.checked)
             record["not_recomputed"] = dict(found.unchecked)
         if invariance is not None:
-            record["flipped"] = invariance.beside.flipped
-            record["difference"] = invariance.beside.values
+            deviation = invariance.again if self.alone else invariance.beside
+            record |= {"flipped": deviation.flipped, "difference": deviation.values}
         batched = not self.alone and (invariance is None or invariance.beside.allowed)
         return ProvedPlan(self.plan, self.sizes, record, batched, tuple(self.unproved))
 
@@ -231,7 +238,8 @@ class _Prover:
             raise TapError(
                 "the states of a sentence must be the same in every forward pass, but"
                 f" {invariance.again.flipped:.2%} of its neurons fire otherwise when it runs"
-                " again; switch random operations off in eval mode"
+                " again; switch random operations off in eval mode, and keep no state between"
+                " forward passes"
             )
 
 
@@ -260,8 +268,6 @@ def prove(
             ``"raise"``.
     """
     p = _Prover(model, forward, config, sentences, sites)
-    if p.alone:
-        proofs = tuple(name for name in proofs if name in (FOUND_TWICE, COMPLETE))
     twice, shown = FOUND_TWICE in proofs, {FOUND_TWICE, COMPLETE} & set(proofs)
     p.step(p.find)
     if shown:
