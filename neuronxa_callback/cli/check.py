@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.cli.options import is_builtin
-from neuronxa_callback.corpus.check import ERROR, Finding, check, fertility, read_and_check
+from neuronxa_callback.corpus.check import check, fertility, read_and_check
 from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
+from neuronxa_callback.corpus.findings import ERROR, Finding
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.errors import ConfigError
