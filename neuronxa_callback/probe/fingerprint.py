@@ -66,7 +66,12 @@ def definition(
 
 
 def model_part(
-    model: nn.Module, tokenizer: str, tokenized: TokenizedCorpus, states: str, plan: TapPlan
+    model: nn.Module,
+    tokenizer: str,
+    tokenized: TokenizedCorpus,
+    states: str,
+    plan: TapPlan,
+    function: Any = None,
 ) -> dict[str, Any]:
     """The model: must be equal within a curve.
 
@@ -76,6 +81,7 @@ def model_part(
         tokenized: The token ids that were measured.
         states: The dtype in which the neurons computed.
         plan: Where its neurons were found.
+        function: Calls the model, if its signature does not.
     """
     base = base_of(model)
     config = text_config(model)
@@ -95,6 +101,7 @@ def model_part(
         "weights": str(getattr(parameter, "dtype", None)).removeprefix("torch."),
         "states": states,
         "attention": getattr(config, "_attn_implementation", None),
+        **({} if function is None else {"forward": qualified_name(function)}),
     }
 
 
@@ -162,7 +169,12 @@ def _name_of_override(override: Any) -> str | dict[str, str] | None:
     """A pattern as it is; a function by its name. Which modules it chose is part of the model."""
     if override is None or isinstance(override, str):
         return override
-    return {"function": getattr(override, "__qualname__", type(override).__qualname__)}
+    return {"function": qualified_name(override)}
+
+
+def qualified_name(function: Any) -> str:
+    """The name of a function in its module; of a callable object, the name of its class."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _digest(text: str) -> str:

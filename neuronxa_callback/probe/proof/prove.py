@@ -130,7 +130,10 @@ class _Prover:
 
     def discover(self, *sentences: Sentence, alone: bool = False) -> taps.TapPlan:
         """The plan that a microbatch of these sentences gives; one may run ``alone``."""
-        batch = collate(sentences, self.sentences.pad)
+        alone = alone or self.alone
+        # With one sentence, sentences and tokens cannot be told apart.
+        twice = len(sentences) == 1 and not alone
+        batch = collate(sentences * 2 if twice else sentences, self.sentences.pad)
 
         def run() -> None:
             self.sizes = tuple(states.shape[-1] for states in self.call(batch))
@@ -141,7 +144,8 @@ class _Prover:
             neuron_modules=self.config.neuron_modules,
             stack=self.config.stack,
             inspect=self._keep_trace,
-            one_at_a_time=alone or self.alone,
+            one_at_a_time=alone,
+            tokens=None if self.forward.of_transformers else batch.ids,
         )
 
     def _keep_trace(self, trace: Trace, plan: taps.TapPlan) -> None:
@@ -208,6 +212,7 @@ class _Prover:
         for read in later:
             self.step(partial(self._with_invariance, read), INVARIANT)
         self.step(self.check_repeat, INVARIANT, forwards=0)
+        self.step(self.check_axes, INVARIANT, forwards=0)
 
     def _with_invariance(self, read: Callable[[Invariance], None]) -> None:
         if self.invariance is not None:
@@ -230,6 +235,20 @@ class _Prover:
             record |= {"flipped": deviation.flipped, "difference": deviation.values}
         batched = not self.alone and (invariance is None or invariance.beside.allowed)
         return ProvedPlan(self.plan, self.sizes, record, batched, tuple(self.unproved))
+
+    def check_axes(self) -> None:
+        """Refuses a model that takes sentences for tokens: they mix, and tokens do not."""
+        found, forward, short = self.invariance, self.forward, self.sentences.shortest.ids
+        if found is None or found.beside.allowed or forward.of_transformers or forward.collective:
+            return
+        other = next((i for i in self.sentences.longest.ids if i != short[0]), short[0])
+        if len(short) > 1 and other != short[0] and not found.sees_other_tokens(0, other):
+            raise TapError(
+                "the tokens of a sentence must reach each other, but the states of the last do not"
+                " change with the first, while those of other sentences in the microbatch do; if"
+                " the model wants token ids as [tokens, sentences], give forward=, such as"
+                ' def forward(model, batch): return model(batch["input_ids"].T)'
+            )
 
     def check_repeat(self) -> None:
         """Refuses a model that gives other states each time."""

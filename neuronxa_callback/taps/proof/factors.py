@@ -46,9 +46,7 @@ class FactorProof:
         self._by_part: dict[int, tuple[Experiment, str, bool]] = {}
 
     @contextmanager
-    def attach(
-        self, model: nn.Module, tokens: int, sentences: int = COPIES
-    ) -> Iterator[Reader]:
+    def attach(self, model: nn.Module, tokens: int, sentences: int = COPIES) -> Iterator[Reader]:
         """Hooks that overwrite and read.
 
         Args:
