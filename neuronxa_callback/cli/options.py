@@ -68,6 +68,21 @@ FailOnDrop = Annotated[
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
 Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+ScoredRuns = Annotated[
+    list[str], typer.Argument(help="Runs, JSONL or JSON files; `@STEP`, `@best` select a report.")
+]
+Scores = Annotated[
+    Path,
+    typer.Argument(
+        help="A CSV or TSV file (language, task, score), results of lm-evaluation-harness or"
+        " lighteval, or an export of W&B."
+    ),
+]
+Task = Annotated[str | None, typer.Option(help="Only tasks whose name contains this.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="Write a scatter plot as PNG, SVG or PDF.", dir_okay=False)
+]
+CorrelationCsv = Annotated[bool, typer.Option("--csv", help="Print a row per correlation as CSV.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
 CheckedCorpus = Annotated[
     str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")

@@ -189,6 +189,16 @@ def _signed(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:+.3f}"
 
 
+def numeric_table(title: str, caption: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """An empty table with columns of texts on the left and of numbers on the right."""
+    table = _table(title, caption)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def _table(title: str, caption: str | None = None) -> Table:
     return Table(
         title=escape(title),
