@@ -18,11 +18,10 @@ from neuronxa_callback.corpus import languages
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.records import RECORD, Record
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.show.csv_cells import plain_cell
 
 log = logging.getLogger(__name__)
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a text that begins with one of these."""
 PICTURES_EVERY = 10
 """Probes per drawing of pictures for W&B, which take most of the time of a sink."""
 
@@ -324,11 +323,6 @@ def write_long_table(file: TextIO, reports: Iterable[AlignmentReport]) -> None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow({name: plain_cell(cell) for name, cell in row.items()})
-
-
-def plain_cell(cell: object) -> object:
-    """A text that a spreadsheet does not run as a formula: an apostrophe goes in front of it."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def _wandb_is_active() -> bool:
