@@ -24,13 +24,13 @@ def correlate(
 ) -> None:
     """Correlate alignment per language with downstream scores per language."""
     from neuronxa_callback.cli.correlate import correlate_files, write_plot
-    from neuronxa_callback.cli.output import echo
+    from neuronxa_callback.cli.output import echo, echo_json
 
     if plot is not None:
         options.require_parent(plot)
     found = correlate_files(reports, scores, options.split_names(metrics), task)
     if as_json:
-        echo(found.to_json())
+        echo_json(found.to_json())
     elif as_csv:
         echo(found.to_csv(), nl=False)
     else:
