@@ -55,6 +55,7 @@ def score(
     """Measure one model and print a table, JSON or CSV."""
     from dataclasses import replace
 
+    from neuronxa_callback.cli.hubs import hub_sentences
     from neuronxa_callback.cli.load_model import (
         LoadOptions,
         load_model,
@@ -79,7 +80,8 @@ def score(
         with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
             report = probe.run(loaded, options.saved_step(model), progress)
     if rank == 0:
-        print_report(report, as_json, as_csv)
+        hubs = hub_sentences(report, probe.corpus, probe.tokenize(loaded)[0].pairs)
+        print_report(report, as_json, as_csv, hubs)
 
 
 @app.command(
@@ -168,8 +170,10 @@ def compare(
 def page(
     runs: options.Runs,
     out: options.PageFile = Path("alignment.html"),
+    corpus: options.Corpus = None,
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
+    from neuronxa_callback.cli.hubs import recorded_hub_sentences
     from neuronxa_callback.cli.run_record import read_curves, shortest_names
     from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
@@ -186,7 +190,8 @@ def page(
             raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
         several = len(found) > 1
         curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
-    write_page(curves, out, notes=skipped)
+    hubs = [text for found in curves.values() for text in recorded_hub_sentences(found[-1], corpus)]
+    write_page(curves, out, notes=[*skipped, *dict.fromkeys(hubs)])
     typer.echo(str(out))
 
 
@@ -205,6 +210,7 @@ def check(
     pivot: options.Pivot = None,
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
+    order: options.Order = None,
     tokenizer: options.Tokenizer = None,
     max_length: options.MaxLength = 512,
     as_json: options.Json = False,
@@ -218,7 +224,8 @@ def check(
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
     files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
-    selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
+    names = options.split_names(languages)
+    selection = {"languages": names, "n_pairs": n_pairs, "pivot": pivot, "order": order}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
     with progress_bar(enabled, "training text", in_bytes=True) as progress:

@@ -1,6 +1,6 @@
 """Output of commands: reports and progress bars."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -13,8 +13,10 @@ from neuronxa_callback.show import tables, terminal
 from neuronxa_callback.show.sinks import long_table
 
 
-def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
-    """Print one report as JSON, as CSV, or as a table followed by its warnings."""
+def print_report(
+    report: AlignmentReport, as_json: bool, as_csv: bool, hubs: Sequence[str] = ()
+) -> None:
+    """Print one report as JSON, as CSV, or as a table followed by warnings, hubs and the order."""
     if as_json:
         typer.echo(report.to_json())
     elif as_csv:
@@ -23,6 +25,10 @@ def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
         terminal.show(tables.one_report(report))
         for warning in report.warnings:
             typer.echo(f"warning: {warning}")
+        for message in hubs:
+            typer.echo(message)
+        if "order" in report.run:
+            typer.echo(f"pairs: {report.run['order']}")
 
 
 @contextmanager

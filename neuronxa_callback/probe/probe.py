@@ -33,12 +33,7 @@ from neuronxa_callback.probe.distributed import (
     world_of,
 )
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
-from neuronxa_callback.probe.forward import (
-    Forward,
-    device_of,
-    embedding_rows,
-    tokens_at_once,
-)
+from neuronxa_callback.probe.forward import Forward, device_of, embedding_rows, tokens_at_once
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.pivot_drift import PivotDrift
@@ -152,6 +147,8 @@ class Probe:
                 report = self._report(step, context, measurement, tokenized, work, batched)
                 free_memory(flag.device)
         info = _run_info(started, world, measurement) | drift | {"proof": proved.record(batched)}
+        if self.corpus.order:
+            info["order"] = self.corpus.order
         return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
