@@ -3,7 +3,8 @@
 One forward runs ``COPIES`` copies of a sentence, or ``COPIES`` tokens of one. The outputs of the
 projections of every feed-forward network are overwritten with values of ours, which differ between
 copies, and the output of its down projection with zeros, so that nothing else differs between
-copies. What the taps then read must behave like ``product = gate x other factor``. No formula of a tap is used.
+copies. What the taps then read must behave like ``product = gate x other factor``. No formula of a
+tap is used.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
