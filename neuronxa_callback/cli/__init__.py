@@ -1,4 +1,4 @@
-"""Command line: ``neuronxa score | sweep | compare | page | check | taps | languages``.
+"""The command line: the program ``neuronxa`` and its commands.
 
 Exit codes: 0: no problem. 1: problem found (a defect in a corpus, a significant drop, or sentences
 in training data). 2: error, with one sentence on stderr.
@@ -13,7 +13,7 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
-    from neuronxa_callback.cli.commands import app
+    from neuronxa_callback.cli.record_commands import app
     from neuronxa_callback.errors import NeuronXAError
     from neuronxa_callback.show.terminal import make_streams_printable
 

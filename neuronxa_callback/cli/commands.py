@@ -1,12 +1,14 @@
 """The commands: their options and their output. Heavy imports wait until a command runs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from neuronxa_callback.cli import options
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.report import AlignmentReport
 
 PROBLEM_FOUND = 1
 """Exit code of a command that worked and found a problem."""
@@ -21,12 +23,13 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
+def examples(*lines: str) -> str:
+    """The end of a command's help text."""
     return "\n\n".join(("**Examples**", *(f"`{line}`" for line in lines)))
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
@@ -80,7 +83,7 @@ def score(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa sweep runs/out",
         "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
     )
@@ -132,7 +135,7 @@ def sweep(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa compare runs/a runs/b",
         "neuronxa compare runs/a@first runs/a@best --metric navca",
         "neuronxa compare before.json after.json --fail-on-drop",
@@ -161,31 +164,34 @@ def compare(
         raise typer.Exit(PROBLEM_FOUND)
 
 
-@app.command(epilog=_examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
+@app.command(epilog=examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
 def page(
     runs: options.Runs,
     out: options.PageFile = Path("alignment.html"),
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.run_record import read_curve, shortest_names
+    from neuronxa_callback.cli.run_record import read_curves, shortest_names
     from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
 
     options.require_parent(out)
-    curves, skipped = {}, []
+    curves: dict[str, Sequence[AlignmentReport]] = {}
+    skipped = []
     for name, run in zip(shortest_names(runs), runs, strict=True):
-        curves[name], messages = read_curve(run)
+        found, messages = read_curves(run)
         skipped += messages
         for message in messages:
             typer.echo(f"neuronxa: {message}", err=True)
-        if not curves[name]:
+        if not found:
             raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
+        several = len(found) > 1
+        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
     write_page(curves, out, notes=skipped)
     typer.echo(str(out))
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",
@@ -210,7 +216,7 @@ def check(
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
-    files = [*(against or ()), *(more or ())]
+    files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
     selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
@@ -226,7 +232,7 @@ def check(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa taps gpt2",
         "neuronxa taps big/model --empty",
         r"neuronxa taps my/model --neuron-modules 'mlp\.w2$'",
@@ -259,7 +265,7 @@ def taps(
 
 
 @app.command(
-    "languages", epilog=_examples("neuronxa languages", "neuronxa languages German sw zh-TW")
+    "languages", epilog=examples("neuronxa languages", "neuronxa languages German sw zh-TW")
 )
 def list_languages(
     names: options.Names = None,

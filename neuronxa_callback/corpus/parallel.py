@@ -14,7 +14,7 @@ from neuronxa_callback.corpus.constructors import CorpusConstructors
 from neuronxa_callback.corpus.rows import PIVOT, Pair, ParallelRows
 from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
-from neuronxa_callback.report import RESERVED
+from neuronxa_callback.report_schema import RESERVED
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe.batching import TokenizedCorpus
 from neuronxa_callback.probe.forward import base_of, text_config
+from neuronxa_callback.probe.tokenizer.chat_template import ChatTemplate
 from neuronxa_callback.taps.plan import TapPlan
 
 METHOD = 1
@@ -30,7 +31,7 @@ def definition(
     config: ProbeConfig,
     corpus: ParallelCorpus,
     tokenized: TokenizedCorpus,
-    rendered: str | None = None,
+    chat: ChatTemplate | None = None,
 ) -> dict[str, Any]:
     """The measurement: must be equal wherever two reports are compared.
 
@@ -38,7 +39,7 @@ def definition(
         config: The options.
         corpus: The sentences.
         tokenized: The pairs that were measured.
-        rendered: The chat template around a placeholder; None without a chat template.
+        chat: The chat template; None if it is not used.
     """
     pairs = json.dumps(tokenized.pairs, ensure_ascii=False, sort_keys=True)
     return {
@@ -54,7 +55,8 @@ def definition(
         "nav_site": config.nav_site,
         "special_tokens": config.special_tokens,
         "template": config.template,
-        "rendered_template": None if rendered is None else f"{_digest(rendered)} {rendered[:80]!r}",
+        "rendered_template": chat and f"{_digest(chat.rendered)} {chat.rendered[:80]!r}",
+        "template_date": chat and chat.date,
         "lang_codes": config.lang_codes,
         "batch_tokens": config.batch_tokens,
         "max_length": config.max_length,

@@ -247,7 +247,7 @@ class Probe:
             metrics=metrics,
             fingerprint={
                 "definition": fingerprint.definition(
-                    config, corpus, tokenized, self.tokenizer.rendered
+                    config, corpus, tokenized, self.tokenizer.chat
                 ),
                 "model": model,
                 "environment": environment,

@@ -9,15 +9,20 @@ import io
 import logging
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from neuronxa_callback.corpus import languages
-from neuronxa_callback.history.records import RECORD, read_record
+from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.history.records import RECORD, Record
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
+
+PICTURES_EVERY = 10
+"""Probes per drawing of pictures for W&B, which take most of the time of a sink."""
 
 
 class Sink(Protocol):
@@ -43,8 +48,9 @@ class WandbSink:
 
     Scalars are logged with ``train/global_step``, as the Trainer logs its own, and never with
     ``step=``, which would drop or merge rows. The alignment curve by layer and the heat map
-    language x layer are logged as pictures (W&B shows a slider over steps); the latest curve is
-    also a native W&B chart, which has no slider.
+    language x layer are logged as pictures (W&B shows a slider over steps), for every tenth probe
+    and the last one, because they take most of the time; the latest curve is also a native W&B
+    chart, which has no slider. A picture that cannot be drawn is left out with a warning.
 
     The summary has the last value of each key, as a W&B sweep needs it, and the best values as
     ``neuronxa_best/<metric>/<language>``.
@@ -52,13 +58,31 @@ class WandbSink:
     Args:
         record: The JSONL file to upload as an artifact at the end.
         last_step: The last step that a resumed run has already logged; later reports are logged.
+        pictures_every: Draw pictures of the first of so many probes, and of the last probe.
+
+    Raises:
+        ConfigError: If ``pictures_every`` is no number of at least 1.
     """
 
-    def __init__(self, record: str | Path | None = None, last_step: int | None = None) -> None:
+    def __init__(
+        self,
+        record: str | Path | None = None,
+        last_step: int | None = None,
+        pictures_every: int = PICTURES_EVERY,
+    ) -> None:
+        if type(pictures_every) is not int or pictures_every < 1:
+            raise ConfigError(
+                f"pictures_every must be a number of probes of at least 1, got {pictures_every!r}"
+            )
         self.record = None if record is None else Path(record)
-        self.last_step = last_step
+        self.last_step, self.pictures_every = last_step, pictures_every
         self.defined: dict[str, None] = {}
         self.best: dict[str, float] = {}
+        self.written = 0
+        """The number of logged reports."""
+        self._not_drawn: AlignmentReport | None = None
+        """The latest report if it has no pictures yet."""
+        self._warned: set[str] = set()
 
     def write(self, report: AlignmentReport) -> None:
         """Log one report."""
@@ -69,25 +93,37 @@ class WandbSink:
         if not self.defined:
             config = {**report.fingerprint, "corpus": corpus_table(report)}
             run.config.update({_root("neuronxa", report): config}, allow_val_change=True)
-            for earlier in self._recorded():
+            for earlier in self._recorded(report):
                 self._note_best(earlier.scalars())
         for key in scalars:
             self._define(run, key)
-        run.log({**scalars, **self._media(report), "train/global_step": report.step})
+        draws = self.written % self.pictures_every == 0
+        media = self._media(report) if draws else {}
+        run.log({**scalars, **media, "train/global_step": report.step})
+        self.written += 1
+        self._not_drawn = None if draws else report
         self._note_best(scalars)
         run.summary.update(self.best)
 
     def close(self) -> None:
-        """Upload the record and the table of all scores as one artifact, if there is a record."""
+        """Log the pictures of the last report, and upload the record and the table of all scores.
+
+        Record and table are one artifact; there is none without a record.
+        """
         run = self._run()
-        if run is None or self.record is None or not self.record.exists():
+        if run is None:
+            return
+        last, self._not_drawn = self._not_drawn, None
+        if last is not None and (media := self._media(last)):
+            run.log({**media, "train/global_step": last.step})
+        if self.record is None or not self.record.exists():
             return
         import wandb
 
         artifact = wandb.Artifact(f"{self.record.parent.name}-{run.id}", type="neuronxa")
         artifact.add_file(str(self.record), name="reports.jsonl")
         with artifact.new_file("scores.csv", mode="w", encoding="utf-8") as file:
-            file.write(long_table(self._recorded()))
+            write_long_table(file, self._recorded(last))
         run.log_artifact(artifact)
 
     def _run(self) -> Any:
@@ -102,8 +138,13 @@ class WandbSink:
         # Exact names: the order in which W&B applies a glob and the Trainer's "*" varies.
         run.define_metric(key, step_metric="train/global_step")
 
-    def _recorded(self) -> list[AlignmentReport]:
-        return read_record(self.record)[0] if self.record and self.record.exists() else []
+    def _recorded(self, report: AlignmentReport | None) -> Sequence[AlignmentReport]:
+        """The reports of the run of a report, in the record."""
+        if self.record is None or not self.record.exists():
+            return ()
+        record = Record.open(self.record)
+        run = None if report is None else report.run.get("id")
+        return record.of_run(run if run in record.runs else None)
 
     def _note_best(self, scalars: Mapping[str, float]) -> None:
         for key in (key for key in scalars if f"{key}/low" in scalars):
@@ -112,19 +153,18 @@ class WandbSink:
                 self.best[best] = scalars[key]
 
     def _media(self, report: AlignmentReport) -> dict[str, Any]:
-        import wandb
-
-        from neuronxa_callback.show import charts
-
+        """The charts of a report, without those that cannot be drawn."""
         media: dict[str, Any] = {}
         root = _root("neuronxa_charts", report)
         for metric in report.metrics:
-            media[f"{root}/{metric}_by_layer"] = _layer_chart(report, metric)
-            pictures = {"curve": charts.by_layer, "heat_map": charts.heat_map}
-            for name, draw in pictures.items():
-                media[f"{root}/{metric}_{name}"] = wandb.Image(
-                    charts.pixels(draw(report, metric)), caption=f"{metric}, step {report.step}"
-                )
+            for name, draw in CHARTS.items():
+                try:
+                    media[f"{root}/{metric}_{name}"] = draw(report, metric)
+                except Exception as error:
+                    message = f"{name}: {type(error).__name__}: {error}"
+                    if message not in self._warned:
+                        self._warned.add(message)
+                        log.warning("a picture is left out, its scores are logged: %s", message)
         return media
 
 
@@ -151,23 +191,45 @@ def _layer_chart(report: AlignmentReport, metric: str) -> Any:
     )
 
 
+def _picture(drawing: str, report: AlignmentReport, metric: str) -> Any:
+    """A drawing of ``neuronxa_callback.show.charts`` as a W&B image."""
+    import wandb
+
+    from neuronxa_callback.show import charts
+
+    figure = getattr(charts, drawing)(report, metric)
+    return wandb.Image(charts.pixels(figure), caption=f"{metric}, step {report.step}")
+
+
+CHARTS: Mapping[str, Callable[[AlignmentReport, str], Any]] = {
+    "by_layer": _layer_chart,
+    "curve": partial(_picture, "by_layer"),
+    "heat_map": partial(_picture, "heat_map"),
+}
+"""The last part of a key -> what draws a metric of a report for W&B."""
+
+
 class TensorBoardSink:
-    """Writes the scalars to an event file for TensorBoard in ``folder``."""
+    """Writes the scalars to an event file for TensorBoard in ``folder``, made when needed."""
 
     def __init__(self, folder: str | Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer: Any = SummaryWriter(str(folder))
+        self.folder = str(folder)
+        self.writer: Any = None
 
     def write(self, report: AlignmentReport) -> None:
         """Write one report."""
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(self.folder)
         for key, value in report.scalars().items():
             self.writer.add_scalar(key, value, report.step)
         self.writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 class MlflowSink:
@@ -194,7 +256,10 @@ class TrackioSink:
 
 
 def sinks_for(
-    trackers: Iterable[str], folder: str | Path, last_step: int | None = None
+    trackers: Iterable[str],
+    folder: str | Path,
+    last_step: int | None = None,
+    record: Path | None = None,
 ) -> tuple[Sink, ...]:
     """The sinks for the trackers that a Trainer reports to; unknown trackers are skipped.
 
@@ -205,11 +270,12 @@ def sinks_for(
         trackers: ``args.report_to``.
         folder: The folder of the record.
         last_step: See ``WandbSink``.
+        record: The record; None for the usual one in the folder.
     """
     folder, names = Path(folder), list(trackers)
     sinks: list[Sink] = []
     if "wandb" in names or "all" in names:
-        sinks.append(WandbSink(folder / RECORD, last_step))
+        sinks.append(WandbSink(record or folder / RECORD, last_step))
     elif _wandb_is_active():
         log.warning(
             "the active W&B run gets no scores, since report_to does not name wandb; to log there"
@@ -243,6 +309,12 @@ def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:
 def long_table(reports: Sequence[AlignmentReport]) -> str:
     """All scores as CSV with the columns step, language, layer, metric, score, low, high."""
     file = io.StringIO()
+    write_long_table(file, reports)
+    return file.getvalue()
+
+
+def write_long_table(file: TextIO, reports: Iterable[AlignmentReport]) -> None:
+    """Write ``long_table`` to a file, with one report in memory at a time."""
     writer: csv.DictWriter[str] | None = None
     for report in reports:
         for row in report.rows():
@@ -250,7 +322,6 @@ def long_table(reports: Sequence[AlignmentReport]) -> str:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow(row)
-    return file.getvalue()
 
 
 def _wandb_is_active() -> bool:

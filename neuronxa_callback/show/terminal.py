@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from neuronxa_callback.history.history import REFERENCES, History
 from neuronxa_callback.history.points import Point
-from neuronxa_callback.metrics.statistics import Change, union_bound
+from neuronxa_callback.metrics.statistics import MARGIN, Change, union_bound
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.tables import interval, number, ranking
 
@@ -124,8 +124,9 @@ def changes(history: History, metric: str) -> str:
     """The changes of the last probe, such as ``significant: +0.031 since the first``.
 
     A run looks at the same pairs at every probe. "significant" therefore spends 5 % over all looks
-    and comparisons of the run, by ``statistics.union_bound``: a run in which nothing changes has
-    such a word in at most 5 % of all cases.
+    and comparisons of the run, by ``statistics.union_bound``, and its null hypothesis is a change
+    within ``statistics.MARGIN``: a run whose true score moves by no more than that has such a word
+    in at most 5 % of all cases.
 
     Returns:
         The differences from the last, first and best probe before it, significant ones first;
@@ -135,7 +136,7 @@ def changes(history: History, metric: str) -> str:
     found: dict[str, Change] = {}
     for reference in REFERENCES:
         earlier = history.earlier(metric, reference)
-        change = history.change(metric, reference=reference)
+        change = history.change(metric, reference=reference, margin=MARGIN)
         if earlier is None or change is None or earlier in seen:
             continue
         seen.append(earlier)

@@ -128,8 +128,8 @@ class _Prover:
         while self.forwards < before + forwards and self.forward.collective:
             self.call(self.sentences.dummy)
 
-    def discover(self, *sentences: Sentence) -> taps.TapPlan:
-        """The plan that a microbatch of these sentences gives."""
+    def discover(self, *sentences: Sentence, alone: bool = False) -> taps.TapPlan:
+        """The plan that a microbatch of these sentences gives; one may run ``alone``."""
         batch = collate(sentences, self.sentences.pad)
 
         def run() -> None:
@@ -141,7 +141,7 @@ class _Prover:
             neuron_modules=self.config.neuron_modules,
             stack=self.config.stack,
             inspect=self._keep_trace,
-            one_at_a_time=self.alone,
+            one_at_a_time=alone or self.alone,
         )
 
     def _keep_trace(self, trace: Trace, plan: taps.TapPlan) -> None:
@@ -155,7 +155,7 @@ class _Prover:
     def find_again(self, *sentences: Sentence, compare: bool) -> None:
         """Finds a plan from other sentences and compares it with the first."""
         self.trace = None
-        plan = self.discover(*sentences)
+        plan = self.discover(*sentences, alone=True)
         difference = self.plan.difference(plan) if compare else ""
         if difference:
             tokens = [len(sentence.ids) for sentence in (self.sentences.shortest, *sentences)]
@@ -165,6 +165,8 @@ class _Prover:
                 f" {max(tokens[1:])} tokens do not: {difference}; pass the networks that run on"
                 " every token as neuron_modules="
             )
+        if compare:
+            self.plan = self.plan.with_gaps_of(plan)
 
     def complete(self) -> None:
         """Looks for networks that are not read, in the latest trace."""

@@ -179,6 +179,9 @@ def input_of(ffn_input: FFNInput) -> Node | None:
     """The one tensor that all layers in front of a down projection read."""
     read = [data_of(source).root() for source in ffn_input.sources]
     if any(node is not read[0] for node in read):
+        # Each layer may have a norm of its own.
+        read = [_before_norm(node) for node in read]
+    if any(node is not read[0] for node in read):
         # Zamba 2: a low-rank path next to a projection starts at the projection's input.
         read = [_before_linears(node) for node in read]
     return read[0] if all(node is read[0] for node in read) else None
