@@ -10,7 +10,7 @@ from typing import Any, Self
 from neuronxa_callback import option_checks as checks
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
-from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS
+from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS, Read, reads_of
 from neuronxa_callback.taps.plan import STACKS
 from neuronxa_callback.taps.reader import SITES
 
@@ -219,6 +219,16 @@ def as_probe_config(config: ProbeConfig | ParallelCorpus | str | Path | None) ->
         "config must be a ProbeConfig, a path to a TOML file, a ParallelCorpus or None, got"
         f" {type(config).__name__}"
     )
+
+
+def reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
+    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
+    site_of = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
+    reads: dict[str, tuple[Read, ...]] = {}
+    for read in reads_of(config.metrics, config.diagnostics):
+        site = site_of[read.source]
+        reads[site] = (*reads.get(site, ()), read)
+    return reads
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

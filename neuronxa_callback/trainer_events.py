@@ -60,12 +60,13 @@ def metric_prefix(metrics: dict[str, float]) -> str:
 
 
 def run_entries(state: Any) -> dict[str, Any]:
-    """The latest logged loss and its step, and the epoch.
+    """The latest logged loss and its step, the epoch, and the last step of the run.
 
     The loss of the running step is logged after its probe.
     """
     row: dict[str, Any] = next((row for row in reversed(state.log_history) if "loss" in row), {})
-    return {"loss": row.get("loss"), "loss_step": row.get("step"), "epoch": state.epoch}
+    loss = {"loss": row.get("loss"), "loss_step": row.get("step")}
+    return {**loss, "epoch": state.epoch, "max_steps": state.max_steps}
 
 
 def forget_nan_as_best(state: Any) -> None:

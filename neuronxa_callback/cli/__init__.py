@@ -1,4 +1,4 @@
-"""Command line: ``neuronxa score | sweep | compare | correlate | page | check | taps | languages``.
+"""The command line: the program ``neuronxa`` and its commands.
 
 Exit codes: 0: no problem. 1: problem found (a defect in a corpus, a significant drop, or sentences
 in training data). 2: error, with one sentence on stderr.

@@ -68,6 +68,13 @@ FailOnDrop = Annotated[
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
 Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+CardFile = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The card, such as README.md; default: print the block."),
+]
+ModelName = Annotated[
+    str | None, typer.Option(help="Name in the metadata; default: the folder of the card.")
+]
 ScoredRuns = Annotated[
     list[str], typer.Argument(help="Runs, JSONL or JSON files; `@STEP`, `@best` select a report.")
 ]
@@ -94,6 +101,9 @@ MoreFiles = Annotated[list[Path] | None, typer.Argument(help="More files for --a
 Reader = Annotated[
     str | None,
     typer.Option(help="`folder`, `tatoeba`, `bible`, `tsv`, `jsonl`; inferred if omitted."),
+]
+Order = Annotated[
+    str | None, typer.Option(help="Which pairs come first: `spread` over the file, or `file`.")
 ]
 Pivot = Annotated[str | None, typer.Option(help="Code of the pivot language; default: English.")]
 MaxLength = Annotated[int, typer.Option(help="Most tokens of a sentence.", min=1)]

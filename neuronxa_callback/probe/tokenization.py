@@ -3,6 +3,7 @@
 Training tokenizes with its own object, possibly in another thread, so a probe never touches it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,12 @@ from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.text import shorten
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.probe.batching import Sentence, TokenizedCorpus
-from neuronxa_callback.probe.forward import base_of, embedding_rows, text_config
+from neuronxa_callback.probe.forward import (
+    embedding_rows,
+    embedding_tables,
+    language_model,
+    text_config,
+)
 from neuronxa_callback.probe.tokenizer.chat_template import PLACEHOLDER, ChatTemplate
 from neuronxa_callback.probe.tokenizer.language_codes import codes_by_language, language_codes
 from neuronxa_callback.probe.tokenizer.private_copy import (
@@ -147,14 +153,25 @@ def require_embeddings(model: nn.Module, tokenized: TokenizedCorpus) -> None:
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
     """The most tokens that both model and tokenizer accept; 2^30 if neither has a limit."""
     config = text_config(model)
+    language = language_model(model)
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
     positions = [getattr(config, name, None) for name in names]
-    unusable = _unusable_positions(base_of(model))
+    if not callable(getattr(config, "get_text_config", None)):
+        positions += _plain_positions(model, config)
+    unusable = _unusable_positions(language)
     limits = [n - unusable for n in positions if isinstance(n, int) and n > 0]
     most = getattr(tokenizer, "model_max_length", None)
     if isinstance(most, int) and most > 0:
         limits.append(most)
     return min(limits, default=1 << 30)
+
+
+def _plain_positions(model: nn.Module, config: Any) -> list[Any]:
+    """Limits of a model of plain PyTorch: its options, and its tables of positions."""
+    options = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+    names = ("block_size", "context_length", "max_seq_length", "n_ctx")
+    tables = embedding_tables(model, positions=True)
+    return [*(options.get(n) for n in names), *(table.num_embeddings for table in tables)]
 
 
 def _unusable_positions(model: nn.Module) -> int:

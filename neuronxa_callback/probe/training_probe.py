@@ -11,7 +11,7 @@ from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
 from neuronxa_callback.option_checks import require_text
-from neuronxa_callback.probe.distributed import is_sharded, world_of
+from neuronxa_callback.probe.distributed import broadcast_from_rank0, is_sharded, world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
@@ -192,6 +192,11 @@ class TrainingProbe:
                 if self._first_probe_done or probe.batch_tokens < MIN_BATCH_TOKENS:
                     raise
                 log.warning("%s", error)
+
+
+def rank0_value(model: nn.Module, number: int) -> int:
+    """Collective: the number of rank 0, on every rank."""
+    return broadcast_from_rank0(world_of(model), number, device_of(model))
 
 
 def _optimizer_weights(optimizer: Any) -> str | None:

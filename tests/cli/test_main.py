@@ -8,7 +8,7 @@ import pytest
 from neuronxa_callback.cli import record_commands
 from tests.helpers.runs import SHELL
 
-COMMANDS = ("score", "sweep", "compare", "correlate", "page", "check", "taps", "languages")
+COMMANDS = ("score", "sweep", "compare", "correlate", "card", "page", "check", "taps", "languages")
 
 
 def test_an_unexpected_error_is_one_sentence_and_exits_with_2(neuronxa, monkeypatch):
