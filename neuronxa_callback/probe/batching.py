@@ -1,24 +1,24 @@
-"""Which sentences run together: tokenized once, cut into fixed microbatches, made into tensors.
+"""Which sentences run together: cut into fixed microbatches, made into tensors.
 
 Nothing here depends on a model. A microbatch holds sentences of about equal length, of one pivot or
 of up to ``WINDOW`` languages. Its composition, and with it every rounding of the model, is the same
 for any number of ranks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.rows import PIVOT
-from neuronxa_callback.corpus.text import shorten
-from neuronxa_callback.errors import ConfigError, CorpusError
-from neuronxa_callback.probe.cutting import cut, imbalance
 
 CPU = torch.device("cpu")
+FORWARD_COST = 208
+"""Fixed cost of a microbatch in tokens: it weighs padding against the number of forwards."""
 WINDOW = 32
 """Number of languages whose sentences run together; memory does not grow beyond one window."""
 MAX_LOAD, MIN_PER_RANK, MAX_RANKS = 1.12, 4, 128
@@ -31,10 +31,6 @@ class Sentence:
 
     ids: tuple[int, ...]
     special: tuple[bool, ...]
-
-
-Tokenize = Callable[[str, str], Sentence]
-"""(text, language) -> its tokens."""
 
 
 @dataclass(frozen=True)
@@ -153,69 +149,6 @@ def _fits(texts: Sequence[str], index: Mapping[str, int]) -> bool:
     return new <= len(texts) / 2 and len(index) + new <= 2 * len(texts)
 
 
-def tokenize(
-    corpus: ParallelCorpus, n_pairs: int, tokenize_sentence: Tokenize, limit: int
-) -> TokenizedCorpus:
-    """The first ``n_pairs`` usable pairs of every language, as token ids.
-
-    A pair is dropped if one of its sentences has no tokens or more than ``limit``; it is never
-    cut. If the pivot is shared, the pair is dropped in every language, so that the pivot stays the
-    same.
-
-    Raises:
-        CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
-        ConfigError: If two encodings of one sentence differ.
-    """
-    sentences = _tokenize_twice(corpus, tokenize_sentence)
-    unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
-    dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
-    anywhere = {i for pairs in unusable.values() for i in pairs}
-    usable: dict[str, tuple[tuple[str, str], ...]] = {}
-    for language in corpus.languages:
-        excluded = anywhere if corpus.shared_pivot else unusable[language].keys()
-        pairs = [pair for i, pair in enumerate(corpus.pairs[language]) if i not in excluded]
-        if len(pairs) < n_pairs:
-            raise CorpusError(
-                f"every language needs {n_pairs} usable pairs, {language} has {len(pairs)} of"
-                f" {len(corpus.pairs[language])}"
-                + (f" ({len(excluded)} dropped, first: {dropped[0]})" if dropped else "")
-                + f"; set n_pairs={len(pairs)} or leave the language out"
-            )
-        usable[language] = tuple(pairs[:n_pairs])
-    return TokenizedCorpus(usable, sentences, dropped, corpus.pivot)
-
-
-def _tokenize_twice(
-    corpus: ParallelCorpus, tokenize_sentence: Tokenize
-) -> dict[tuple[str, str], Sentence]:
-    pivots = [(corpus.pivot, pair[0]) for pairs in corpus.pairs.values() for pair in pairs]
-    targets = [(name, pair[1]) for name, pairs in corpus.pairs.items() for pair in pairs]
-    keys = tuple(dict.fromkeys((*pivots, *targets)))
-    sentences = {(name, text): tokenize_sentence(text, name) for name, text in keys}
-    for (name, text), sentence in sentences.items():
-        if tokenize_sentence(text, name) != sentence:
-            raise ConfigError(
-                "the tokenizer must give the same tokens for the same sentence, but two encodings"
-                f" of {shorten(text)!r} differ; switch its random segmentation off (BPE dropout,"
-                " SentencePiece sampling)"
-            )
-    return sentences
-
-
-def _unusable_pairs(
-    corpus: ParallelCorpus, language: str, sentences: Mapping[tuple[str, str], Sentence], limit: int
-) -> dict[int, str]:
-    """Pair -> the reason why it cannot be used, with its place in the corpus."""
-    reasons: dict[int, str] = {}
-    for i, pair in enumerate(corpus.pairs[language]):
-        for side, text in zip((corpus.pivot, language), pair, strict=True):
-            length = len(sentences[side, text].ids)
-            if not 0 < length <= limit:
-                reason = f"{length} tokens of {side}, allowed 1 to {limit}"
-                reasons.setdefault(i, f"{corpus.where(language, i)}: {reason}")
-    return reasons
-
-
 def microbatches(groups: Sequence[PivotGroup], batch_tokens: int) -> tuple[Microbatch, ...]:
     """All work in order: per group its pivot, then its windows."""
     work = []
@@ -250,6 +183,43 @@ def _balanced(work: list[Microbatch], groups: Sequence[PivotGroup]) -> tuple[Mic
                 for rows in (whole.rows[:middle], whole.rows[middle:])
             ]
     return tuple(work)
+
+
+def cut(lengths: Sequence[int], batch_tokens: int) -> tuple[tuple[int, ...], ...]:
+    """Rows of each microbatch: sorted by length, at most ``batch_tokens`` with padding.
+
+    Of all cuts the one with the least cost, by dynamic programming; a microbatch costs its padded
+    tokens plus ``FORWARD_COST``. A sentence longer than ``batch_tokens`` runs alone.
+
+    >>> cut([3, 500, 4, 501], batch_tokens=4096)
+    ((0, 2), (1, 3))
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    cost = np.zeros(len(order) + 1, dtype=np.int64)
+    starts = [0]
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        first = max(0, end - max(1, batch_tokens // longest))
+        costs = cost[first:end] + longest * np.arange(end - first, 0, -1)
+        starts.append(first + int(costs.argmin()))
+        cost[end] = costs.min() + FORWARD_COST
+    cuts, end = [], len(order)
+    while end > 0:
+        cuts.append(tuple(order[starts[end] : end]))
+        end = starts[end]
+    return tuple(reversed(cuts))
+
+
+def imbalance(tokens: Sequence[int], ranks: int) -> float:
+    """Load of the busiest rank over the mean, if the longest run first, on the least-loaded.
+
+    >>> imbalance([5, 4, 3, 3, 3], ranks=2)
+    1.1111111111111112
+    """
+    loads = [0] * ranks
+    for most in sorted(tokens, reverse=True):
+        heapq.heapreplace(loads, loads[0] + most)
+    return max(loads) * ranks / sum(loads)
 
 
 @dataclass(frozen=True)

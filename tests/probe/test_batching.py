@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import CorpusError, ParallelCorpus
 from neuronxa_callback.probe.batching import (
+    FORWARD_COST,
     PivotGroup,
     Sentence,
     Side,
     collate,
+    cut,
     microbatches,
-    tokenize,
 )
-from neuronxa_callback.probe.cutting import FORWARD_COST, cut
+from neuronxa_callback.probe.tokenization import tokenize
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=120)
 
