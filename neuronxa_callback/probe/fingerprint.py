@@ -5,7 +5,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -20,6 +20,7 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe.batching import TokenizedCorpus
 from neuronxa_callback.probe.forward import base_of, text_config
+from neuronxa_callback.probe.tokenizer.chat_template import ChatTemplate
 from neuronxa_callback.taps.plan import TapPlan
 
 METHOD = 1
@@ -30,7 +31,7 @@ def definition(
     config: ProbeConfig,
     corpus: ParallelCorpus,
     tokenized: TokenizedCorpus,
-    rendered: str | None = None,
+    chat: ChatTemplate | None = None,
 ) -> dict[str, Any]:
     """The measurement: must be equal wherever two reports are compared.
 
@@ -38,13 +39,12 @@ def definition(
         config: The options.
         corpus: The sentences.
         tokenized: The pairs that were measured.
-        rendered: The chat template around a placeholder; None without a chat template.
+        chat: The chat template; None if it is not used.
     """
-    pairs = json.dumps(tokenized.pairs, ensure_ascii=False, sort_keys=True)
     return {
         "method": METHOD,
         "corpus": corpus.name,
-        "digest": _digest(pairs),
+        "digest": pairs_digest(tokenized.pairs),
         "pivot": corpus.pivot,
         "shared_pivot": corpus.shared_pivot,
         "languages": sorted(corpus.languages),
@@ -54,13 +54,19 @@ def definition(
         "nav_site": config.nav_site,
         "special_tokens": config.special_tokens,
         "template": config.template,
-        "rendered_template": None if rendered is None else f"{_digest(rendered)} {rendered[:80]!r}",
+        "rendered_template": chat and f"{_digest(chat.rendered)} {chat.rendered[:80]!r}",
+        "template_date": chat and chat.date,
         "lang_codes": config.lang_codes,
         "batch_tokens": config.batch_tokens,
         "max_length": config.max_length,
         "stack": config.stack,
         "neuron_modules": _name_of_override(config.neuron_modules),
     }
+
+
+def pairs_digest(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """Identifies the measured pairs: language -> (pivot sentence, translation)."""
+    return _digest(json.dumps(pairs, ensure_ascii=False, sort_keys=True))
 
 
 def model_part(

@@ -163,6 +163,8 @@ class Probe:
                 report = self._report(step, context, measurement, tokenized, work, batched)
                 free_memory(flag.device)
         info = _run_info(started, world, measurement) | drift | {"proof": proved.record(batched)}
+        if self.corpus.order:
+            info["order"] = self.corpus.order
         return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
@@ -254,7 +256,7 @@ class Probe:
             metrics=metrics,
             fingerprint={
                 "definition": fingerprint.definition(
-                    config, corpus, tokenized, self.tokenizer.rendered
+                    config, corpus, tokenized, self.tokenizer.chat
                 ),
                 "model": model,
                 "environment": environment,

@@ -48,6 +48,11 @@ class FFNPart:
     experts: int = 0
     """Number of routed experts; 0 if every token passes through the network."""
 
+    @property
+    def summary(self) -> str:
+        """Kind, size and layer, as text."""
+        return f"{self.kind} with {self.width} neurons in layer {self.layer}"
+
 
 @dataclass(frozen=True)
 class TapPlan:
@@ -85,11 +90,22 @@ class TapPlan:
                 missing = one if two is None else two
                 if one is None or two is None or one.path != two.path:
                     return f"{(missing or two).path} runs in one of them only"
-                return f"{one.path} is {one} in one and {two} in the other"
+                return f"{one.path} is {one.summary} in one and {two.summary} in the other"
         for tap, again in zip(self.taps, other.taps, strict=True):
             if tap.module_paths != again.module_paths:
                 return f"{tap.module_paths[0]} is read at other modules"
+            if tap.reads != again.reads:
+                return f"{tap.module_paths[0]} has another gate or product"
         return ""
+
+    def with_gaps_of(self, other: "TapPlan") -> "TapPlan":
+        """This plan, with the inserted positions that only ``other``, of longer input, has seen."""
+        taps: list[Tap] = []
+        for tap, again in zip(self.taps, other.taps, strict=True):
+            layout, longer = getattr(tap, "layout", None), getattr(again, "layout", None)
+            adopts = layout is not None and longer is not None and not layout.gaps
+            taps.append(replace(tap, layout=longer) if adopts else tap)
+        return replace(self, taps=tuple(taps))
 
     @contextmanager
     def attach(

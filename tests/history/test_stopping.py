@@ -152,7 +152,7 @@ def test_a_probe_of_nan_does_not_hide_the_best():
         (
             StopRule.plateau(1, 0.02, languages="a"),
             (0.5, 0.3),
-            "nasca of a rises by at most -0.133 in 1 probe, less than 0.02",
+            "nasca of a rises by at most -0.148 in 1 probe, less than 0.02",
         ),
         (
             StopRule.collapse(0.1),
