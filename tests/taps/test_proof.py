@@ -234,6 +234,7 @@ def test_a_signature_sees_what_changes():
         yield lambda model: setattr(model.model.layers[1].mlp, "forward", lambda x: x)
         yield lambda model: model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
         yield lambda model: model.model.layers.append(copy.deepcopy(model.model.layers[0]))
+        yield lambda model: setattr(model.model.layers[1].mlp, "fused", True)
         yield lambda model: model.half()
 
     for change in changes():

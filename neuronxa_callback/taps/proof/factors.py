@@ -1,9 +1,9 @@
 """Proof by experiment that gate and product are what a plan says, in the model's own code.
 
-One forward runs ``COPIES`` copies of a sentence, or ``COPIES`` tokens of one. The outputs of the projections of every
-feed-forward network are overwritten with values of ours, which differ between copies, and the
-output of its down projection with zeros, so that nothing else differs between copies. What the taps
-then read must behave like ``product = gate x other factor``. No formula of a tap is used.
+One forward runs ``COPIES`` copies of a sentence (``COPIES`` tokens of one, if a model refuses more
+than one). The outputs of the projections of every feed-forward network are overwritten with values
+of ours, which differ between copies, and the output of its down projection with zeros, so that
+nothing else differs between copies. What the taps then read must behave like ``product = gate x other factor``. No formula of a tap is used.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +46,7 @@ class FactorProof:
         self._by_part: dict[int, tuple[Experiment, str, bool]] = {}
 
     @contextmanager
-    def attach(
-        self, model: nn.Module, tokens: int, sentences: int = COPIES
-    ) -> Iterator[Reader]:
+    def attach(self, model: nn.Module, tokens: int, sentences: int = COPIES) -> Iterator[Reader]:
         """Hooks that overwrite and read.
 
         Args:

@@ -158,7 +158,9 @@ def expected_states(model: Decoder, tokens: Tensor) -> list[list[States]]:
         module.register_forward_pre_hook(lambda net, args: seen.append((net, args[0].clone())))
         for module in outer
     ]
-    hooks += [layer.register_forward_pre_hook(lambda *_: seen.append(None)) for layer in model.layers]
+    hooks += [
+        layer.register_forward_pre_hook(lambda *_: seen.append(None)) for layer in model.layers
+    ]
     layers: list[list[States]] = []
     with torch.no_grad():
         model(input_ids=tokens)

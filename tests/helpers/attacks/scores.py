@@ -57,5 +57,3 @@ def _vectors(model: Decoder, sentences, metric: str) -> list[Tensor]:
         pooled = [[weights @ value(pair[site][0].double()) for pair in layer] for layer in layers]
         rows.append([torch.cat(layer) for layer in pooled])
     return [torch.stack(each) for each in zip(*rows, strict=True)]
-
-
