@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.discovery import Discovery
+from neuronxa_callback.taps.flow.positions import numbered
 from neuronxa_callback.taps.flow.signature import Signature, change_of, signature_of
 from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.modules import modules_by_path
@@ -181,6 +182,7 @@ def discover(
     stack: str = "encoder",
     one_at_a_time: bool = False,
     inspect: Inspect | None = None,
+    tokens: Tensor | None = None,
 ) -> TapPlan:
     """Finds the feed-forward neurons of ``model`` by following one microbatch through it.
 
@@ -196,6 +198,8 @@ def discover(
         one_at_a_time: Whether the model refuses more than one sentence; else a single sentence
             runs as two equal ones, which tells sentences and tokens apart.
         inspect: Called with the trace of the forward pass and the plan.
+        tokens: The token ids [batch, tokens] that ``forward`` passes on; None finds them among the
+            arguments of the modules.
 
     Raises:
         TapError: If there is no feed-forward network, or one cannot be read.
@@ -204,6 +208,9 @@ def discover(
         raise TapError(f"stack must be one of {', '.join(STACKS)}, got {stack!r}")
     discovery = Discovery(model, neuron_modules, stack)
     discovery.trace.doubles = not one_at_a_time
+    if tokens is not None:
+        discovery.trace.shape = (tokens.shape[0], tokens.shape[1])
+        discovery.trace.node(tokens).positions = numbered(discovery.trace.shape)
     with torch.no_grad(), discovery.trace:
         forward()
     try:

@@ -30,7 +30,8 @@ FOUND_TWICE, RECOMPUTED, INVARIANT, COMPLETE = PROOFS = (
 )
 """All proofs, in the order in which they run."""
 MAX_FORWARDS = 8
-"""The most forwards of discovery and all proofs together."""
+"""The most forwards of discovery and all proofs together; one more for a model that is not of
+transformers and whose sentences run one at a time."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,10 @@ class _Prover:
 
     def discover(self, *sentences: Sentence, alone: bool = False) -> taps.TapPlan:
         """The plan that a microbatch of these sentences gives; one may run ``alone``."""
-        batch = collate(sentences, self.sentences.pad)
+        alone = alone or self.alone
+        # With one sentence, sentences and tokens cannot be told apart.
+        twice = len(sentences) == 1 and not alone
+        batch = collate(sentences * 2 if twice else sentences, self.sentences.pad)
 
         def run() -> None:
             self.sizes = tuple(states.shape[-1] for states in self.call(batch))
@@ -141,7 +145,8 @@ class _Prover:
             neuron_modules=self.config.neuron_modules,
             stack=self.config.stack,
             inspect=self._keep_trace,
-            one_at_a_time=alone or self.alone,
+            one_at_a_time=alone,
+            tokens=None if self.forward.of_transformers else batch.ids,
         )
 
     def _keep_trace(self, trace: Trace, plan: taps.TapPlan) -> None:
@@ -208,6 +213,7 @@ class _Prover:
         for read in later:
             self.step(partial(self._with_invariance, read), INVARIANT)
         self.step(self.check_repeat, INVARIANT, forwards=0)
+        self.step(self.check_axes, INVARIANT, forwards=0)
 
     def _with_invariance(self, read: Callable[[Invariance], None]) -> None:
         if self.invariance is not None:
@@ -230,6 +236,12 @@ class _Prover:
             record |= {"flipped": deviation.flipped, "difference": deviation.values}
         batched = not self.alone and (invariance is None or invariance.beside.allowed)
         return ProvedPlan(self.plan, self.sizes, record, batched, tuple(self.unproved))
+
+    def check_axes(self) -> None:
+        """Refuses a model that takes sentences for tokens."""
+        known = self.forward.of_transformers or self.forward.collective
+        if self.invariance is not None and not known:
+            self.invariance.check_axes()
 
     def check_repeat(self) -> None:
         """Refuses a model that gives other states each time."""

@@ -1,9 +1,10 @@
 """Proof by experiment that gate and product are what a plan says, in the model's own code.
 
-One forward runs ``COPIES`` copies of a sentence (``COPIES`` tokens of one, if a model refuses more
-than one). The outputs of the projections of every feed-forward network are overwritten with values
-of ours, which differ between copies, and the output of its down projection with zeros, so that
-nothing else differs between copies. What the taps then read must behave like ``product = gate x other factor``. No formula of a tap is used.
+One forward runs ``COPIES`` copies of a sentence, or ``COPIES`` tokens of one. The outputs of the
+projections of every feed-forward network are overwritten with values of ours, which differ between
+copies, and the output of its down projection with zeros, so that nothing else differs between
+copies. What the taps then read must behave like ``product = gate x other factor``. No formula of a
+tap is used.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
