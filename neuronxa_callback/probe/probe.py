@@ -49,7 +49,7 @@ from neuronxa_callback.probe.tokenization import (
     tokenize,
 )
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.taps.proof.signature import ModelSignature
+from neuronxa_callback.taps.flow.signature import ModelSignature
 
 log = logging.getLogger(__name__)
 
