@@ -23,7 +23,6 @@ from neuronxa_callback.probe.batching import (
     PivotGroup,
     TokenizedCorpus,
     microbatches,
-    tokenize,
 )
 from neuronxa_callback.probe.distributed import (
     World,
@@ -47,6 +46,7 @@ from neuronxa_callback.probe.tokenization import (
     longest_sentence,
     padding_id,
     require_embeddings,
+    tokenize,
 )
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.taps.proof.signature import ModelSignature
