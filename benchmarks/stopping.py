@@ -137,6 +137,8 @@ def scenes():
         Question(f"{fall} 2 probes", collapse, (">= 95", ">= 80"), 2),
         Question(f"{fall} 10 probes", collapse, (">= 95", ">= 95"), 10),
     )
+    words = "falls by 0.20: stopped by collapse(0.10) within 2 probes"
+    large = Question(words, collapse, (">= 95", ">= 95"), 2)
     half = Question("falls by 0.05: stopped by collapse(0.10)", collapse, FEW)
     small = f"falls by 0.03: {CALLED} within 2 probes"
     rises = (
@@ -150,6 +152,7 @@ def scenes():
         Scene(falling(0.5 * DROP), (half,)),
         Scene(falling(0.03), (Question(small, Called(), (">= 80", None), 2),)),
         Scene(rising, rises),
+        Scene(falling(2 * DROP), (large,)),
     )
 
 
