@@ -57,7 +57,10 @@ def wilson(share: Array, n: Array, quantile: Array) -> tuple[Array, Array]:
     square = quantile**2 / n
     middle = (share + square / 2) / (1 + square)
     half = quantile / (1 + square) * np.sqrt(share * (1 - share) / n + square / (4 * n))
-    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
+    # Exact at 0 and 1, where a sum would leave a rounding error such as 3e-18.
+    low = np.where(np.asarray(share) <= 0, 0.0, np.maximum(0.0, middle - half))
+    high = np.where(np.asarray(share) >= 1, 1.0, np.minimum(1.0, middle + half))
+    return low[()], high[()]
 
 
 def unpack(masks: Sequence[int | None], n: int) -> Array:
