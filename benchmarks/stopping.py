@@ -1,223 +1,217 @@
 """How often stop rules stop a run that they should not, and miss what they should see.
 
-    python benchmarks/stopping.py [--runs 1000] [--out benchmarks/stopping_<date>.md]
+    python benchmarks/stopping.py [--runs 150] [--held-out-runs 60] [--out FILE]
 
-A run is 50 probes of 20 languages, 100 pairs and 12 layers; its true score is flat, falls once, or
-rises. A verdict (pair, layer) is 1 where a sum of normal numbers is above a threshold: one number
-of the pivot sentence, one of the pair in its language, one of its own. All of them are kept from
-probe to probe but for a small step, so that neighbouring probes agree in most verdicts and changes
-add up like a random walk. That, an effect of each checkpoint that all pairs of a language share,
-and hubs (one pair per language that blocks many others) were measured on a real model: in
-Gemma-3-270M neighbouring checkpoints agree in 95 to 99 % of the verdicts.
-
-The rules are those of the package, applied after every probe.
+A run is one of ``simulated.py``: its true score is flat, rises once by 0.005, falls once, or rises
+steadily. The rules are those of the package, applied after every probe. Their levels were chosen on
+``TUNED``; the noise in ``HELD_OUT`` was not used for that.
 """
 
 import argparse
 import platform
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import scipy
-from scipy import special
 
 from neuronxa_callback import StopRule
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.points import Point
-from neuronxa_callback.metrics.variance import signs
 from neuronxa_callback.show import terminal
+from simulated import (
+    HELD_OUT,
+    LANGUAGES,
+    LAYERS,
+    NOISE,
+    PAIRS,
+    PROBES,
+    TUNED,
+    falling,
+    flat,
+    noise_of,
+    rising,
+    run,
+    stepping,
+)
 
-PAIRS, LAYERS, LANGUAGES, PROBES = 100, 12, 20, 50
-SHARES = (0.20, 0.30)
-"""Shares of the variance that lie in the pivot sentence and in the pair of a language."""
-NOISE = {
-    "agree 99 %": (0.9995, 0.005, 0.0),
-    "agree 97 %": (0.9956, 0.010, 0.0),
-    "agree 95 %": (0.9877, 0.015, 0.0),
-    "agree 97 %, hubs": (0.9956, 0.010, 1.2),
-}
-"""Correlation of a verdict's numbers between probes; standard deviation of the effect that all
-pairs of a language share at one probe; strength of the hub of each language."""
-DROP, ABOVE, PATIENCE, GAIN = 0.10, 0.03, 5, 0.02
-NAMES = tuple(f"l{k:02}" for k in range(LANGUAGES))
-
-
-def run(rng, truth, noise):
-    """h, u and r [probes, languages, 3, pairs] of one run with a true score per probe."""
-    kept, common, hub = noise
-    pivot, pair = SHARES
-    parts = [
-        _normal(rng, pivot, 1, 1, PAIRS),
-        _normal(rng, pair, LANGUAGES, 1, PAIRS),
-        _normal(rng, 1 - pivot - pair, LANGUAGES, LAYERS, PAIRS),
-    ]
-    hubs = _normal(rng, 1.0, LANGUAGES, LAYERS, PAIRS)
-    found = np.zeros((len(truth), LANGUAGES, 3, PAIRS), dtype=np.int32)
-    for probe, edge in enumerate(edges(truth, hub)):
-        if probe:
-            parts = [_step(rng, part, kept) for part in parts]
-            hubs = _step(rng, hubs, kept)
-        strength = sum(parts) + np.float32(edge) + _normal(rng, common**2, LANGUAGES, 1, 1)
-        own = strength > 0
-        blocked = own & (hubs + strength < hub - 1) if hub else np.zeros_like(own)
-        blocked[..., 0] = False
-        found[probe, :, 0] = (own & ~blocked).sum(axis=1)
-        # Pair 0 of every language is the hub: it alone blocks the pairs that it blocks.
-        found[probe, :, 1, 0] = blocked.sum(axis=(1, 2))
-        eps = signs(PAIRS)
-        found[probe, :, 2] = -eps[0] * blocked.sum(axis=1)
-        found[probe, :, 2, 0] = -(blocked * eps).sum(axis=(1, 2))
-    return found
+DROP, PATIENCE, GAIN = 0.10, 5, 0.02
+PLACES = ("macro-mean", "one language")
 
 
-def edges(truth, hub):
-    """The mean strength of a verdict that gives each true score, found on a grid."""
-    if not hub:
-        return special.ndtri(truth)
-    grid, strength = np.linspace(-4, 4, 801)[:, None], np.linspace(0, 8, 1601)
-    density = np.exp(-((strength - grid) ** 2) / 2) / (2 * np.pi) ** 0.5
-    share = (density * special.ndtr(strength - (hub - 1))).sum(axis=1) * (strength[1] - strength[0])
-    return np.interp(truth, share, grid[:, 0])
-
-
-def stops(rules, counts):
-    """The probe at which each rule first stops the run; None for never."""
-    history, found = History(), [None] * len(rules)
-    for number, rows in enumerate(counts):
-        known = {"nasca": dict(zip(NAMES, rows, strict=True))}
-        history.points.append(Point(number, number, PAIRS, True, {"nasca": LAYERS}, known))
-        for k, rule in enumerate(rules):
-            if found[k] is None and rule.reason(history) is not None:
-                found[k] = number
-        if None not in found:
-            break
-    return found
-
-
-class CalledSignificant:
+class Called:
     """Applied like a rule: whether the terminal's line calls a change of the mean significant."""
 
     def reason(self, history):
         return "significant" if terminal.changes(history, "nasca").startswith("sig") else None
 
 
-def shares(runs, truth_of, rules, within, noise, seed):
-    """Share of runs that each rule stops.
+class BestMisses:
+    """Applied like a rule: whether, after the run, the interval of its best probe misses the truth.
 
-    truth_of: rng -> (true scores [probes], the probe at which something happens).
-    within: per rule how many probes from then on count; None for the whole run.
+    corrected: Take ``History.best_interval`` rather than the interval that the probe's report has.
     """
-    rng = np.random.default_rng(seed)
-    caught = np.zeros(len(rules))
-    for _ in range(runs):
-        truth, when = truth_of(rng)
-        found = stops(rules, run(rng, truth, noise))
-        for k, (at, probes) in enumerate(zip(found, within, strict=True)):
-            caught[k] += at is not None and (probes is None or when <= at < when + probes)
-    return (caught / runs).tolist()
+
+    def __init__(self, truth, corrected):
+        self.truth, self.corrected = truth, corrected
+
+    def reason(self, history):
+        if len(history.points) < PROBES:
+            return None
+        best = history.best("nasca")
+        low, high = (
+            history.best_interval("nasca") if self.corrected else best.interval("nasca", None)
+        )
+        return None if low <= self.truth[best.number] <= high else "misses"
 
 
-def flat(rng):
-    return np.full(PROBES, 0.5), 0
+@dataclass(frozen=True)
+class Question:
+    """How often something is found in a run."""
+
+    words: str
+    rule: object
+    """With a method ``reason``, or a function from the true scores to that."""
+    limits: tuple[str | None, str | None]
+    """For the macro-mean and for one language, in per cent; None: not asked."""
+    probes: int | None = None
+    """How many probes from the event on count; None for the whole run."""
 
 
-def falling(size):
-    def truth_of(rng):
-        when = int(rng.integers(3, PROBES - 10))
-        return np.where(np.arange(PROBES) < when, 0.55, 0.55 - size), when
+@dataclass(frozen=True)
+class Scene:
+    """A kind of run."""
 
-    return truth_of
+    truth: Callable
+    """rng -> (true scores [probes], the probe at which something happens)."""
+    questions: tuple[Question, ...]
+    common: bool = True
+    """Whether checkpoints have effects of their own."""
 
 
-def rising(rng):
-    return 0.3 + 2 * GAIN / PATIENCE * np.arange(PROBES), 0
+def stops(rules, counts, layers):
+    """Rule -> the probe at which it first stops the run; None for never.
+
+    counts: [probes, 3, pairs].
+
+    One row per pair: with a shared pivot, the mean over languages is the mean of their sums.
+    """
+    history, found = History(), dict.fromkeys(rules)
+    for number, rows in enumerate(counts):
+        known = {"nasca": {"mean": rows}}
+        history.points.append(Point(number, number, PAIRS, True, {"nasca": layers}, known))
+        for rule, stopped in found.items():
+            if stopped is None and rule.reason(history) is not None:
+                found[rule] = number
+    return found
 
 
-def scenarios(languages):
-    """What is asked: the truth, then (words, rule, probes that count, limit in per cent)."""
-    target = StopRule.target(0.5 + ABOVE, languages=languages)
-    collapse = StopRule.collapse(DROP, languages=languages)
-    plateau = StopRule.plateau(PATIENCE, GAIN, languages=languages)
+FEW, MOST, CALLED = ("<= 5", "<= 5"), (">= 80", ">= 80"), "called significant in the terminal"
+
+
+def selected(truth):
+    return BestMisses(truth, corrected=True)
+
+
+def unselected(truth):
+    return BestMisses(truth, corrected=False)
+
+
+def scenes():
+    """The kinds of runs, and what is asked of each."""
+    collapse, plateau = StopRule.collapse(DROP), StopRule.plateau(PATIENCE, GAIN)
     flats = (
-        ("flat, target 0.03 above it: stopped", target, None, "<= 5"),
-        ("flat: stopped by collapse(0.10)", collapse, None, "<= 5"),
-        ("flat: stopped by plateau(5, 0.02) within 10 probes", plateau, 2 * PATIENCE + 1, ">= 80"),
+        Question("flat, target 0.03 above it: stopped", StopRule.target(0.53), FEW),
+        Question("flat, target 0.10 below it: stopped", StopRule.target(0.40), MOST),
+        Question("flat: stopped by collapse(0.10)", collapse, FEW),
+        Question("flat: stopped by plateau(5, 0.02) within 10 probes", plateau, MOST, 11),
+        Question(f"flat: {CALLED} at any of 50 probes", Called(), ("<= 5", None)),
+        Question("flat: the best probe outside of its report's interval", unselected, ("", "")),
+        Question("flat: the best probe outside of `best_interval`", selected, FEW),
     )
-    if languages is None:
-        words = "flat: called significant in the terminal at any of 50 probes"
-        flats = (*flats, (words, CalledSignificant(), None, "<= 5"))
+    step = f"0.005 higher from the second probe on, no effects of checkpoints: {CALLED}"
+    fall = "falls by 0.15: stopped by collapse(0.10) within"
+    falls = (
+        Question(f"{fall} 2 probes", collapse, (">= 95", ">= 80"), 2),
+        Question(f"{fall} 10 probes", collapse, (">= 95", ">= 95"), 10),
+    )
+    half = Question("falls by 0.05: stopped by collapse(0.10)", collapse, FEW)
+    small = f"falls by 0.03: {CALLED} within 2 probes"
+    rises = (
+        Question("rises by 0.04 in 5 probes: stopped by plateau(5, 0.02)", plateau, FEW),
+        Question("rises: the best probe outside of `best_interval`", selected, FEW),
+    )
     return (
-        (flat, flats),
-        (
-            falling(1.5 * DROP),
-            (("falls by 0.15: stopped by collapse(0.10) within 2 probes", collapse, 2, ">= 95"),),
-        ),
-        (
-            falling(0.5 * DROP),
-            (("falls by 0.05: stopped by collapse(0.10)", collapse, None, "<= 5"),),
-        ),
-        (
-            rising,
-            (("rises by 0.04 in 5 probes: stopped by plateau(5, 0.02)", plateau, None, "<= 5"),),
-        ),
+        Scene(flat, flats),
+        Scene(stepping, (Question(step, Called(), FEW),), common=False),
+        Scene(falling(1.5 * DROP), falls),
+        Scene(falling(0.5 * DROP), (half,)),
+        Scene(falling(0.03), (Question(small, Called(), (">= 80", None), 2),)),
+        Scene(rising, rises),
     )
 
 
-def table(runs, places, columns, seed, jobs=1):
-    """(place, words, limit) -> one share of runs per column of noise."""
-    tasks = [
-        (runs, places, column, number, seed)
-        for column in columns
-        for number in range(len(scenarios(None)))
-    ]
-    if jobs == 1:
-        done = list(map(cell, tasks))
-    else:
-        with ProcessPoolExecutor(jobs) as pool:
-            done = list(pool.map(cell, tasks))
+def shares(runs, scene, noise, seed):
+    """(place, words, limit) -> share of the runs of a scene."""
+    rng = np.random.default_rng(seed)
+    noise = noise if scene.common else replace(noise, common=0.0)
+    caught = {
+        (place, each.words, each.limits[k]): 0
+        for k, place in enumerate(PLACES)
+        for each in scene.questions
+        if each.limits[k] is not None
+    }
+    ends = [each.probes for each in scene.questions]
+    for _ in range(runs):
+        truth, when = scene.truth(rng)
+        last = PROBES if None in ends else when + max(ends)
+        counts = run(rng, truth[:last], noise)
+        rows = counts.sum(axis=1), counts[:, 0]
+        for k, place in enumerate(PLACES):
+            asked = {
+                each: each.rule if hasattr(each.rule, "reason") else each.rule(truth)
+                for each in scene.questions
+                if each.limits[k] is not None
+            }
+            found = stops(asked.values(), rows[k], LAYERS * (LANGUAGES, 1)[k])
+            for each, rule in asked.items():
+                at = found[rule]
+                counted = at is not None and (
+                    each.probes is None or when <= at < when + each.probes
+                )
+                caught[place, each.words, each.limits[k]] += counted
+    return {key: count / runs for key, count in caught.items()}
+
+
+def table(runs, columns, seed):
+    """(place, words, limit) -> one share of runs per column of noise.
+
+    runs: Their number, or one number per column.
+    """
     cells = {}
-    for found in done:
-        for key, share in found.items():
-            cells.setdefault(key, []).append(share)
+    numbers = [runs] * len(columns) if isinstance(runs, int) else runs
+    for column, number_of_runs in zip(columns, numbers, strict=True):
+        for number, scene in enumerate(scenes()):
+            stream = [seed, number, *column.encode()]
+            for key, share in shares(number_of_runs, scene, NOISE[column], stream).items():
+                cells.setdefault(key, []).append(share)
     return cells
 
 
-def cell(task):
-    """One scenario at one noise, with random numbers of its own: (place, words, limit) -> share."""
-    runs, places, name, number, seed = task
-    scenes = [scenarios(place)[number] for place in places]
-    asked = [
-        (place, *each)
-        for place, (_, each_asked) in zip(places, scenes, strict=True)
-        for each in each_asked
-    ]
-    place, words, rules, within, limits = zip(*asked, strict=True)
-    stream = [seed, number, *name.encode()]
-    found = shares(runs, scenes[0][0], rules, within, NOISE[name], stream)
-    return dict(zip(zip(place, words, limits, strict=True), found, strict=True))
-
-
-def noise_of(name, runs=20):
-    """Standard errors of a change over 1 and 20 probes: (macro-mean, one language) each."""
-    rng = np.random.default_rng(0)
-    h = np.stack([run(rng, np.full(21, 0.5), NOISE[name])[:, :, 0] / LAYERS for _ in range(runs)])
-    return [
-        (x[:, later] - x[:, 0]).std(axis=1, ddof=1).mean() / PAIRS**0.5
-        for later in (1, 20)
-        for x in (h.mean(axis=2), h[:, :, 0])
-    ]
-
-
-def report(runs, seed, jobs):
+def report(runs, held_out_runs, seed):
     columns = list(NOISE)
-    lines = ["", "Per cent of runs. Columns: the noise between neighbouring probes."]
-    cells = table(runs, (None, NAMES[0]), columns, seed, jobs)
-    for place, title in ((None, "on the macro-mean"), (NAMES[0], "on one language")):
-        lines += _rows(
-            f"Rules {title}", columns, {k[1:]: v for k, v in cells.items() if k[0] == place}
-        )
+    lines = ["", "Per cent of runs. Columns: the noise between neighbouring probes. The rules were"]
+    lines += [f"tuned on the first {len(TUNED)}; {', '.join(HELD_OUT)} were held out."]
+    for each in (runs, held_out_runs):
+        errors = [f"{(p * (100 - p) / each) ** 0.5:.1f} at {p} %" for p in (5, 80, 95)]
+        lines += [f"One standard error of a cell of {each} runs, in points: {', '.join(errors)}."]
+    numbers = [held_out_runs if column in HELD_OUT else runs for column in columns]
+    cells = table(numbers, columns, seed)
+    for place in PLACES:
+        asked = {key[1:]: row for key, row in cells.items() if key[0] == place}
+        lines += _rows(f"Rules on the {place}".replace("the one", "one"), columns, asked)
     lines += ["", "## Size of the noise", "", "Standard error of a paired change.", ""]
     lines += [
         "| noise | macro-mean, 1 probe | one language, 1 | macro-mean, 20 | one language, 20 |"
@@ -230,40 +224,32 @@ def report(runs, seed, jobs):
 
 def _rows(title, columns, cells):
     lines = ["", f"## {title}", ""]
-    lines.append("| run | asked | " + " | ".join(columns) + " |")
+    lines.append("| run | limit, % | " + " | ".join(columns) + " |")
     lines.append("|---|---|" + "---|" * len(columns))
     for (words, limit), row in cells.items():
         lines.append(f"| {words} | {limit} | " + " | ".join(f"{100 * c:.1f}" for c in row) + " |")
     return lines
 
 
-def _step(rng, part, kept):
-    """The same numbers one probe later: correlated by ``kept``, of the same variance."""
-    variance = (1 - kept**2) * float(part.var())
-    return np.float32(kept) * part + _normal(rng, variance, *part.shape)
-
-
-def _normal(rng, variance, *shape):
-    return np.float32(variance**0.5) * rng.standard_normal(shape, dtype=np.float32)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=150)
+    parser.add_argument("--held-out-runs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     head = [
         "# Stop rules",
         "",
-        f"`python benchmarks/stopping.py --runs {options.runs} --seed {options.seed}`, "
+        f"`python benchmarks/stopping.py --runs {options.runs} --held-out-runs "
+        f"{options.held_out_runs} --seed {options.seed}`, "
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}. "
-        f"{options.runs} runs per cell: {PROBES} probes, {LANGUAGES} languages, {PAIRS} pairs, "
+        f"{options.runs} runs per cell, {options.held_out_runs} where the noise was held out: "
+        f"{PROBES} probes, {LANGUAGES} languages, {PAIRS} pairs, "
         f"{LAYERS} layers.",
     ]
-    text = "\n".join([*head, *report(options.runs, options.seed, options.jobs)]) + "\n"
+    text = "\n".join([*head, *report(options.runs, options.held_out_runs, options.seed)]) + "\n"
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

@@ -18,14 +18,13 @@ from neuronxa_callback.errors import NeuronXAError
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import ResumeState
 from neuronxa_callback.history.schedule import ProbeSchedule
-from neuronxa_callback.history.stopping import StopRule
-from neuronxa_callback.probe.distributed import broadcast_from_rank0, world_of
-from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.history.stopping import StopRule, as_rules
+from neuronxa_callback.probe.forward import ForwardFunction
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.training_probe import TrainingProbe
+from neuronxa_callback.probe.training_probe import TrainingProbe, rank0_value
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
-from neuronxa_callback.show.sink_group import SinkGroup, check_name
+from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
 from neuronxa_callback.show.sinks import Sink
 
 
@@ -51,6 +50,7 @@ class NeuronXACallback(TrainerCallback):
             0.01. The interval is chosen once, from the first probe and the first steps.
         name: Needed for a second callback in the same Trainer: part of its keys
             (``neuronxa/<name>/...``, ``eval_<name>_nasca``), its record and its saved state.
+        forward: A function of the model and a batch that runs the model, as for ``Probe``.
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -72,13 +72,13 @@ class NeuronXACallback(TrainerCallback):
         on_error: str = "warn",
         max_overhead: float | None = None,
         name: str = "",
+        forward: ForwardFunction | None = None,
     ) -> None:
-        self.config = as_probe_config(config)
+        self.config, self.forward = as_probe_config(config), forward
         self.name = check_name(name)
         self.schedule = ProbeSchedule(every, max_overhead)
-        self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
-        self.history = History()
-        self._given_sinks = None if sinks is None else tuple(sinks)
+        self.stop = as_rules(stop)
+        self.history, self._given_sinks = History(), check_sinks(sinks)
         self._probe = TrainingProbe(self.make_probe, on_error, tokenizer)
         self._training = False
         self._reset()
@@ -207,7 +207,7 @@ class NeuronXACallback(TrainerCallback):
 
     def make_probe(self, tokenizer: Any) -> Probe:
         """A probe for a model and tokenizer; a subclass may return another one."""
-        return Probe(self.config, tokenizer)
+        return Probe(self.config, tokenizer, forward=self.forward)
 
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Probe, record the report and apply the stop rules; at most once per step."""
@@ -248,7 +248,7 @@ class NeuronXACallback(TrainerCallback):
         report = self._measure(step, **kwargs)
         if report is not None:
             # Not compared: until training starts, an optimizer may hold its evaluation weights.
-            self.history.check(report, ignored=("optimizer_weights",))
+            self.history.check_resume(report, ignored=("optimizer_weights",))
 
     def _probe_outside_training(self, state: TrainerState, **kwargs: Any) -> AlignmentReport | None:
         """Measure the weights once and print; the report is no point of the run's curve."""
@@ -263,7 +263,7 @@ class NeuronXACallback(TrainerCallback):
         """Collective: all ranks follow the decision of rank 0."""
         reasons = [rule.reason(self.history) for rule in self.stop]
         first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = broadcast_from_rank0(world_of(model), first, device_of(model))
+        chosen = rank0_value(model, first)
         if chosen >= 0:
             self._stopped = reasons[chosen] or "rank 0 stops"
             control.should_training_stop = True
@@ -278,7 +278,7 @@ class NeuronXACallback(TrainerCallback):
             return
         steps = self.schedule.min_interval(step_seconds)
         if steps is not None:
-            self.schedule.interval = broadcast_from_rank0(world_of(model), steps, device_of(model))
+            self.schedule.interval = rank0_value(model, steps)
             self._save_state(state)
         trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
 

@@ -1,14 +1,11 @@
 """The commands: their options and their output. Heavy imports wait until a command runs."""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
 from neuronxa_callback.cli import options
 from neuronxa_callback.errors import ConfigError
-from neuronxa_callback.report import AlignmentReport
 
 PROBLEM_FOUND = 1
 """Exit code of a command that worked and found a problem."""
@@ -23,12 +20,13 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
+def examples(*lines: str) -> str:
+    """The end of a command's help text."""
     return "\n\n".join(("**Examples**", *(f"`{line}`" for line in lines)))
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
@@ -54,6 +52,7 @@ def score(
     """Measure one model and print a table, JSON or CSV."""
     from dataclasses import replace
 
+    from neuronxa_callback.cli.hubs import hub_sentences
     from neuronxa_callback.cli.load_model import (
         LoadOptions,
         load_model,
@@ -78,11 +77,12 @@ def score(
         with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
             report = probe.run(loaded, options.saved_step(model), progress)
     if rank == 0:
-        print_report(report, as_json, as_csv)
+        hubs = hub_sentences(report, probe.corpus, probe.tokenize(loaded)[0].pairs)
+        print_report(report, as_json, as_csv, hubs)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa sweep runs/out",
         "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
     )
@@ -111,7 +111,7 @@ def sweep(
     without autocast. Checkpoints that were retrained are measured again.
     """
     from neuronxa_callback.cli.load_model import LoadOptions
-    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
     from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
     from neuronxa_callback.show import tables, terminal
 
@@ -125,72 +125,16 @@ def sweep(
         for report, is_new in run_sweep.reports(progress):
             reports.append(report)
             if as_json:
-                typer.echo(report.to_json())
+                echo_json(report.to_json())
             else:
                 terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
     if not as_json:
         terminal.show(tables.over_steps(reports))
-        typer.echo(f"All reports, one per line: {record}")
+        echo(f"All reports, one per line: {record}")
 
 
 @app.command(
-    epilog=_examples(
-        "neuronxa compare runs/a runs/b",
-        "neuronxa compare runs/a@first runs/a@best --metric navca",
-        "neuronxa compare before.json after.json --fail-on-drop",
-        "neuronxa compare runs/pairs100 runs/pairs400 --at-n 100",
-    )
-)
-def compare(
-    before: options.Before,
-    after: options.After,
-    metric: options.Metric = None,
-    at_n: options.AtN = None,
-    fail_on_drop: options.FailOnDrop = False,
-    as_json: options.Json = False,
-) -> None:
-    """Compare two reports: paired differences with p-values (Holm)."""
-    from neuronxa_callback.cli.compare import ReportDiff
-    from neuronxa_callback.cli.run_record import select_report
-
-    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
-    if as_json:
-        typer.echo(diff.to_json())
-    else:
-        diff.show()
-    if fail_on_drop and diff.drops:
-        typer.echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
-        raise typer.Exit(PROBLEM_FOUND)
-
-
-@app.command(epilog=_examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
-def page(
-    runs: options.Runs,
-    out: options.PageFile = Path("alignment.html"),
-) -> None:
-    """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.run_record import read_curves, shortest_names
-    from neuronxa_callback.history.records import find_record
-    from neuronxa_callback.show.page.page import write_page
-
-    options.require_parent(out)
-    curves: dict[str, Sequence[AlignmentReport]] = {}
-    skipped = []
-    for name, run in zip(shortest_names(runs), runs, strict=True):
-        found, messages = read_curves(run)
-        skipped += messages
-        for message in messages:
-            typer.echo(f"neuronxa: {message}", err=True)
-        if not found:
-            raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
-        several = len(found) > 1
-        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
-    write_page(curves, out, notes=skipped)
-    typer.echo(str(out))
-
-
-@app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",
@@ -204,6 +148,7 @@ def check(
     pivot: options.Pivot = None,
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
+    order: options.Order = None,
     tokenizer: options.Tokenizer = None,
     max_length: options.MaxLength = 512,
     as_json: options.Json = False,
@@ -211,19 +156,20 @@ def check(
     """Report defects in parallel sentences by file and line, and contaminated training data."""
     from neuronxa_callback.cli.check import check_corpus
     from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
-    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.output import echo_json, progress_bar
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
-    files = [*(against or ()), *(more or ())]
+    files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
-    selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
+    names = options.split_names(languages)
+    selection = {"languages": names, "n_pairs": n_pairs, "pivot": pivot, "order": order}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
     with progress_bar(enabled, "training text", in_bytes=True) as progress:
         hits = result.search(files, progress) if files else ()
     if as_json:
-        typer.echo(json.dumps(result.to_dict(hits), ensure_ascii=False))
+        echo_json(json.dumps(result.to_dict(hits), ensure_ascii=False))
     else:
         result.show(hits, files)
     if result.n_errors or hits:
@@ -231,7 +177,7 @@ def check(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa taps gpt2",
         "neuronxa taps big/model --empty",
         r"neuronxa taps my/model --neuron-modules 'mlp\.w2$'",
@@ -251,6 +197,7 @@ def taps(
 
     from neuronxa_callback.cli.load_model import LoadOptions, load_model
     from neuronxa_callback.cli.meta_model import build_on_meta
+    from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.cli.taps import discover_taps
     from neuronxa_callback.show import tables, terminal
 
@@ -258,19 +205,20 @@ def taps(
     loaded = build_on_meta(model, load_options) if empty else load_model(model, load_options)
     plan = discover_taps(loaded, neuron_modules, stack)
     if as_json:
-        typer.echo(json.dumps([asdict(part) for part in plan.parts]))
+        echo_json(json.dumps([asdict(part) for part in plan.parts]))
     else:
         terminal.show(tables.neurons(plan))
 
 
 @app.command(
-    "languages", epilog=_examples("neuronxa languages", "neuronxa languages German sw zh-TW")
+    "languages", epilog=examples("neuronxa languages", "neuronxa languages German sw zh-TW")
 )
 def list_languages(
     names: options.Names = None,
     as_json: options.Json = False,
 ) -> None:
     """List the built-in languages, or look up the codes of names."""
+    from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.corpus.languages import name, resolve
     from neuronxa_callback.corpus.parallel import ParallelCorpus
     from neuronxa_callback.corpus.readers.builtin import SPLITS
@@ -285,6 +233,6 @@ def list_languages(
     ]
     if as_json:
         keys = ("code", "name", "builtin")
-        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        echo_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
     else:
         terminal.show(tables.languages(rows))

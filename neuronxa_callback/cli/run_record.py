@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import typer
 
 from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.history.records import Record, RunReports, read_record
@@ -28,7 +28,7 @@ def read_and_warn(path: str | Path, run: str | None = None) -> Sequence[Alignmen
     """
     reports, messages = read_record(path, run)
     for message in messages:
-        typer.echo(f"neuronxa: {message}", err=True)
+        echo(f"neuronxa: {message}", err=True)
     return reports
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.errors import ConfigError, FingerprintError, unknown
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Names, Point, change, require
 from neuronxa_callback.history.records import read_record
-from neuronxa_callback.metrics.statistics import Change
+from neuronxa_callback.metrics.statistics import LEVEL, Change
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,27 @@ class History:
             parts = ("definition", "model")
             check_same_fingerprint(self.fingerprint, report.fingerprint, parts, ignored)
 
+    def check_resume(self, report: AlignmentReport, ignored: Sequence[str] = ()) -> None:
+        """Raise an error if a resumed run does not measure what it measured before.
+
+        Args:
+            report: The first report of the resumed run.
+            ignored: As in ``check``.
+
+        Raises:
+            FingerprintError: Says what changed and what to do.
+        """
+        if self.fingerprint is None:
+            return
+        parts, names = ("definition", "model"), ("so far", "now")
+        try:
+            check_same_fingerprint(self.fingerprint, report.fingerprint, parts, ignored, names)
+        except FingerprintError as cause:
+            raise FingerprintError(
+                f"{cause}; to continue the curve of this run, set that back to what it was; to"
+                " start a second curve in this run, give the callback a new name="
+            ) from None
+
     def best(self, metric: str, names: Names = None) -> Point | None:
         """The point with the highest score, the earliest of equals; None if all are NaN."""
         return self._best(self.points, metric, names)
@@ -107,7 +128,11 @@ class History:
         return latest
 
     def change(
-        self, metric: str, language: str | None = None, reference: str = "last"
+        self,
+        metric: str,
+        language: str | None = None,
+        reference: str = "last",
+        margin: float = 0.0,
     ) -> Change | None:
         """How the latest point differs from an earlier one; None if there is no earlier one.
 
@@ -115,13 +140,33 @@ class History:
             metric: A metric of the reports.
             language: A language of the reports; None for the macro-mean.
             reference: ``"last"`` (the probe before), ``"first"`` or ``"best"``.
+            margin: A true change of this size or less counts as none in the p-value.
 
         Raises:
             ConfigError: If ``reference`` is unknown.
         """
         names = None if language is None else (language,)
         earlier = self.earlier(metric, reference, names)
-        return None if earlier is None else change(earlier, self.points[-1], metric, names)
+        return None if earlier is None else change(earlier, self.points[-1], metric, names, margin)
+
+    def best_interval(self, metric: str, language: str | None = None) -> tuple[float, float]:
+        """The 95 % interval of the best point so far, which allows for its selection.
+
+        The best of k probes is the highest of k noisy scores. At the level 1 - 0.05 / k the
+        intervals of all k hold at once, so that of the best does (Bonferroni).
+
+        Args:
+            metric: A metric of the reports.
+            language: A language of the reports; None for the macro-mean.
+
+        Returns:
+            low, high; NaN if there is no score.
+        """
+        names = None if language is None else (language,)
+        best = self.best(metric, names)
+        if best is None:
+            return math.nan, math.nan
+        return best.interval(metric, names, 1 - (1 - LEVEL) / (self.points[-1].number + 1))
 
     def state(self) -> dict[str, Any]:
         """The state for a resume as JSON values; its size does not grow with the run.

@@ -156,10 +156,12 @@ def _unpacked(text: str, rows: int, pairs: int) -> Array:
     return np.frombuffer(raw, dtype="<i4").reshape(rows, 3, pairs)
 
 
-def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
-    """The paired change of the mean over languages."""
+def change(
+    before: Point, after: Point, metric: str, names: Names = None, margin: float = 0.0
+) -> Change:
+    """The paired change of the mean over languages; see ``statistics.paired_change``."""
     x = before.sums(metric, names), after.sums(metric, names)
-    return statistics.paired_change(*x, after.shared)
+    return statistics.paired_change(*x, after.shared, margin=margin)
 
 
 def _counts(scores: MetricScores, language: str, n: int) -> Array:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback import option_checks as checks
 
 DEFAULT_INTERVAL = 500
 """Steps between probes if the run never evaluates."""
@@ -31,10 +31,8 @@ class ProbeSchedule:
         max_overhead: float | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if every is not None and (not isinstance(every, int) or every < 1):
-            raise ConfigError(f"every must be a number of steps of at least 1, got {every!r}")
-        if max_overhead is not None and not 0 < max_overhead < 1:
-            raise ConfigError(f"max_overhead must be between 0 and 1, got {max_overhead!r}")
+        checks.require_integer("every", every, least=1, optional=True)
+        checks.require_share("max_overhead", max_overhead, zero=False, optional=True)
         self.every, self.max_overhead, self.clock = every, max_overhead, clock
         self.probe_seconds: float | None = None
         """The duration of the latest probe."""

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.blocking import Blocking, count_blocks
-from neuronxa_callback.metrics.variance import Array
+from neuronxa_callback.metrics.variance import HUB_SHARE, Array
 from neuronxa_callback.scores import Counts, Hub
 
 QUANTILES = (0.1, 0.5, 0.9)
 """Quantiles of the margin over pairs."""
-HUB_SHARE = 0.1
-"""The share of the pairs from which on a sentence that blocks them is a hub."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,8 @@ def margins_of(similarity: Tensor) -> dict[str, Tensor]:
     pairs = similarity.shape[-1]
     levels = torch.tensor(QUANTILES, dtype=margin.dtype, device=margin.device)
     quantiles = margin.quantile(levels, dim=-1)
-    ranks = [(similarity >= own.unsqueeze(axis)).sum(dim=axis).to(own) for axis in (-1, -2)]
+    width = alignment.tie_width(similarity)
+    ranks = [(similarity >= own.unsqueeze(axis) - width).sum(dim=axis).to(own) for axis in (-1, -2)]
     others = similarity.sum(dim=(-2, -1)) - own.sum(dim=-1)
     statistics = {
         f"margin_{level * 100:.0f}": quantile
@@ -86,7 +85,7 @@ def margins_of(similarity: Tensor) -> dict[str, Tensor]:
     return statistics | {
         "mrr": sum((1 / rank).mean(dim=-1) for rank in ranks) / 2,
         "non_pairs": others / (pairs * (pairs - 1)),
-        "ties": (margin == 0).sum(dim=-1),
+        "ties": (margin.abs() <= width).sum(dim=-1),
     }
 
 

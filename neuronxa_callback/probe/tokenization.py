@@ -3,9 +3,7 @@
 Training tokenizes with its own object, possibly in another thread, so a probe never touches it.
 """
 
-import json
-import re
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,9 +11,15 @@ from torch import nn
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.text import shorten
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, CorpusError
 from neuronxa_callback.probe.batching import Sentence, TokenizedCorpus
-from neuronxa_callback.probe.forward import base_of, embedding_rows, text_config
+from neuronxa_callback.probe.forward import (
+    embedding_rows,
+    embedding_tables,
+    language_model,
+    text_config,
+)
+from neuronxa_callback.probe.tokenizer.chat_template import PLACEHOLDER, ChatTemplate
 from neuronxa_callback.probe.tokenizer.language_codes import codes_by_language, language_codes
 from neuronxa_callback.probe.tokenizer.private_copy import (
     digest_of,
@@ -24,9 +28,8 @@ from neuronxa_callback.probe.tokenizer.private_copy import (
     state_of,
 )
 
-PLACEHOLDER = "{sentence}"
-SAME_DAY = (datetime(2021, 3, 4, 1, 12, 23), datetime(2021, 3, 4, 22, 54, 56))
-"""Two times of one day; a chat template must render alike at both."""
+Tokenize = Callable[[str, str], Sentence]
+"""(text, language) -> its tokens."""
 
 
 class SentenceTokenizer:
@@ -38,8 +41,8 @@ class SentenceTokenizer:
         corpus: The sentences to tokenize; None for a tokenizer without language codes.
 
     Raises:
-        ConfigError: If ``tokenizer`` is not a tokenizer, its chat template depends on the time of
-            day, or it has no code for a language.
+        ConfigError: If ``tokenizer`` is not a tokenizer, its chat template is missing or depends
+            on the time of day, or it has no code for a language.
     """
 
     def __init__(
@@ -80,10 +83,8 @@ class SentenceTokenizer:
         self._special_ids = {*_special_ids(self.tokenizer), *self._code_ids}
         self._code_of = codes_by_language(self.names, codes, self.config.lang_codes)
         self._digest = digest_of(self.tokenizer)
-        self.rendered = self._render(PLACEHOLDER) if self.config.template == "chat" else None
-        """The chat template around a placeholder; None without a chat template."""
-        if self.rendered is not None:
-            self._refuse_clock()
+        self.chat = ChatTemplate(self.tokenizer) if self.config.template == "chat" else None
+        """The chat template; None if it is not used."""
 
     @property
     def pad(self) -> int:
@@ -97,8 +98,8 @@ class SentenceTokenizer:
     def __call__(self, text: str, language: str | None = None) -> Sentence:
         """Token ids of one sentence; ``language`` selects the code of its source language."""
         special = self.config.special_tokens
-        if self.config.template == "chat":
-            text, special = self._render(text), False
+        if self.chat is not None:
+            text, special = self.chat.render(text), False
         elif self.config.template is not None:
             text = self.config.template.replace(PLACEHOLDER, text)
         code = self._code_of.get(language or "")
@@ -117,48 +118,6 @@ class SentenceTokenizer:
     def _set_language(self, code: str) -> None:
         self.tokenizer.src_lang = self._code = code
 
-    def _render(self, text: str, **options: Any) -> str:
-        turns = [{"role": "user", "content": text}]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-
-    def _refuse_clock(self) -> None:
-        """Raise an error if the chat template shows the time of day.
-
-        A date is accepted: it is part of the fingerprint.
-        """
-        read = getattr(self.tokenizer, "get_chat_template", None)
-        template = read() if callable(read) else None
-        if not isinstance(template, str) or "strftime_now" not in template:
-            return
-        one, other = (
-            self._render(PLACEHOLDER, chat_template=_with_clock(template, time))
-            for time in SAME_DAY
-        )
-        if one != other:
-            raise ConfigError(
-                "the chat template must give the same text at any time of day, but it calls"
-                f" strftime_now for the time ({_difference(one, other)}); set template to a text"
-                f" with {PLACEHOLDER} instead of 'chat', or fix the time in the chat template"
-            )
-
-
-def _with_clock(template: str, time: datetime) -> str:
-    """The chat template with a ``strftime_now`` of its own, which returns a fixed time.
-
-    A format that is not a literal of the template shows the whole time.
-    """
-    formats = dict.fromkeys(match[1] for match in re.findall(r"""(['"])(.*?%.*?)\1""", template))
-    values = json.dumps({form: time.strftime(form) for form in formats})
-    value = f"{values}.get(form, {json.dumps(str(time))})"
-    macro = f"{{%- macro strftime_now(form) -%}}{{{{- {value} -}}}}{{%- endmacro -%}}"
-    return macro + template
-
-
-def _difference(one: str, other: str) -> str:
-    """A few letters of two texts around their first difference."""
-    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    return " and ".join(repr(text[max(0, at - 20) : at + 20]) for text in (one, other))
-
 
 def _special_ids(tokenizer: Any) -> tuple[int, ...]:
     """Ids of special tokens such as BOS. The unknown token is a word of the sentence, not special.
@@ -170,6 +129,69 @@ def _special_ids(tokenizer: Any) -> tuple[int, ...]:
     marks = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep")]
     special = getattr(tokenizer, "all_special_ids", ())
     return tuple(i for i in special if i != unknown_id or i in marks)
+
+
+def tokenize(
+    corpus: ParallelCorpus, n_pairs: int, tokenize_sentence: Tokenize, limit: int
+) -> TokenizedCorpus:
+    """The first ``n_pairs`` usable pairs of every language, as token ids.
+
+    A pair is dropped if one of its sentences has no tokens or more than ``limit``; it is never
+    cut. If the pivot is shared, the pair is dropped in every language, so that the pivot stays the
+    same.
+
+    Raises:
+        CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
+        ConfigError: If two encodings of one sentence differ.
+    """
+    sentences = _tokenize_twice(corpus, tokenize_sentence)
+    unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
+    dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
+    anywhere = {i for pairs in unusable.values() for i in pairs}
+    usable: dict[str, tuple[tuple[str, str], ...]] = {}
+    for language in corpus.languages:
+        excluded = anywhere if corpus.shared_pivot else unusable[language].keys()
+        pairs = [pair for i, pair in enumerate(corpus.pairs[language]) if i not in excluded]
+        if len(pairs) < n_pairs:
+            raise CorpusError(
+                f"every language needs {n_pairs} usable pairs, {language} has {len(pairs)} of"
+                f" {len(corpus.pairs[language])}"
+                + (f" ({len(excluded)} dropped, first: {dropped[0]})" if dropped else "")
+                + f"; set n_pairs={len(pairs)} or leave the language out"
+            )
+        usable[language] = tuple(pairs[:n_pairs])
+    return TokenizedCorpus(usable, sentences, dropped, corpus.pivot)
+
+
+def _tokenize_twice(
+    corpus: ParallelCorpus, tokenize_sentence: Tokenize
+) -> dict[tuple[str, str], Sentence]:
+    pivots = [(corpus.pivot, pair[0]) for pairs in corpus.pairs.values() for pair in pairs]
+    targets = [(name, pair[1]) for name, pairs in corpus.pairs.items() for pair in pairs]
+    keys = tuple(dict.fromkeys((*pivots, *targets)))
+    sentences = {(name, text): tokenize_sentence(text, name) for name, text in keys}
+    for (name, text), sentence in sentences.items():
+        if tokenize_sentence(text, name) != sentence:
+            raise ConfigError(
+                "the tokenizer must give the same tokens for the same sentence, but two encodings"
+                f" of {shorten(text)!r} differ; switch its random segmentation off (BPE dropout,"
+                " SentencePiece sampling)"
+            )
+    return sentences
+
+
+def _unusable_pairs(
+    corpus: ParallelCorpus, language: str, sentences: Mapping[tuple[str, str], Sentence], limit: int
+) -> dict[int, str]:
+    """Pair -> the reason why it cannot be used, with its place in the corpus."""
+    reasons: dict[int, str] = {}
+    for i, pair in enumerate(corpus.pairs[language]):
+        for side, text in zip((corpus.pivot, language), pair, strict=True):
+            length = len(sentences[side, text].ids)
+            if not 0 < length <= limit:
+                reason = f"{length} tokens of {side}, allowed 1 to {limit}"
+                reasons.setdefault(i, f"{corpus.where(language, i)}: {reason}")
+    return reasons
 
 
 def padding_id(model: nn.Module, pad: int) -> int:
@@ -197,14 +219,25 @@ def require_embeddings(model: nn.Module, tokenized: TokenizedCorpus) -> None:
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
     """The most tokens that both model and tokenizer accept; 2^30 if neither has a limit."""
     config = text_config(model)
+    language = language_model(model)
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
     positions = [getattr(config, name, None) for name in names]
-    unusable = _unusable_positions(base_of(model))
+    if not callable(getattr(config, "get_text_config", None)):
+        positions += _plain_positions(model, config)
+    unusable = _unusable_positions(language)
     limits = [n - unusable for n in positions if isinstance(n, int) and n > 0]
     most = getattr(tokenizer, "model_max_length", None)
     if isinstance(most, int) and most > 0:
         limits.append(most)
     return min(limits, default=1 << 30)
+
+
+def _plain_positions(model: nn.Module, config: Any) -> list[Any]:
+    """Limits of a model of plain PyTorch: its options, and its tables of positions."""
+    options = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+    names = ("block_size", "context_length", "max_seq_length", "n_ctx")
+    tables = embedding_tables(model, positions=True)
+    return [*(options.get(n) for n in names), *(table.num_embeddings for table in tables)]
 
 
 def _unusable_positions(model: nn.Module) -> int:

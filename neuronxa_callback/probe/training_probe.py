@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
-from neuronxa_callback.probe.distributed import is_sharded, world_of
+from neuronxa_callback.option_checks import require_text
+from neuronxa_callback.probe.distributed import broadcast_from_rank0, is_sharded, world_of
 from neuronxa_callback.probe.forward import device_of
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
@@ -41,6 +42,7 @@ class TrainingProbe:
     def __init__(
         self, make_probe: Callable[[Any], Probe], on_error: str, tokenizer: Any = None
     ) -> None:
+        require_text("on_error", on_error)
         if on_error not in ("warn", "raise"):
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
         self.make_probe, self.on_error, self.tokenizer = make_probe, on_error, tokenizer
@@ -190,6 +192,11 @@ class TrainingProbe:
                 if self._first_probe_done or probe.batch_tokens < MIN_BATCH_TOKENS:
                     raise
                 log.warning("%s", error)
+
+
+def rank0_value(model: nn.Module, number: int) -> int:
+    """Collective: the number of rank 0, on every rank."""
+    return broadcast_from_rank0(world_of(model), number, device_of(model))
 
 
 def _optimizer_weights(optimizer: Any) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.show.csv_cells import plain_cell
 
 
 def long_table(reports: Sequence[AlignmentReport]) -> str:
@@ -23,4 +24,4 @@ def write_long_table(file: TextIO, reports: Iterable[AlignmentReport]) -> None:
             if writer is None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: plain_cell(cell) for name, cell in row.items()})

@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.records import FOLDER, RECORD
 from neuronxa_callback.metrics.registry import ALIGNMENT
+from neuronxa_callback.option_checks import list_of, require, require_text
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.jsonl import JsonlSink
 from neuronxa_callback.show.record_lock import RecordLock
@@ -26,11 +27,28 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: If it cannot be one.
     """
+    require_text("name", name)
     if not re.fullmatch(r"[A-Za-z0-9_-]*", name) or name in (*ALIGNMENT, "seconds", "tensorboard"):
         raise ConfigError(
             f"name must be made of letters, digits, '_' and '-', and be no metric, got {name!r}"
         )
     return name
+
+
+def check_sinks(sinks: Any) -> tuple[Any, ...] | None:
+    """The sinks of a callback; None for the trackers.
+
+    Raises:
+        ConfigError: If they are not objects with ``write(report)``.
+    """
+    if sinks is None:
+        return None
+    expected = "a list of objects with write(report), or None"
+    given = list_of("sinks", expected, sinks, object)
+    for sink in given:
+        writes = not isinstance(sink, type) and callable(getattr(sink, "write", None))
+        require(writes, "sinks", expected, sinks)
+    return given
 
 
 def new_run_id() -> str:

@@ -156,3 +156,12 @@ def test_sinks_follow_report_to(tmp_path):
     (one,) = sinks.sinks_for(["wandb"], tmp_path, last_step=3)
     assert isinstance(one, sinks.WandbSink)
     assert one.last_step == 3
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_of_a_csv_is_no_formula_and_a_number_stays_one(start):
+    name = f"{start}cmd|' /C calc'!A0"
+    report = make_report(-5, {name: 0.5, "deu_Latn": 0.5})
+    first, *rows = sinks.long_table([report]).split("\n")[:-1]
+    assert first.startswith("step,language,")
+    assert all(row.startswith(("-5,deu_Latn,", f"-5,'{name},")) for row in rows)

@@ -1,8 +1,10 @@
 """Output at the terminal: one line per probe, and tables."""
 
+import json
 import math
 from dataclasses import replace
 
+import numpy as np
 from rich.console import Console
 
 from neuronxa_callback.history import compare
@@ -124,8 +126,46 @@ def test_an_interval_that_a_hub_makes_worthless_is_said_in_words():
     assert "unknown: a hub decides" in text_of(tables.over_steps([report]))
 
 
+def test_a_change_within_the_margin_is_not_significant():
+    # 8 of 2,000 pairs moved: more than by chance, but less than 0.005 of the score.
+    hits = np.tile(np.arange(2000) < 1000, (4, 1))
+    within, beyond = hits.copy(), hits.copy()
+    within[:, 1000:1008] = True
+    beyond[:, 1000:1030] = True
+    words = []
+    for after in (within, beyond):
+        history = History()
+        for step, rows in enumerate((hits, after)):
+            history.append(make_report(step, hits={"a": rows}))
+        assert history.change("nasca").p < 0.02
+        words.append(terminal.changes(history, "nasca"))
+    assert words == [
+        "not significant: +0.004 since the last",
+        "significant: +0.015 since the last",
+    ]
+
+
 def test_significant_spends_alpha_over_the_looks_of_a_run():
     # Look k may spend 0.05 / (k (k + 1)): half of it at the first look, 0.0006 at the ninth.
     early, late = history_of(0.5, 0.57)[0], history_of(*[0.5] * 9, 0.57)[0]
     assert terminal.changes(early, "nasca").startswith("significant: +0.070 since the last")
     assert terminal.changes(late, "nasca").startswith("not significant: +0.070 since the last")
+
+
+HOSTILE = "x\x1b]0;t\x07\x1b[2Jy\u202ez\x9b1m\u2028\r\b"
+
+
+def test_what_is_printed_has_no_control_characters(capsys):
+    report = make_report(scores={"deu_Latn": 0.5, HOSTILE: 0.25}, metrics=(HOSTILE,))
+    terminal.say(terminal.line(report))
+    terminal.show(tables.one_report(report))
+    terminal.show_text(HOSTILE, "red")
+    out = capsys.readouterr().out
+    assert "x]0;t[2Jyz1m" in out
+    assert all(letter.isprintable() or letter in "\n\t" for letter in out)
+
+
+def test_json_with_escaped_controls_says_the_same():
+    text = json.dumps({"name": HOSTILE}, ensure_ascii=False)
+    assert json.loads(terminal.escape_controls(text)) == {"name": HOSTILE}
+    assert terminal.escape_controls(text).isprintable()

@@ -30,7 +30,8 @@ FOUND_TWICE, RECOMPUTED, INVARIANT, COMPLETE = PROOFS = (
 )
 """All proofs, in the order in which they run."""
 MAX_FORWARDS = 8
-"""The most forwards of discovery and all proofs together."""
+"""The most forwards of discovery and all proofs together; one more for a model that is not of
+transformers and whose sentences run one at a time."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,12 @@ class _Prover:
         while self.forwards < before + forwards and self.forward.collective:
             self.call(self.sentences.dummy)
 
-    def discover(self, *sentences: Sentence) -> taps.TapPlan:
-        """The plan that a microbatch of these sentences gives."""
-        batch = collate(sentences, self.sentences.pad)
+    def discover(self, *sentences: Sentence, alone: bool = False) -> taps.TapPlan:
+        """The plan that a microbatch of these sentences gives; one may run ``alone``."""
+        alone = alone or self.alone
+        # With one sentence, sentences and tokens cannot be told apart.
+        twice = len(sentences) == 1 and not alone
+        batch = collate(sentences * 2 if twice else sentences, self.sentences.pad)
 
         def run() -> None:
             self.sizes = tuple(states.shape[-1] for states in self.call(batch))
@@ -141,7 +145,8 @@ class _Prover:
             neuron_modules=self.config.neuron_modules,
             stack=self.config.stack,
             inspect=self._keep_trace,
-            one_at_a_time=self.alone,
+            one_at_a_time=alone,
+            tokens=None if self.forward.of_transformers else batch.ids,
         )
 
     def _keep_trace(self, trace: Trace, plan: taps.TapPlan) -> None:
@@ -155,7 +160,7 @@ class _Prover:
     def find_again(self, *sentences: Sentence, compare: bool) -> None:
         """Finds a plan from other sentences and compares it with the first."""
         self.trace = None
-        plan = self.discover(*sentences)
+        plan = self.discover(*sentences, alone=True)
         difference = self.plan.difference(plan) if compare else ""
         if difference:
             tokens = [len(sentence.ids) for sentence in (self.sentences.shortest, *sentences)]
@@ -165,6 +170,8 @@ class _Prover:
                 f" {max(tokens[1:])} tokens do not: {difference}; pass the networks that run on"
                 " every token as neuron_modules="
             )
+        if compare:
+            self.plan = self.plan.with_gaps_of(plan)
 
     def complete(self) -> None:
         """Looks for networks that are not read, in the latest trace."""
@@ -175,14 +182,19 @@ class _Prover:
     def recompute(self) -> None:
         """Checks gate and product by experiment."""
         self.factors = proof = FactorProof(self.plan, self.sites)
-        sentence = self.sentences.shortest
-        with proof.attach(self.model, len(sentence.ids)) as reader:
+        copies = [self.sentences.shortest] * COPIES
+        if self.alone:
+            copies = [Sentence(copies[0].ids[-1:] * COPIES, (False,) * COPIES)]
+        with proof.attach(self.model, len(copies[0].ids), len(copies)) as reader:
             reader.begin()
-            self.call(collate([sentence] * COPIES, self.sentences.pad))
+            self.call(collate(copies, self.sentences.pad))
         proof.raise_first()
 
     def prove_invariance(self) -> None:
-        """Compares sentences alone, beside others in another order, and once more."""
+        """Compares sentences alone, beside others in another order, and once more.
+
+        A model that refuses more than one sentence runs the others between two runs of the first.
+        """
         s, model = self.sentences, self.model
 
         def start() -> Invariance:
@@ -193,12 +205,15 @@ class _Prover:
         self.step(lambda: start().read_alone(0), INVARIANT)
         later: list[Callable[[Invariance], None]] = [
             lambda invariance: invariance.read_alone(1),
-            lambda invariance: invariance.read_beside((2, 1, 0)),
+            lambda invariance: (
+                invariance.read_alone(2) if self.alone else invariance.read_beside((2, 1, 0))
+            ),
             lambda invariance: invariance.read_again(0),
         ]
         for read in later:
             self.step(partial(self._with_invariance, read), INVARIANT)
         self.step(self.check_repeat, INVARIANT, forwards=0)
+        self.step(self.check_axes, INVARIANT, forwards=0)
 
     def _with_invariance(self, read: Callable[[Invariance], None]) -> None:
         if self.invariance is not None:
@@ -217,10 +232,16 @@ class _Prover:
             record["recomputed"] = len(found.checked)
             record["not_recomputed"] = dict(found.unchecked)
         if invariance is not None:
-            record["flipped"] = invariance.beside.flipped
-            record["difference"] = invariance.beside.values
+            deviation = invariance.again if self.alone else invariance.beside
+            record |= {"flipped": deviation.flipped, "difference": deviation.values}
         batched = not self.alone and (invariance is None or invariance.beside.allowed)
         return ProvedPlan(self.plan, self.sizes, record, batched, tuple(self.unproved))
+
+    def check_axes(self) -> None:
+        """Refuses a model that takes sentences for tokens."""
+        known = self.forward.of_transformers or self.forward.collective
+        if self.invariance is not None and not known:
+            self.invariance.check_axes()
 
     def check_repeat(self) -> None:
         """Refuses a model that gives other states each time."""
@@ -229,7 +250,8 @@ class _Prover:
             raise TapError(
                 "the states of a sentence must be the same in every forward pass, but"
                 f" {invariance.again.flipped:.2%} of its neurons fire otherwise when it runs"
-                " again; switch random operations off in eval mode"
+                " again; switch random operations off in eval mode, and keep no state between"
+                " forward passes"
             )
 
 
@@ -258,8 +280,6 @@ def prove(
             ``"raise"``.
     """
     p = _Prover(model, forward, config, sentences, sites)
-    if p.alone:
-        proofs = tuple(name for name in proofs if name in (FOUND_TWICE, COMPLETE))
     twice, shown = FOUND_TWICE in proofs, {FOUND_TWICE, COMPLETE} & set(proofs)
     p.step(p.find)
     if shown:
