@@ -1,4 +1,4 @@
-"""Pictures in W&B, offline: which steps are drawn, and what a failed drawing costs."""
+"""Pictures in W&B: which probes are drawn, and that a failed drawing costs no score."""
 
 import sys
 
