@@ -7,19 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neuronxa_callback import trainer_events
 from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
-from neuronxa_callback.errors import NeuronXAError
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.schedule import ProbeSchedule
 from neuronxa_callback.history.stopping import StopRule
-from neuronxa_callback.probe.distributed import broadcast_from_rank0, world_of
-from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.probe.distributed import all_ranks
 from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.probe.synchronization import synchronize_errors, synchronized
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
@@ -108,12 +106,13 @@ class NeuronXACallback(TrainerCallback):
         last = state.global_step >= state.max_steps
         return control.should_evaluate or last or self.schedule.includes(state.global_step)
 
+    @synchronized
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
         options = {"name": self.name, **self.schedule.options, "stop": self.stop}
-        self._probe.check_ranks(kwargs["model"], options)
+        self._probe.check_ranks(options)
         trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
@@ -149,7 +148,7 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe if the step is due, before an evaluation of the same step."""
-        self._report_overhead(state, kwargs["model"])
+        self._report_overhead(state)
         self._after_step(state, control, **kwargs)
 
     def on_epoch_end(
@@ -165,6 +164,7 @@ class NeuronXACallback(TrainerCallback):
             self._probe_once(state, control, **kwargs)
         self.schedule.start_step()
 
+    @synchronized
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -188,6 +188,7 @@ class NeuronXACallback(TrainerCallback):
         if metrics is not None:
             metrics.update(self._probe.evaluation_metrics(report, prefix, self.name))
 
+    @synchronized
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -205,6 +206,7 @@ class NeuronXACallback(TrainerCallback):
         """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer)
 
+    @synchronized
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Probe, record the report and apply the stop rules; at most once per step."""
         if self._probed_step == state.global_step:
@@ -214,20 +216,26 @@ class NeuronXACallback(TrainerCallback):
         if report is None:
             self._save_state(state)
             return
+        try:
+            with synchronize_errors(all_ranks()):
+                self._record(report, state, control)
+        except Exception as error:
+            self._probe.handle_error(error)
+
+    def _record(
+        self, report: AlignmentReport, state: TrainerState, control: TrainerControl
+    ) -> None:
+        """Collective if there are stop rules: add a report to the curve and to the sinks."""
         loss, loss_step = trainer_events.last_loss(state)
         report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch, name=self.name)
-        try:
-            self.history.append(report)
-        except NeuronXAError as error:
-            self._probe.handle_error(error)
-            return
+        self.history.append(report)
         self._report = report
         row: Any = {**report.scalars(), "epoch": state.epoch, "step": state.global_step}
         state.log_history.append(row)
         trainer_events.say(state, terminal.line(report, self.history))
         self._sinks.write(report)
         if self.stop:
-            self._apply_stop_rules(state, control, kwargs["model"])
+            self._apply_stop_rules(state, control)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -255,13 +263,11 @@ class NeuronXACallback(TrainerCallback):
             trainer_events.say(state, terminal.line(report))
         return report
 
-    def _apply_stop_rules(
-        self, state: TrainerState, control: TrainerControl, model: nn.Module
-    ) -> None:
+    def _apply_stop_rules(self, state: TrainerState, control: TrainerControl) -> None:
         """Collective: all ranks follow the decision of rank 0."""
         reasons = [rule.reason(self.history) for rule in self.stop]
         first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = broadcast_from_rank0(world_of(model), first, device_of(model))
+        chosen = all_ranks().from_first_rank(first)
         if chosen >= 0:
             self._stopped = reasons[chosen] or "rank 0 stops"
             control.should_training_stop = True
@@ -269,16 +275,17 @@ class NeuronXACallback(TrainerCallback):
                 state, f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
             )
 
-    def _report_overhead(self, state: TrainerState, model: nn.Module) -> None:
+    def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
         step_seconds = self.schedule.record_step()
         if step_seconds is None:
             return
-        steps = self.schedule.min_interval(step_seconds)
-        if steps is not None:
-            self.schedule.interval = broadcast_from_rank0(world_of(model), steps, device_of(model))
-            self._save_state(state)
-        trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
+        with synchronize_errors(all_ranks()):
+            steps = self.schedule.min_interval(step_seconds)
+            if steps is not None:
+                self.schedule.interval = all_ranks().from_first_rank(steps)
+                self._save_state(state)
+            trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
 
     # What a resume needs
 

@@ -1,7 +1,7 @@
 """How a model is called: whole, without cache, with the fewest logits that it allows."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +24,18 @@ class Forward:
         model: The model.
         stack: ``"encoder"``, ``"decoder"`` or ``"both"``, for a model that has two.
         hidden: Whether to return the hidden states.
-        collective: Whether all ranks take part in one forward (sharded weights, slices).
+        confirm: Called in front of a forward in which all ranks take part (sharded weights,
+            slices), while each of them can still leave; None if every rank runs its own.
     """
 
     def __init__(
-        self, model: nn.Module, stack: str, hidden: bool, collective: bool = False
+        self,
+        model: nn.Module,
+        stack: str,
+        hidden: bool,
+        confirm: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.stack, self.hidden, self.collective = model, stack, hidden, collective
+        self.model, self.stack, self.hidden, self.confirm = model, stack, hidden, confirm
         base = base_of(model)
         # The forward of the class: an instance's may be patched with (*args, **kwargs).
         self.parameters = inspect.signature(type(base).forward).parameters
@@ -48,18 +53,19 @@ class Forward:
         Raises:
             BrokenForwardError: If a collective forward fails: the other ranks wait in it.
         """
+        arguments = self._arguments(batch)
+        if self.confirm is not None:
+            self.confirm()
         try:
-            return self._call(batch)
+            output = self.model(**arguments)
         except Exception as error:
-            if not self.collective:
+            if self.confirm is None:
                 raise
             raise BrokenForwardError(
                 "the model's forward failed in a probe while its weights are spread over ranks,"
                 f" so the job ends as it would in training: {type(error).__name__}: {error}"
             ) from error
 
-    def _call(self, batch: Batch) -> Sequence[Tensor]:
-        output = self.model(**self._arguments(batch))
         if not self.hidden:
             return ()
         prefix = f"{self.stack}_" if self.two_stacks else ""

@@ -6,12 +6,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
-from neuronxa_callback.probe.distributed import is_sharded, world_of
-from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.probe.distributed import all_ranks, is_sharded
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
@@ -80,14 +78,15 @@ class TrainingProbe:
         self.probe, self._measured = None, None
         self._first_probe_done = False
 
-    def check_ranks(self, model: nn.Module, options: Mapping[str, object]) -> None:
+    def check_ranks(self, options: Mapping[str, object]) -> None:
         """Collective: raise an error on all ranks if an option differs between them.
 
         Raises:
             ConfigError: Names the first option that differs.
         """
         options = {**options, "on_error": self.on_error}
-        check_same_on_ranks(world_of(model), device_of(model), options)
+        with synchronize_errors(all_ranks()):
+            check_same_on_ranks(all_ranks(), options)
 
     def run(
         self,
@@ -107,7 +106,8 @@ class TrainingProbe:
             Exception: Any error of the first probe, or if ``on_error="raise"``.
         """
         try:
-            probe = self._probe_for(model, self.tokenizer or processing_class)
+            with synchronize_errors(all_ranks()):
+                probe = self._probe_for(model, self.tokenizer or processing_class)
             report = self._run(probe, model, step)
         except BrokenForwardError:
             raise
@@ -126,14 +126,11 @@ class TrainingProbe:
         return not self.probe.tokenizer.has_changed()
 
     def _probe_for(self, model: nn.Module, tokenizer: Any) -> Probe:
-        """The probe of this model and tokenizer. Collective if it has to be made."""
+        """The probe of this model and tokenizer."""
         made_for = (weakref.ref(model), tokenizer)
         if self.probe is None or self._made_for != made_for:
             self._batch_tokens = self.batch_tokens
-            world = world_of(model)
-            flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
-            with synchronize_errors(world, flag):
-                probe = self.make_probe(tokenizer)
+            probe = self.make_probe(tokenizer)
             probe.batch_tokens = self._batch_tokens or probe.batch_tokens
             self.probe, self._made_for = probe, made_for
         return self.probe
@@ -145,12 +142,13 @@ class TrainingProbe:
 
         Collective: every rank calls it.
         """
-        world, checksum = world_of(model), None if is_sharded(model) else weights_checksum(model)
-        known = self._measured is not None and checksum is not None
-        known = known and checksum == self._measured_weights
-        known = known and self._is_current(model, kwargs.get("processing_class"))
-        flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
-        if world.all_ok(known, flag):
+        with synchronize_errors(all_ranks()):
+            checksum = None if is_sharded(model) else weights_checksum(model)
+            known = self._measured is not None and checksum is not None
+            known = known and checksum == self._measured_weights
+            known = known and self._is_current(model, kwargs.get("processing_class"))
+            known = all_ranks().all_ok(known)
+        if known:
             return self._measured, False
         self._measured, self._measured_weights = self.run(step, model=model, **kwargs), checksum
         return self._measured, True
