@@ -228,8 +228,8 @@ class NeuronXACallback(TrainerCallback):
         """Collective if there are stop rules: add a report to the curve and to the sinks."""
         loss, loss_step = trainer_events.last_loss(state)
         report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch, name=self.name)
+        self._report = report = self.history.note_changes(report)
         self.history.append(report)
-        self._report = report
         row: Any = {**report.scalars(), "epoch": state.epoch, "step": state.global_step}
         state.log_history.append(row)
         trainer_events.say(state, terminal.line(report, self.history))

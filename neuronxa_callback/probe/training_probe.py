@@ -131,7 +131,8 @@ class TrainingProbe:
         if self.probe is None or self._made_for != made_for:
             self._batch_tokens = self.batch_tokens
             probe = self.make_probe(tokenizer)
-            probe.batch_tokens = self._batch_tokens or probe.batch_tokens
+            # A resume may lower it, when memory has run out.
+            probe.batch_tokens = min(probe.batch_tokens, self._batch_tokens or probe.batch_tokens)
             self.probe, self._made_for = probe, made_for
         return self.probe
 
