@@ -17,7 +17,7 @@ from neuronxa_callback.history.schedule import ProbeSchedule
 from neuronxa_callback.history.stopping import StopRule
 from neuronxa_callback.probe.distributed import all_ranks
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.synchronization import synchronize_errors, synchronized
+from neuronxa_callback.probe.synchronization import synchronized
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
@@ -111,8 +111,7 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
-        options = {"name": self.name, **self.schedule.options, "stop": self.stop}
-        self._probe.check_ranks(options)
+        self._probe.check_ranks({"name": self.name, **self.schedule.options, "stop": self.stop})
         trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
@@ -216,15 +215,10 @@ class NeuronXACallback(TrainerCallback):
         if report is None:
             self._save_state(state)
             return
-        try:
-            with synchronize_errors(all_ranks()):
-                self._record(report, state, control)
-        except Exception as error:
-            self._probe.handle_error(error)
+        with self._probe.handle_errors():
+            self._add(report, state, control)
 
-    def _record(
-        self, report: AlignmentReport, state: TrainerState, control: TrainerControl
-    ) -> None:
+    def _add(self, report: AlignmentReport, state: TrainerState, control: TrainerControl) -> None:
         """Collective if there are stop rules: add a report to the curve and to the sinks."""
         loss, loss_step = trainer_events.last_loss(state)
         report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch, name=self.name)
@@ -280,7 +274,7 @@ class NeuronXACallback(TrainerCallback):
         step_seconds = self.schedule.record_step()
         if step_seconds is None:
             return
-        with synchronize_errors(all_ranks()):
+        with self._probe.handle_errors():
             steps = self.schedule.min_interval(step_seconds)
             if steps is not None:
                 self.schedule.interval = all_ranks().from_first_rank(steps)

@@ -123,8 +123,7 @@ class Probe:
         """Collective. An error may be raised anywhere: all ranks learn of it."""
         world = world_of(model, self.mesh)
         reads = _reads_by_site(self.config)
-        collective = is_sharded(model) or world.tensor is not None
-        confirm = world.confirm if collective else None
+        confirm = world.confirm if is_sharded(model) or world.tensor is not None else None
         forward = Forward(model, self.config.stack, "hidden" in reads, confirm)
         with ExitStack() as stack:
             stack.enter_context(preserve_model_state(model))

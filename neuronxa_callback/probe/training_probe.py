@@ -3,7 +3,8 @@
 import logging
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,11 @@ from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemor
 from neuronxa_callback.probe.distributed import all_ranks, is_sharded
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
+from neuronxa_callback.probe.synchronization import (
+    Outcome,
+    check_same_on_ranks,
+    synchronize_errors,
+)
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -105,18 +110,15 @@ class TrainingProbe:
             BrokenForwardError: If the ranks cannot go on together.
             Exception: Any error of the first probe, or if ``on_error="raise"``.
         """
-        try:
-            with synchronize_errors(all_ranks()):
-                probe = self._probe_for(model, self.tokenizer or processing_class)
+        with self.handle_errors() as outcome:
+            probe = self._probe_for(model, self.tokenizer or processing_class)
             report = self._run(probe, model, step)
-        except BrokenForwardError:
-            raise
-        except Exception as error:
-            self.handle_error(error)
+            weights = _optimizer_weights(optimizer)
+            report = report if weights is None else report.with_model(optimizer_weights=weights)
+        if outcome.error is not None:
             return None
         self._first_probe_done = True
-        weights = _optimizer_weights(optimizer)
-        return report if weights is None else report.with_model(optimizer_weights=weights)
+        return report
 
     def _is_current(self, model: nn.Module, processing_class: Any) -> bool:
         """Whether the probe was made for this model and tokenizer, as they are now."""
@@ -168,6 +170,17 @@ class TrainingProbe:
             for metric in self.probe.config.metrics
             for language in (None, *self.languages)
         }
+
+    @contextmanager
+    def handle_errors(self) -> Iterator[Outcome]:
+        """Collective: a section of all ranks, whose error is handled as one of a probe."""
+        try:
+            with synchronize_errors(all_ranks()) as outcome:
+                yield outcome
+        except BrokenForwardError:
+            raise
+        except Exception as error:
+            self.handle_error(error)
 
     def handle_error(self, error: Exception) -> None:
         """Raise the error, or log one warning per cause."""

@@ -1,4 +1,4 @@
-"""What ``torchrun`` starts in test_faults.py: faults in probes of models in several kinds of pieces.
+"""What ``torchrun`` starts in test_faults.py: faults in probes of models in several kinds of parts.
 
 Usage: faults.py FOLDER KIND [KIND ...]
 """
