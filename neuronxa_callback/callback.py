@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from neuronxa_callback import trainer_events
 from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.history.history import History
+from neuronxa_callback.history.resume_state import ResumeState
 from neuronxa_callback.history.schedule import ProbeSchedule
-from neuronxa_callback.history.stopping import StopRule
+from neuronxa_callback.history.stopping import StopRule, as_rules
 from neuronxa_callback.probe.distributed import all_ranks
+from neuronxa_callback.probe.forward import ForwardFunction
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.synchronization import synchronized
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
-from neuronxa_callback.show.sink_group import SinkGroup, check_name
+from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
 from neuronxa_callback.show.sinks import Sink
 
 
@@ -47,6 +50,7 @@ class NeuronXACallback(TrainerCallback):
             0.01. The interval is chosen once, from the first probe and the first steps.
         name: Needed for a second callback in the same Trainer: part of its keys
             (``neuronxa/<name>/...``, ``eval_<name>_nasca``), its record and its saved state.
+        forward: A function of the model and a batch that runs the model, as for ``Probe``.
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -68,13 +72,15 @@ class NeuronXACallback(TrainerCallback):
         on_error: str = "warn",
         max_overhead: float | None = None,
         name: str = "",
+        forward: ForwardFunction | None = None,
     ) -> None:
+        self.forward = forward
         self.config = as_probe_config(config)
         self.name = check_name(name)
         self.schedule = ProbeSchedule(every, max_overhead)
-        self.stop = () if stop is None else (stop,) if isinstance(stop, StopRule) else tuple(stop)
+        self.stop = as_rules(stop)
         self.history = History()
-        self._given_sinks = None if sinks is None else tuple(sinks)
+        self._given_sinks = check_sinks(sinks)
         self._probe = TrainingProbe(self.make_probe, on_error, tokenizer)
         self._training = False
         self._reset()
@@ -111,12 +117,14 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe before the first step; a resumed run continues its curve instead."""
-        self._probe.check_ranks({"name": self.name, **self.schedule.options, "stop": self.stop})
         trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
         resumed = state.global_step > 0
-        self._load_state(args, state if resumed else None)
+        saved = self._load_state(args, state)
+        steps = [point.step for point in self.history.points]
+        options = {"name": self.name, **self.schedule.options, "stop": self.stop, "history": steps}
+        self._probe.check_ranks(options)
         if resumed and not self._probe.first_probe_done:
             self._verify_resume(state.global_step, **kwargs)
         # After the check: a resume that is refused leaves the record unchanged.
@@ -127,7 +135,8 @@ class NeuronXACallback(TrainerCallback):
                 self._given_sinks,
                 resumed_at=state.global_step if resumed else None,
                 name=self.name,
-                previous_record=self._previous_record,
+                previous_record=saved.record,
+                run=saved.run,
             )
         if not resumed:
             self._probe_once(state, control, **kwargs)
@@ -203,7 +212,7 @@ class NeuronXACallback(TrainerCallback):
 
     def make_probe(self, tokenizer: Any) -> Probe:
         """A probe for a model and tokenizer; a subclass may return another one."""
-        return Probe(self.config, tokenizer)
+        return Probe(self.config, tokenizer, forward=self.forward)
 
     @synchronized
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -212,24 +221,17 @@ class NeuronXACallback(TrainerCallback):
             return
         self._probed_step, self._report = state.global_step, None
         report = self._measure(state.global_step, **kwargs)
-        if report is None:
-            self._save_state(state)
-            return
-        with self._probe.handle_errors():
-            self._add(report, state, control)
-
-    def _add(self, report: AlignmentReport, state: TrainerState, control: TrainerControl) -> None:
-        """Collective if there are stop rules: add a report to the curve and to the sinks."""
-        loss, loss_step = trainer_events.last_loss(state)
-        report = report.with_run(loss=loss, loss_step=loss_step, epoch=state.epoch, name=self.name)
-        self._report = report = self.history.note_changes(report)
-        self.history.append(report)
-        row: Any = {**report.scalars(), "epoch": state.epoch, "step": state.global_step}
-        state.log_history.append(row)
-        trainer_events.say(state, terminal.line(report, self.history))
-        self._sinks.write(report)
-        if self.stop:
-            self._apply_stop_rules(state, control)
+        if report is not None:
+            with self._probe.handle_errors():
+                entries = trainer_events.run_entries(state) | self.schedule.run_entries
+                report = self.history.note_changes(report.with_run(**entries, name=self.name))
+                self.history.append(report)
+                self._report = report
+                trainer_events.log_row(state, report.scalars())
+                trainer_events.say(state, terminal.line(report, self.history))
+                self.schedule.time_sinks(partial(self._sinks.write, report))
+                if self.stop:
+                    self._apply_stop_rules(state, control)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -244,11 +246,10 @@ class NeuronXACallback(TrainerCallback):
 
     def _verify_resume(self, step: int, **kwargs: Any) -> None:
         """Check with one probe that a resumed run can be measured and can continue its curve."""
-        report, before = self._measure(step, **kwargs), self.history.fingerprint
-        if report is not None and before is not None:
+        report = self._measure(step, **kwargs)
+        if report is not None:
             # Not compared: until training starts, an optimizer may hold its evaluation weights.
-            kept = {k: v for k, v in before["model"].items() if k == "optimizer_weights"}
-            self.history.check(report.with_model(**kept))
+            self.history.check_resume(report, ignored=("optimizer_weights",))
 
     def _probe_outside_training(self, state: TrainerState, **kwargs: Any) -> AlignmentReport | None:
         """Measure the weights once and print; the report is no point of the run's curve."""
@@ -265,9 +266,8 @@ class NeuronXACallback(TrainerCallback):
         if chosen >= 0:
             self._stopped = reasons[chosen] or "rank 0 stops"
             control.should_training_stop = True
-            trainer_events.say(
-                state, f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
-            )
+            text = f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
+            trainer_events.say(state, text)
 
     def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
@@ -285,15 +285,15 @@ class NeuronXACallback(TrainerCallback):
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""
-        saved: dict[str, Any] = {"history": self.history.state()}
-        saved |= {"interval": self.schedule.interval, "record": self._sinks.record_path}
-        saved |= {"stopped": self._stopped, "batch_tokens": self._probe.batch_tokens}
-        trainer_events.save_state(state, self.name, saved)
+        choices = self.schedule.interval, self._stopped, self._probe.batch_tokens
+        saved = ResumeState(self.history, *choices, self._sinks.record_path, self._sinks.run)
+        trainer_events.save_state(state, self.name, saved.to_dict())
 
-    def _load_state(self, args: TrainingArguments, state: TrainerState | None) -> None:
-        """Load the state of a checkpoint; None starts a new run."""
-        saved = {} if state is None else trainer_events.load_state(state, self.name)
-        self.history = History.from_state(saved["history"]) if "history" in saved else History()
-        self.schedule.begin(saved.get("interval"), evaluates=args.eval_strategy != "no")
-        self._stopped, self._previous_record = saved.get("stopped"), saved.get("record")
-        self._probe.begin(saved.get("batch_tokens"))
+    def _load_state(self, args: TrainingArguments, state: TrainerState) -> ResumeState:
+        """Load the state of a checkpoint; a new run has none."""
+        plain = trainer_events.load_state(state, self.name) if state.global_step else None
+        saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
+        self.history, self._stopped = saved.history, saved.stopped
+        self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
+        self._probe.begin(saved.batch_tokens)
+        return saved

@@ -1,18 +1,27 @@
 """The options of a probe, as an object or a TOML file."""
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from neuronxa_callback import option_checks as checks
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
-from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS
+from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS, Read, reads_of
 from neuronxa_callback.taps.plan import STACKS
 from neuronxa_callback.taps.reader import SITES
 
 LANG_CODES = ("own", "pivot", "none")
+CHOICES = {
+    "nas_site": SITES,
+    "nav_site": SITES,
+    "stack": STACKS,
+    "on_unproved": ("raise", "warn"),
+}
+"""Options with a few possible values."""
 EXTRA_PAIRS = 100
 """Pairs to read beyond those needed, since some may be too long for the model."""
 
@@ -22,7 +31,7 @@ class ProbeConfig:
     """What is measured. A change of any field except ``batch_tokens`` may change the scores.
 
     Raises:
-        ConfigError: If a value cannot be used; the message names the field.
+        ConfigError: If a value has a wrong type or cannot be used; the message names the field.
 
     Example:
         >>> config = ProbeConfig(languages=["deu_Latn", "swh_Latn"], n_pairs=50)
@@ -70,37 +79,63 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         for name in ("languages", "metrics", "diagnostics"):
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise ConfigError(f"{name} must be a list of names, got the text {value!r}")
-            if value is not None:
-                # The order of a set differs between the processes of a distributed run.
-                ordered = sorted(value) if isinstance(value, set | frozenset) else value
-                object.__setattr__(self, name, tuple(dict.fromkeys(ordered)))
+            if value is not None or name != "languages":
+                object.__setattr__(self, name, checks.list_of_names(name, value))
+        if self.languages == ():
+            raise ConfigError("languages must name at least one language, or be None, got none")
         _known("metric", self.metrics, tuple(ALIGNMENT))
         _known("diagnostic", self.diagnostics, tuple(DIAGNOSTICS))
-        _known("nas_site", (self.nas_site,), SITES)
-        _known("nav_site", (self.nav_site,), SITES)
-        _known("stack", (self.stack,), STACKS)
-        if isinstance(self.lang_codes, Mapping):
-            object.__setattr__(self, "lang_codes", dict(sorted(self.lang_codes.items())))
-        else:
-            _known("lang_codes", (self.lang_codes,), LANG_CODES)
-        _known("on_unproved", (self.on_unproved,), ("raise", "warn"))
-        for name, minimum in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                raise ConfigError(f"{name} must be an integer of at least {minimum}, got {value!r}")
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
+        for name, known in CHOICES.items():
+            checks.require_text(name, getattr(self, name))
+            _known(name, (getattr(self, name),), known)
+        for name, least in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
+            checks.require_integer(name, getattr(self, name), least)
+        checks.require_flag("special_tokens", self.special_tokens)
+        checks.require_text("template", self.template, optional=True)
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:
             raise ConfigError(
                 f"template must contain {{sentence}} once, or be 'chat', got {self.template!r}"
             )
+        self._check_corpus()
+        self._check_codes()
         self._check_neurons()
+
+    def _check_corpus(self) -> None:
+        if isinstance(self.corpus, Path):
+            object.__setattr__(self, "corpus", str(self.corpus))
+        if isinstance(self.corpus, Mapping):
+            for name in self.corpus:
+                checks.require_text("an option of corpus", name)
+            if "reader" in self.corpus:
+                checks.require_text("the reader of corpus", self.corpus["reader"])
+            if "path" in self.corpus and self.corpus.get("reader") != "dataset":
+                checks.require_path("the path of corpus", self.corpus["path"])
+            return
+        expected = "'builtin', a path, a table with a path or a ParallelCorpus"
+        accepted = isinstance(self.corpus, ParallelCorpus | str) and self.corpus != ""
+        checks.require(accepted, "corpus", expected, self.corpus)
+
+    def _check_codes(self) -> None:
+        if isinstance(self.lang_codes, Mapping):
+            checks.require_mapping("lang_codes", self.lang_codes)
+            object.__setattr__(self, "lang_codes", dict(sorted(self.lang_codes.items())))
+            return
+        expected = f"{', '.join(map(repr, LANG_CODES))} or a mapping of languages to codes"
+        checks.require(isinstance(self.lang_codes, str), "lang_codes", expected, self.lang_codes)
+        _known("lang_codes", (self.lang_codes,), LANG_CODES)
 
     def _check_neurons(self) -> None:
         given = self.neuron_modules
-        if not (given is None or isinstance(given, str) or callable(given)):
+        if isinstance(given, str):
+            try:
+                re.compile(given)
+            except (re.error, RecursionError, OverflowError) as cause:
+                raise ConfigError(
+                    f"neuron_modules must be a regular expression, got {given!r}: {cause}"
+                ) from None
+        elif not (given is None or callable(given)):
             raise ConfigError(
                 "neuron_modules must be a regular expression or a function of the model, got"
                 f" {given!r}"
@@ -124,11 +159,11 @@ class ProbeConfig:
             options = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError:
             raise ConfigError(f"there is no configuration file {str(path)!r}") from None
-        except ValueError as cause:
+        except (ValueError, RecursionError) as cause:
             raise ConfigError(f"{path} is not a TOML file: {cause}") from None
         _known(f"option in {path}", tuple(options), tuple(field.name for field in fields(cls)))
         corpus = options.get("corpus")
-        if isinstance(corpus, dict) and "path" in corpus:
+        if isinstance(corpus, dict) and isinstance(corpus.get("path"), str):
             options["corpus"] = {**corpus, "path": str(path.parent / corpus["path"])}
         return cls(**options)
 
@@ -183,6 +218,16 @@ def as_probe_config(config: ProbeConfig | ParallelCorpus | str | Path | None) ->
         "config must be a ProbeConfig, a path to a TOML file, a ParallelCorpus or None, got"
         f" {type(config).__name__}"
     )
+
+
+def reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
+    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
+    site_of = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
+    reads: dict[str, tuple[Read, ...]] = {}
+    for read in reads_of(config.metrics, config.diagnostics):
+        site = site_of[read.source]
+        reads[site] = (*reads.get(site, ()), read)
+    return reads
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

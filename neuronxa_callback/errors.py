@@ -16,6 +16,10 @@ class CorpusError(NeuronXAError, ValueError):
     """The parallel sentences cannot be read or measured."""
 
 
+class ReportError(NeuronXAError, ValueError):
+    """A text is not a report, or contradicts itself."""
+
+
 class TapError(NeuronXAError):
     """The feed-forward neurons of a model were not found, or not read as often as expected."""
 

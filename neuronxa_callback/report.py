@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from neuronxa_callback.errors import ReportError
+from neuronxa_callback.report_schema import MEAN, SCHEMA, parse_report
 from neuronxa_callback.scores import (
     Counts,
     Interval,
@@ -20,12 +22,6 @@ from neuronxa_callback.scores import (
     rarefied_share,
     without_nan,
 )
-
-SCHEMA = 3
-"""Version of the JSON format; ``from_json`` reads this version only."""
-MEAN = "mean"
-RESERVED = (MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst")
-"""Words used in the keys of ``scalars``; no language may have one of these names."""
 
 
 @dataclass(frozen=True)
@@ -256,21 +252,20 @@ class AlignmentReport:
         """Read a report from the text of ``to_json``.
 
         Raises:
-            ValueError: If the text is not a report, or has another ``SCHEMA``.
+            ReportError: If the text is not a report, contradicts itself or has another schema; see
+                ``docs/report.schema.json``.
         """
         try:
-            plain = json.loads(text)
-            if plain["schema"] != SCHEMA:
-                raise ValueError(f"expected schema {SCHEMA}, got {plain['schema']!r}")
-            fields = ("step", "pivot", "n_pairs", "fingerprint", "diagnostics", "run")
-            return cls(
-                **{name: plain[name] for name in fields},
-                languages=tuple(plain["languages"]),
-                metrics={k: MetricScores.from_dict(v) for k, v in plain["metrics"].items()},
-                warnings=tuple(plain["warnings"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
-            raise ValueError(f"not an alignment report: {type(cause).__name__}: {cause}") from None
+            plain = parse_report(text)
+        except ReportError as cause:
+            raise ReportError(f"not an alignment report: {cause}") from None
+        fields = ("step", "pivot", "n_pairs", "fingerprint", "diagnostics", "run")
+        return cls(
+            **{name: plain[name] for name in fields},
+            languages=tuple(plain["languages"]),
+            metrics={name: MetricScores.from_dict(v) for name, v in plain["metrics"].items()},
+            warnings=tuple(plain["warnings"]),
+        )
 
     def _of(self, metric: str) -> MetricScores:
         if metric not in self.metrics:

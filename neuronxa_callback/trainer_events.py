@@ -3,7 +3,7 @@
 import math
 import sys
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.show import terminal
@@ -59,10 +59,14 @@ def metric_prefix(metrics: dict[str, float]) -> str:
     return next(keys, "eval_runtime").removesuffix("_runtime")
 
 
-def last_loss(state: Any) -> tuple[float | None, int | None]:
-    """The latest logged loss and its step; that of the running step is logged after its probe."""
+def run_entries(state: Any) -> dict[str, Any]:
+    """The latest logged loss and its step, the epoch, and the last step of the run.
+
+    The loss of the running step is logged after its probe.
+    """
     row: dict[str, Any] = next((row for row in reversed(state.log_history) if "loss" in row), {})
-    return row.get("loss"), row.get("step")
+    loss = {"loss": row.get("loss"), "loss_step": row.get("step")}
+    return {**loss, "epoch": state.epoch, "max_steps": state.max_steps}
 
 
 def forget_nan_as_best(state: Any) -> None:
@@ -91,9 +95,19 @@ def claim_name(state: Any, name: str, owner: object) -> None:
         )
 
 
-def load_state(state: Any, name: str) -> dict[str, Any]:
-    """What ``save_state`` saved under a callback's name; empty if nothing."""
-    return cast("dict[str, Any]", state.stateful_callbacks.get(_key(name), {}))
+def load_state(state: Any, name: str) -> Any:
+    """What ``save_state`` saved under a callback's name; None if nothing."""
+    saved = state.stateful_callbacks
+    return saved.get(_key(name)) if isinstance(saved, dict) else None
+
+
+def log_row(state: Any, scalars: dict[str, float]) -> None:
+    """Append the mean and the languages of each metric to ``state.log_history``.
+
+    Every checkpoint saves all rows, so the intervals and the rest are in the record only.
+    """
+    scores = {key: score for key, score in scalars.items() if f"{key}/low" in scalars}
+    state.log_history.append({**scores, "epoch": state.epoch, "step": state.global_step})
 
 
 def save_state(state: Any, name: str, saved: dict[str, Any]) -> None:

@@ -108,6 +108,42 @@ def test_a_resume_with_other_batch_tokens_goes_on_and_notes_a_lower_number(
     assert [report.score("nasca") for report in reports] == [each.score("nasca") for each in before]
 
 
+THREE = parallel(12, ("deu_Latn", "fra_Latn", "spa_Latn"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        ({"corpus": THREE}, "languages has spa_Latn only now"),
+        ({"languages": ["fra_Latn"]}, "languages has deu_Latn only so far"),
+        ({"max_length": 600}, "max_length is 512 so far and 600 now"),
+        (
+            {"n_pairs": 8, "metrics": ["nasca"]},
+            "metrics has navca only so far, and n_pairs is 10 so far and 8 now",
+        ),
+        ({"template": "A: {sentence}"}, "template is None so far and 'A: {sentence}' now"),
+        ({"corpus": parallel(12, seed=5)}, "digest (of the measured sentences) is '"),
+    ],
+)
+def test_a_refused_resume_says_in_words_what_changed_and_what_to_do(
+    changed, difference, tokenizer, tmp_path
+):
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG)], args=args).train()
+    args["max_steps"] = 4
+    other = NeuronXACallback(replace(CONFIG, **changed))
+    with pytest.raises(FingerprintError) as error:
+        trainer_of(tokenizer, tmp_path, [other], args=args).train(resume_from_checkpoint=True)
+    message = str(error.value)
+    assert message.startswith("reports of one curve must agree in definition, but " + difference)
+    assert "set that back to what it was" in message
+    assert ("digest" in message) == ("digest" in difference)
+    # The way out that the message names.
+    second = NeuronXACallback(replace(CONFIG, **changed), name="second")
+    trainer_of(tokenizer, tmp_path, [second], args=args).train(resume_from_checkpoint=True)
+    assert [point.step for point in second.history.points] == [4]
+
+
 @pytest.mark.parametrize("restore", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stopped_run_stays_stopped_and_decides_the_same_without_its_record(
     restore, tokenizer, tmp_path, capsys

@@ -39,7 +39,9 @@ def test_the_corpus_of_a_file_lies_beside_it(tmp_path):
     file = tmp_path / "probe.toml"
     file.write_text('n_pairs = 9\n[corpus]\nreader = "folder"\npath = "text"\n', encoding="utf-8")
     config = ProbeConfig.from_toml(file)
-    assert config.load().pairs == {"deu_Latn": corpus.pairs["deu_Latn"]}
+    assert config.load().in_file_order().pairs == {"deu_Latn": corpus.pairs["deu_Latn"]}
+    file.write_text('[corpus]\npath = "text"\norder = "file"\n', encoding="utf-8")
+    assert ProbeConfig.from_toml(file).load().pairs == {"deu_Latn": corpus.pairs["deu_Latn"]}
 
 
 def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.corpus import parallel
-from neuronxa_callback.report import RESERVED
+from neuronxa_callback.report_schema import RESERVED
 from neuronxa_callback.scores import Hub, MetricScores
 
 NAN = math.nan
@@ -20,38 +20,47 @@ def reports(draw):
     n = draw(st.integers(2, 40))
     layers = draw(st.integers(1, 7))
     languages = tuple(f"l{k}" for k in range(draw(st.integers(1, 4))))
-    count = st.none() | st.integers(0, n)
-    mask = st.none() | st.integers(0, 2**n - 1)
+    missing = {
+        name: draw(st.lists(st.booleans(), min_size=layers, max_size=layers)) for name in languages
+    }
+    half = st.floats(0, 1) | st.just(NAN)
+    interval = st.tuples(half, half).map(
+        lambda ends: tuple(sorted(ends)) if NAN not in ends else ends
+    )
 
     def column(kind):
-        return {name: tuple(draw(kind) for _ in range(layers)) for name in languages}
+        return {
+            name: tuple(None if gone else draw(kind) for gone in missing[name])
+            for name in languages
+        }
 
     def per_pair(kind):
-        each = st.none() | st.tuples(*[kind] * n)
-        return {name: draw(each) for name in languages}
+        return {
+            name: None if any(missing[name]) else tuple(draw(kind) for _ in range(n))
+            for name in languages
+        }
 
-    half = st.floats(0, 1) | st.just(NAN)
+    def blockers(sizes):
+        return {k: v and (layers * n - sum(v[1:]), *v[1:]) for k, v in sizes.items()}
+
     ints = st.integers(0, n)
     scores = MetricScores(
         layers=tuple(range(layers)),
-        hits=column(mask),
-        pivot_to_target=column(count),
-        target_to_pivot=column(count),
-        mutual=column(count),
-        intervals={name: (draw(half), draw(half)) for name in (*languages, "mean")},
-        layer_intervals={
-            name: tuple((draw(half), draw(half)) for _ in range(layers)) for name in languages
-        },
-        sole_blocks=per_pair(st.integers(0, n)),
+        hits=column(st.integers(0, 2**n - 1)),
+        pivot_to_target=column(ints),
+        target_to_pivot=column(ints),
+        mutual=column(ints),
+        intervals={name: draw(interval) for name in (*languages, "mean")},
+        layer_intervals={name: tuple(draw(interval) for _ in range(layers)) for name in languages},
+        sole_blocks=per_pair(ints),
         second_differences=per_pair(st.integers(-n, n)),
-        blockers=per_pair(st.integers(1, n)),
-        hubs={
-            name: tuple(
-                draw(st.none() | st.builds(Hub, st.sampled_from(["pivot", "target"]), *[ints] * 3))
-                for _ in range(layers)
+        blockers=blockers(per_pair(st.integers(0, layers))),
+        hubs=column(
+            st.none()
+            | st.builds(
+                Hub, st.sampled_from(["pivot", "target"]), st.integers(0, n - 1), ints, ints
             )
-            for name in languages
-        },
+        ),
         hub_limited=tuple(draw(st.sets(st.sampled_from(languages)))),
     )
     return AlignmentReport(
@@ -233,4 +242,4 @@ def test_other_text_is_refused(text):
 def test_another_schema_is_refused():
     with pytest.raises(ValueError, match="schema") as error:
         AlignmentReport.from_json(by_hand().to_json().replace('"schema":3', '"schema":1'))
-    assert str(error.value) == "not an alignment report: ValueError: expected schema 3, got 1"
+    assert str(error.value) == "not an alignment report: schema must be 3, got 1"

@@ -1,9 +1,10 @@
-"""Command line: ``neuronxa score | sweep | compare | page | check | taps | languages``.
+"""The command line: the program ``neuronxa`` and its commands.
 
 Exit codes: 0: no problem. 1: problem found (a defect in a corpus, a significant drop, or sentences
 in training data). 2: error, with one sentence on stderr.
 """
 
+import logging
 import sys
 
 
@@ -13,11 +14,17 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
-    from neuronxa_callback.cli.commands import app
+    from neuronxa_callback.cli.record_commands import app
     from neuronxa_callback.errors import NeuronXAError
-    from neuronxa_callback.show.terminal import make_streams_printable
+    from neuronxa_callback.show.terminal import (
+        PlainFormatter,
+        make_streams_printable,
+        strip_controls,
+    )
 
     make_streams_printable()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter())
     try:
         app()
     except NeuronXAError as error:
@@ -27,5 +34,5 @@ def main() -> None:
             raise
         # Not uncaught: Python would exit with 1, which means that a problem was found.
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    print(f"neuronxa: {message}", file=sys.stderr)
+    print(f"neuronxa: {strip_controls(message)}", file=sys.stderr)
     sys.exit(2)

@@ -6,15 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from neuronxa_callback.cli.options import is_builtin
-from neuronxa_callback.corpus.check import ERROR, Finding, check, fertility, read_and_check
+from neuronxa_callback.corpus.check import check, fertility, read_and_check
 from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
+from neuronxa_callback.corpus.findings import ERROR, Finding
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.show.terminal import show_text
 
 MAX_HITS_SHOWN = 20
 
@@ -71,23 +70,20 @@ class CheckResult:
 
     def show(self, hits: Sequence[Hit], files: Sequence[Path]) -> None:
         """Print everything, errors after advice, so that they are next to the prompt."""
-        console = Console(soft_wrap=True, highlight=False)
         for note in () if self.corpus is None else self.corpus.notes:
-            console.print(Text(note))
+            show_text(note)
         for language, ratio in self.fertility.items():
-            console.print(Text(f"{language}: {ratio:.2f} times the tokens of the pivot"))
+            show_text(f"{language}: {ratio:.2f} times the tokens of the pivot")
         for finding in reversed(self.findings):
             style = "red" if finding.level == ERROR else "yellow"
-            console.print(Text(str(finding), style=style))
-        console.print(Text(self._summary()))
+            show_text(str(finding), style)
+        show_text(self._summary())
         for hit in hits[:MAX_HITS_SHOWN]:
             line = f"{hit.file}:{hit.line}: contains {hit.where}: {hit.sentence!r}"
-            console.print(Text(line, style="red"))
+            show_text(line, "red")
         if files:
             note = f" ({MAX_HITS_SHOWN} are shown)" if len(hits) > MAX_HITS_SHOWN else ""
-            console.print(
-                Text(f"searched {len(files)} files: {len(hits)} sentences in training data{note}")
-            )
+            show_text(f"searched {len(files)} files: {len(hits)} sentences in training data{note}")
 
     def _summary(self) -> str:
         if self.corpus is None:

@@ -1,12 +1,14 @@
 """The commands: their options and their output. Heavy imports wait until a command runs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from neuronxa_callback.cli import options
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.report import AlignmentReport
 
 PROBLEM_FOUND = 1
 """Exit code of a command that worked and found a problem."""
@@ -21,12 +23,13 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
+def examples(*lines: str) -> str:
+    """The end of a command's help text."""
     return "\n\n".join(("**Examples**", *(f"`{line}`" for line in lines)))
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
@@ -80,7 +83,7 @@ def score(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa sweep runs/out",
         "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
     )
@@ -109,7 +112,7 @@ def sweep(
     without autocast. Checkpoints that were retrained are measured again.
     """
     from neuronxa_callback.cli.load_model import LoadOptions
-    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
     from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
     from neuronxa_callback.show import tables, terminal
 
@@ -123,16 +126,16 @@ def sweep(
         for report, is_new in run_sweep.reports(progress):
             reports.append(report)
             if as_json:
-                typer.echo(report.to_json())
+                echo_json(report.to_json())
             else:
                 terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
     if not as_json:
         terminal.show(tables.over_steps(reports))
-        typer.echo(f"All reports, one per line: {record}")
+        echo(f"All reports, one per line: {record}")
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa compare runs/a runs/b",
         "neuronxa compare runs/a@first runs/a@best --metric navca",
         "neuronxa compare before.json after.json --fail-on-drop",
@@ -149,43 +152,48 @@ def compare(
 ) -> None:
     """Compare two reports: paired differences with p-values (Holm)."""
     from neuronxa_callback.cli.compare import ReportDiff
+    from neuronxa_callback.cli.output import echo, echo_json
     from neuronxa_callback.cli.run_record import select_report
 
     diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
     if as_json:
-        typer.echo(diff.to_json())
+        echo_json(diff.to_json())
     else:
         diff.show()
     if fail_on_drop and diff.drops:
-        typer.echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
+        echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
         raise typer.Exit(PROBLEM_FOUND)
 
 
-@app.command(epilog=_examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
+@app.command(epilog=examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
 def page(
     runs: options.Runs,
     out: options.PageFile = Path("alignment.html"),
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.run_record import read_curve, shortest_names
+    from neuronxa_callback.cli.output import echo
+    from neuronxa_callback.cli.run_record import read_curves, shortest_names
     from neuronxa_callback.history.records import find_record
     from neuronxa_callback.show.page.page import write_page
 
     options.require_parent(out)
-    curves, skipped = {}, []
+    curves: dict[str, Sequence[AlignmentReport]] = {}
+    skipped = []
     for name, run in zip(shortest_names(runs), runs, strict=True):
-        curves[name], messages = read_curve(run)
+        found, messages = read_curves(run)
         skipped += messages
         for message in messages:
-            typer.echo(f"neuronxa: {message}", err=True)
-        if not curves[name]:
+            echo(f"neuronxa: {message}", err=True)
+        if not found:
             raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
+        several = len(found) > 1
+        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
     write_page(curves, out, notes=skipped)
-    typer.echo(str(out))
+    echo(str(out))
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",
@@ -206,11 +214,11 @@ def check(
     """Report defects in parallel sentences by file and line, and contaminated training data."""
     from neuronxa_callback.cli.check import check_corpus
     from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
-    from neuronxa_callback.cli.output import progress_bar
+    from neuronxa_callback.cli.output import echo_json, progress_bar
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
-    files = [*(against or ()), *(more or ())]
+    files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
     selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
@@ -218,7 +226,7 @@ def check(
     with progress_bar(enabled, "training text", in_bytes=True) as progress:
         hits = result.search(files, progress) if files else ()
     if as_json:
-        typer.echo(json.dumps(result.to_dict(hits), ensure_ascii=False))
+        echo_json(json.dumps(result.to_dict(hits), ensure_ascii=False))
     else:
         result.show(hits, files)
     if result.n_errors or hits:
@@ -226,7 +234,7 @@ def check(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "neuronxa taps gpt2",
         "neuronxa taps big/model --empty",
         r"neuronxa taps my/model --neuron-modules 'mlp\.w2$'",
@@ -246,6 +254,7 @@ def taps(
 
     from neuronxa_callback.cli.load_model import LoadOptions, load_model
     from neuronxa_callback.cli.meta_model import build_on_meta
+    from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.cli.taps import discover_taps
     from neuronxa_callback.show import tables, terminal
 
@@ -253,19 +262,20 @@ def taps(
     loaded = build_on_meta(model, load_options) if empty else load_model(model, load_options)
     plan = discover_taps(loaded, neuron_modules, stack)
     if as_json:
-        typer.echo(json.dumps([asdict(part) for part in plan.parts]))
+        echo_json(json.dumps([asdict(part) for part in plan.parts]))
     else:
         terminal.show(tables.neurons(plan))
 
 
 @app.command(
-    "languages", epilog=_examples("neuronxa languages", "neuronxa languages German sw zh-TW")
+    "languages", epilog=examples("neuronxa languages", "neuronxa languages German sw zh-TW")
 )
 def list_languages(
     names: options.Names = None,
     as_json: options.Json = False,
 ) -> None:
     """List the built-in languages, or look up the codes of names."""
+    from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.corpus.languages import name, resolve
     from neuronxa_callback.corpus.parallel import ParallelCorpus
     from neuronxa_callback.corpus.readers.builtin import SPLITS
@@ -280,6 +290,6 @@ def list_languages(
     ]
     if as_json:
         keys = ("code", "name", "builtin")
-        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        echo_json(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
     else:
         terminal.show(tables.languages(rows))

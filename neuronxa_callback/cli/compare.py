@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from neuronxa_callback.history.comparison import compare
+from neuronxa_callback.history.comparison import compare_languages, note_on_tokens
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
 
@@ -38,7 +35,8 @@ class ReportDiff:
         self.before, self.after = before, after
         self.metric = metric or next(iter(before.metrics))
         self.at_n = at_n
-        self.changes = compare(before, after, self.metric, at_n)
+        self.changes = compare_languages(before, after, self.metric, at_n)
+        self.note = note_on_tokens(before, after)
 
     @property
     def drops(self) -> dict[str, str]:
@@ -73,17 +71,19 @@ class ReportDiff:
             },
             "dropped": list(self.drops),
             "model": self.model_differences,
+            "note": self.note,
         }
         return json.dumps(fields, allow_nan=False)
 
     def show(self) -> None:
-        """Print the table of languages, then the differences between the models."""
+        """Print the table of languages, the differences between the models, and the note."""
         terminal.show(
             tables.differences(self.before, self.after, self.metric, self.changes, self.at_n)
         )
-        console = Console(soft_wrap=True, highlight=False)
         for key, (before, after) in self.model_differences.items():
-            console.print(Text(f"the models differ in {key}: {before} before, {after} after"))
+            terminal.show_text(f"the models differ in {key}: {before} before, {after} after")
+        if self.note:
+            terminal.show_text(f"note: {self.note}")
 
 
 def _null_for_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:

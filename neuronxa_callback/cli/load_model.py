@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 import transformers
+import typer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from neuronxa_callback.cli.adapters import ADAPTER, adapter_base, load_adapters, unmatched
+from neuronxa_callback.cli.gguf_files import formats_of, gguf_file_of, pretrained
 from neuronxa_callback.errors import ConfigError, NeuronXAError, unknown
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model*")
@@ -93,7 +95,13 @@ def require_model(name: str, load_options: LoadOptions) -> None:
     silence_transformers()
     _require_location(name)
     with as_config_error(name):
-        AutoConfig.from_pretrained(adapter_base(name) or name, **load_options.hub)
+        load_config(adapter_base(name) or name, load_options)
+
+
+def load_config(name: str, load_options: LoadOptions) -> Any:
+    """The configuration of a model in a folder, in a GGUF file or on the hub."""
+    location, gguf = pretrained(name)
+    return AutoConfig.from_pretrained(location, **gguf, **load_options.hub)
 
 
 def load_tokenizer(name: str, load_options: LoadOptions, *fallbacks: str) -> Any:
@@ -113,7 +121,8 @@ def load_tokenizer(name: str, load_options: LoadOptions, *fallbacks: str) -> Any
     reason = ""
     for location in locations:
         try:
-            return AutoTokenizer.from_pretrained(location, **load_options.hub)
+            folder, gguf = pretrained(location)
+            return AutoTokenizer.from_pretrained(folder, **gguf, **load_options.hub)
         except Exception as error:
             reason = _first_line(error)
     raise ConfigError(
@@ -197,7 +206,9 @@ def _first_line(cause: Exception) -> str:
 
 
 def _require_location(name: str) -> None:
-    """Refuse a name that is neither a folder with a model nor possible on the hub."""
+    """Refuse a name that is neither a model's folder or file nor possible on the hub."""
+    if gguf_file_of(name) is not None:
+        return
     folder = Path(name)
     if folder.is_dir():
         require_whole_weights(folder)
@@ -206,16 +217,22 @@ def _require_location(name: str) -> None:
 
 
 def _load_whole(name: str, load_options: LoadOptions) -> nn.Module:
-    config = AutoConfig.from_pretrained(name, **load_options.hub)
+    location, gguf = pretrained(name)
+    config = load_config(name, load_options)
+    dtype = "float32" if gguf and load_options.dtype == "auto" else load_options.dtype
+    if gguf:
+        formats = ", ".join(formats_of(Path(location) / gguf["gguf_file"]))
+        typer.echo(f"{name}: weights in {formats} are read as {dtype}", err=True)
     optional = {
         "attn_implementation": load_options.attention,
         "device_map": load_options.device_map,
     }
     model: nn.Module
     model, info = model_class(config, load_options.trust_remote_code).from_pretrained(
-        name,
+        location,
         output_loading_info=True,
-        dtype=load_options.dtype,
+        dtype=dtype,
+        **gguf,
         **load_options.hub,
         **{key: value for key, value in optional.items() if value is not None},
     )

@@ -4,9 +4,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
-from neuronxa_callback.cli.load_model import LoadOptions, as_config_error, model_class
+from neuronxa_callback.cli.load_model import (
+    LoadOptions,
+    as_config_error,
+    load_config,
+    model_class,
+)
 
 
 def build_on_meta(name: str, load_options: LoadOptions) -> nn.Module:
@@ -16,7 +21,7 @@ def build_on_meta(name: str, load_options: LoadOptions) -> nn.Module:
         ConfigError: If the configuration cannot be loaded or the model cannot be built.
     """
     with as_config_error(name):
-        config: Any = AutoConfig.from_pretrained(name, **load_options.hub)
+        config = load_config(name, load_options)
         architecture: Any = model_class(config, load_options.trust_remote_code)
         has_builder = hasattr(architecture, "_from_config")
         build = architecture._from_config if has_builder else AutoModel.from_config

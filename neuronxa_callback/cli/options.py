@@ -1,12 +1,15 @@
 """Options that several commands share, and how their values are parsed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from neuronxa_callback.errors import ConfigError
+
+REPEATED = "Separated by commas, or the option repeated."
 
 Model = Annotated[str, typer.Argument(help="A folder, or a model name on the Hugging Face hub.")]
 Corpus = Annotated[
@@ -15,11 +18,11 @@ Corpus = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="A TOML file of probe options.")]
 Languages = Annotated[
-    str | None, typer.Option(help="Codes or names, separated by commas: `de,fra,Thai`.")
+    list[str] | None, typer.Option(help=f"Codes or names: `de,fra,Thai`. {REPEATED}")
 ]
 Pairs = Annotated[int | None, typer.Option(help="Sentence pairs per language.", min=2)]
 Metrics = Annotated[
-    str | None, typer.Option(help="Separated by commas: `nasca,navca,mexa,mexa_last`.")
+    list[str] | None, typer.Option(help=f"`nasca,navca,mexa,mexa_last`. {REPEATED}")
 ]
 Dtype = Annotated[str, typer.Option(help="`auto` (as saved), `float32`, `bfloat16`, `float16`.")]
 Device = Annotated[
@@ -44,7 +47,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 # The options of one command.
 Csv = Annotated[bool, typer.Option("--csv", help="Print a score per language and layer as CSV.")]
 Run = Annotated[str, typer.Argument(help="A folder of checkpoints, or a name on the hub.")]
-Revisions = Annotated[str | None, typer.Option(help="Revisions on the hub, separated by commas.")]
+Revisions = Annotated[list[str] | None, typer.Option(help=f"Revisions on the hub. {REPEATED}")]
 Record = Annotated[
     Path | None, typer.Option("--out", "-o", help="The JSONL file of reports.", dir_okay=False)
 ]
@@ -65,6 +68,28 @@ FailOnDrop = Annotated[
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
 Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+CardFile = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The card, such as README.md; default: print the block."),
+]
+ModelName = Annotated[
+    str | None, typer.Option(help="Name in the metadata; default: the folder of the card.")
+]
+ScoredRuns = Annotated[
+    list[str], typer.Argument(help="Runs, JSONL or JSON files; `@STEP`, `@best` select a report.")
+]
+Scores = Annotated[
+    Path,
+    typer.Argument(
+        help="A CSV or TSV file (language, task, score), results of lm-evaluation-harness or"
+        " lighteval, or an export of W&B."
+    ),
+]
+Task = Annotated[str | None, typer.Option(help="Only tasks whose name contains this.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="Write a scatter plot as PNG, SVG or PDF.", dir_okay=False)
+]
+CorrelationCsv = Annotated[bool, typer.Option("--csv", help="Print a row per correlation as CSV.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
 CheckedCorpus = Annotated[
     str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")
@@ -93,9 +118,9 @@ Names = Annotated[list[str] | None, typer.Argument(help="Codes or names to look 
 def probe_options(
     corpus: str | None,
     config_file: Path | None,
-    languages: str | None,
+    languages: Sequence[str] | None,
     n_pairs: int | None,
-    metrics: str | None,
+    metrics: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Options of ``ProbeConfig`` from the command line, else from the configuration file.
 
@@ -138,15 +163,16 @@ def is_builtin(corpus: str) -> bool:
     return corpus.partition(":")[0] == "builtin"
 
 
-def split_names(names: str | None) -> tuple[str, ...] | None:
-    """Split names at commas; None stays None.
+def split_names(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names in all values of an option, split at commas, each once; None without a value.
 
-    >>> split_names("de, fra,")
-    ('de', 'fra')
+    >>> split_names(["de, fra,", "sw", "de"])
+    ('de', 'fra', 'sw')
     """
-    if names is None:
+    if not values:
         return None
-    return tuple(name.strip() for name in names.split(",") if name.strip())
+    names = (name.strip() for value in values for name in value.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def saved_step(model: str) -> int:

@@ -10,19 +10,29 @@ from rich.console import Console
 from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
-from neuronxa_callback.show.sinks import long_table
+from neuronxa_callback.show.long_table import long_table
+
+
+def echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Print a text that may come from a file, without its control characters."""
+    typer.echo(terminal.strip_controls(text), err=err, nl=nl)
+
+
+def echo_json(text: str) -> None:
+    """Print a line of JSON, with escapes in place of control characters."""
+    typer.echo(terminal.escape_controls(text))
 
 
 def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
     """Print one report as JSON, as CSV, or as a table followed by its warnings."""
     if as_json:
-        typer.echo(report.to_json())
+        echo_json(report.to_json())
     elif as_csv:
-        typer.echo(long_table([report]), nl=False)
+        echo(long_table([report]), nl=False)
     else:
         terminal.show(tables.one_report(report))
         for warning in report.warnings:
-            typer.echo(f"warning: {warning}")
+            echo(f"warning: {warning}")
 
 
 @contextmanager

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import typer
 
 from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.history.comparison import check_same_fingerprint
-from neuronxa_callback.history.records import read_record
+from neuronxa_callback.history.records import Record, RunReports, read_record
 from neuronxa_callback.metrics.registry import DIAGNOSTICS
 from neuronxa_callback.report import AlignmentReport
 
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
     from neuronxa_callback.cli.load_model import LoadOptions
 
 
-def read_and_warn(path: str | Path) -> list[AlignmentReport]:
-    """Read the reports of a run; print a warning on stderr for each line that is not a report.
+def read_and_warn(path: str | Path, run: str | None = None) -> Sequence[AlignmentReport]:
+    """The reports of a run, read when needed; prints what is left out on stderr.
 
     Raises:
-        ConfigError: If there is no such record.
+        ConfigError: If there is no such record or no such run.
     """
-    reports, skipped = read_record(path)
-    for message in skipped:
-        typer.echo(f"neuronxa: {message}", err=True)
+    reports, messages = read_record(path, run)
+    for message in messages:
+        echo(f"neuronxa: {message}", err=True)
     return reports
 
 
@@ -38,16 +37,18 @@ def select_report(argument: str, metric: str | None = None) -> AlignmentReport:
 
     Args:
         argument: ``path``, ``path@STEP``, ``path@first``, ``path@best`` or ``path@last``. The
-            default is the last report.
+            default is the last report. ``path@RUN:STEP`` selects one run of several by its id.
         metric: The metric of ``@best``; None for the first one of the run.
 
     Raises:
         ConfigError: If there is no such report.
     """
-    path, selector = argument, ""
+    path, selector, run = argument, "", None
     if not Path(argument).exists() and "@" in argument:
         path, _, selector = argument.rpartition("@")
-    reports = read_and_warn(path)
+    if ":" in selector:
+        run, _, selector = selector.rpartition(":")
+    reports = read_and_warn(path, run)
     if not reports:
         raise ConfigError(f"a run must have at least one report, {path} has none")
     if selector == "best":
@@ -56,36 +57,36 @@ def select_report(argument: str, metric: str | None = None) -> AlignmentReport:
         return reports[-1]
     if selector == "first":
         return reports[0]
-    by_step = {str(report.step): report for report in reports}
-    if selector not in by_step:
+    steps = reports.steps if isinstance(reports, RunReports) else ()
+    if selector not in map(str, steps):
         raise ConfigError(
-            f"{path} must have a report of step {selector!r}, it has: {', '.join(by_step)}"
+            f"{path} must have a report of step {selector!r}, it has: {', '.join(map(str, steps))}"
         )
-    return by_step[selector]
+    return reports[steps.index(int(selector))]
 
 
 def _best(reports: Sequence[AlignmentReport], path: str, metric: str) -> AlignmentReport:
     """The report with the highest score, the first one of equals; NaN is ignored."""
-    with_metric = [report for report in reports if metric in report.metrics]
-    if not with_metric:
+    if not any(metric in report.metrics for report in reports):
         raise ConfigError(unknown("metric", metric, reports[0].metrics))
-    scored = [report for report in with_metric if not math.isnan(report.score(metric))]
-    if not scored:
+    best: AlignmentReport | None = None
+    for report in reports:
+        score = report.score(metric) if metric in report.metrics else math.nan
+        if not math.isnan(score) and (best is None or score > best.score(metric)):
+            best = report
+    if best is None:
         raise ConfigError(f"{path}@best needs a report with a {metric} score, all scores are NaN")
-    return max(scored, key=lambda report: report.score(metric))
+    return best
 
 
-def read_curve(run: str) -> tuple[list[AlignmentReport], list[str]]:
-    """Read the reports of a run, and one message per line that is not a report.
+def read_curves(path: str) -> tuple[dict[str, Sequence[AlignmentReport]], list[str]]:
+    """The curves of a record by the ids of their runs, and one message per line left out.
 
     Raises:
         ConfigError: If there is no such record.
-        FingerprintError: If the reports do not all measure the same thing.
     """
-    reports, skipped = read_record(run)
-    for report in reports[1:]:
-        check_same_fingerprint(reports[0].fingerprint, report.fingerprint, ("definition", "model"))
-    return reports, skipped
+    record = Record.open(path)
+    return {**record.runs}, [*record.skipped]
 
 
 def shortest_names(runs: Sequence[str]) -> list[str]:

@@ -197,8 +197,7 @@ class Sweep:
         except NeuronXAError:
             model = load_model(first.location, load_options)
         sentences, _ = probe.tokenize(model)
-        rendered = probe.tokenizer.rendered
-        return fingerprint.definition(self.config, probe.corpus, sentences, rendered)
+        return fingerprint.definition(self.config, probe.corpus, sentences, probe.tokenizer.chat)
 
     def _require_same(self, planned: Mapping[str, Any], parts: Sequence[str]) -> None:
         for report in self.measured.values():

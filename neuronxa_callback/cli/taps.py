@@ -32,6 +32,7 @@ def discover_taps(model: nn.Module, neuron_modules: str | None, stack: str) -> T
     batch = Batch(ids, mask, ~mask)
     with preserve_model_state(model):
         try:
+            forward.choose(batch)
             return discover(
                 model, lambda: forward(batch), neuron_modules=neuron_modules, stack=stack
             )

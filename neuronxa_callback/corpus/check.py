@@ -7,12 +7,13 @@ corpus has no finding.
 import math
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus import heuristics, languages, scripts
+from neuronxa_callback.corpus.findings import ADVICE, ERROR, Finding, errors_first
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.profiles import Profile
 from neuronxa_callback.corpus.readers import detect
@@ -21,7 +22,6 @@ from neuronxa_callback.corpus.shifts import find_shift
 from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
 
-ERROR, ADVICE = "error", "advice"
 MIN_PAIRS, USUAL_PAIRS = 30, 100
 """Fewer pairs than the first are an error, fewer than the second cost precision."""
 MAX_LEAKS = 0.1
@@ -30,21 +30,6 @@ MAX_FERTILITY = 4.0
 """A greater ratio of a language's tokens to the pivot's is reported."""
 MAX_UNKNOWN = 0.05
 """A greater share of unknown tokens is reported."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One error or piece of advice."""
-
-    level: str
-    """``"error"`` or ``"advice"``."""
-    language: str
-    where: str
-    """``file:line`` if known, else ``deu_Latn pair 17``; empty for a whole language."""
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.where or self.language}: {self.message}"
 
 
 def check(
@@ -66,6 +51,7 @@ def check(
     Returns:
         Findings in order of languages and lines; none for a clean corpus.
     """
+    corpus = corpus.in_file_order()
     findings: list[Finding] = []
     pivot: _Side | None = None
     for language in corpus.languages:
@@ -78,7 +64,7 @@ def check(
         findings += _check_pairs(pivot, side)
         if tokenizer is not None:
             findings += _check_tokens(corpus, language, tokenizer, max_length)
-    return _errors_first(findings)
+    return errors_first(findings)
 
 
 def check_path(
@@ -126,10 +112,14 @@ def read_and_check(
     try:
         corpus = ParallelCorpus.read(path, reader, **options)
     except CorpusError as cause:
-        return None, _errors_first([*findings, Finding(ERROR, "", str(path), str(cause))])
+        return None, errors_first([*findings, Finding(ERROR, "", str(path), str(cause))])
     if not files:
         findings += map(_dropped_finding, corpus.dropped)
-    return corpus, _errors_first([*findings, *check(corpus, tokenizer, max_length)])
+    findings += check(corpus, tokenizer, max_length)
+    if options.get("n_pairs") is not None:
+        # A shift shows in neighbouring lines only, and the first pairs are spread over the file.
+        findings += _shifts(ParallelCorpus.read(path, reader, **options | {"n_pairs": None}))
+    return corpus, errors_first(findings)
 
 
 def fertility(corpus: ParallelCorpus, language: str, tokenizer: Any) -> float:
@@ -137,10 +127,6 @@ def fertility(corpus: ParallelCorpus, language: str, tokenizer: Any) -> float:
     sides = list(zip(*corpus.pairs[language], strict=True))
     counts = [sum(map(len, tokenizer(list(side))["input_ids"])) for side in sides]
     return counts[1] / counts[0] if counts[0] else math.nan
-
-
-def _errors_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.level != ERROR))
 
 
 def _check_size(corpus: ParallelCorpus, language: str) -> Iterator[Finding]:
@@ -241,7 +227,8 @@ def _check_pairs(pivot: _Side, side: _Side) -> Iterator[Finding]:
     for i, message in heuristics.odd_lengths(pivot.texts, side.texts):
         yield Finding(ADVICE, language, where(i), message)
     yield from _check_leaks(pivot, side)
-    yield from _check_shift(pivot, side)
+    if _has_neighbours(side.corpus, language):
+        yield from _check_shift(pivot, side)
 
 
 def _check_leaks(pivot: _Side, side: _Side) -> Iterator[Finding]:
@@ -259,6 +246,20 @@ def _check_leaks(pivot: _Side, side: _Side) -> Iterator[Finding]:
                 f" without their meaning; first: {side.where(rows[0])}"
             )
             yield Finding(ADVICE, side.language, "", message)
+
+
+def _shifts(corpus: ParallelCorpus) -> Iterator[Finding]:
+    """Shifted lines of a whole corpus."""
+    corpus = corpus.in_file_order()
+    for language in corpus.languages:
+        yield from _check_shift(_Side(corpus, language, 0), _Side(corpus, language, 1))
+
+
+def _has_neighbours(corpus: ParallelCorpus, language: str) -> bool:
+    """Whether at least half of the pairs, in file order, have the next line beside them."""
+    lines = corpus.lines(language)
+    nexts = sum(later - line <= 2 for line, later in pairwise(lines))
+    return not lines or 2 * nexts >= len(lines) - 1
 
 
 def _check_shift(pivot: _Side, side: _Side) -> Iterator[Finding]:

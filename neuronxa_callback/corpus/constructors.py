@@ -52,6 +52,7 @@ class CorpusConstructors(ABC):
         pivot: str = PIVOT,
         languages: Iterable[str] | None = None,
         n_pairs: int | None = None,
+        order: str = "spread",
         **options: Any,
     ) -> Self:
         """A corpus of a folder or file in any supported format; guesses the format if omitted.
@@ -62,7 +63,10 @@ class CorpusConstructors(ABC):
                 ``dataset``; None to guess from the names and first lines of the files.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for all.
-            n_pairs: The first n usable pairs, reading no further; None for all.
+            n_pairs: The first n usable pairs in the order; None for all.
+            order: Which pairs come first: ``"spread"`` takes them with a fixed stride over the
+                whole file, where documents are known one of each first; ``"file"`` from its
+                beginning, reading no further than needed. A stream keeps its own order.
             **options: Further options of ``from_<reader>``, for instance ``extension``.
 
         Raises:
@@ -70,7 +74,7 @@ class CorpusConstructors(ABC):
         """
         from neuronxa_callback.corpus.readers import detect
 
-        common = {"pivot": pivot, "languages": languages, "n_pairs": n_pairs}
+        common = {"pivot": pivot, "languages": languages, "n_pairs": n_pairs, "order": order}
         return cls.from_rows(detect.read(path, reader, **common, **options))
 
     @classmethod
@@ -81,6 +85,7 @@ class CorpusConstructors(ABC):
         languages: Iterable[str] | None = None,
         n_pairs: int | None = None,
         extension: str | None = None,
+        order: str = "spread",
     ) -> Self:
         """A folder with one file per language; lines with equal numbers are translations.
 
@@ -90,8 +95,9 @@ class CorpusConstructors(ABC):
                 folder of ``<code>.parquet`` or ``<code>.jsonl`` (FLORES+) is joined by ``id``.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for all.
-            n_pairs: The first n usable pairs, reading no further; None for all.
+            n_pairs: The first n usable pairs in the order; None for all.
             extension: Which files, if a language has several (``dev``, ``devtest``).
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such folder, file or language, if line counts differ, or if
@@ -99,7 +105,7 @@ class CorpusConstructors(ABC):
         """
         from neuronxa_callback.corpus.readers.folder import read_folder
 
-        return cls.from_rows(read_folder(path, pivot, languages, n_pairs, extension))
+        return cls.from_rows(read_folder(path, pivot, languages, n_pairs, extension, order))
 
     @classmethod
     def from_tatoeba(
@@ -108,6 +114,7 @@ class CorpusConstructors(ABC):
         pivot: str = PIVOT,
         languages: Iterable[str] | None = None,
         n_pairs: int | None = None,
+        order: str = "spread",
     ) -> Self:
         """Two files per language: its sentences, and the pivot sentences that they translate.
 
@@ -116,14 +123,15 @@ class CorpusConstructors(ABC):
                 files: ``data/train`` for ``data/train.de`` and ``data/train.en``.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for all.
-            n_pairs: The first n usable pairs of every language, reading no further; None for all.
+            n_pairs: The first n usable pairs of every language in the order; None for all.
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such folder, file or language, or line counts differ.
         """
         from neuronxa_callback.corpus.readers.folder import read_tatoeba
 
-        return cls.from_rows(read_tatoeba(path, pivot, languages, n_pairs))
+        return cls.from_rows(read_tatoeba(path, pivot, languages, n_pairs, order))
 
     @classmethod
     def from_bible(
@@ -132,6 +140,7 @@ class CorpusConstructors(ABC):
         pivot: str = PIVOT,
         languages: Iterable[str] | None = None,
         n_pairs: int | None = None,
+        order: str = "spread",
     ) -> Self:
         """A folder of Bibles as in PBC and sPBC, aligned by verse id: ``verse id <tab> text``.
 
@@ -142,14 +151,15 @@ class CorpusConstructors(ABC):
             path: The folder; file names begin with a language code (``deu-x-bible-luther.txt``).
             pivot: The language that the others are compared with; verses keep its order.
             languages: Codes or names of languages; None for all.
-            n_pairs: The first n usable verses; None for all.
+            n_pairs: The first n usable verses in the order; None for all.
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such folder or language, or a line has no tab.
         """
         from neuronxa_callback.corpus.readers.bible import read_bible
 
-        return cls.from_rows(read_bible(path, pivot, languages, n_pairs))
+        return cls.from_rows(read_bible(path, pivot, languages, n_pairs, order))
 
     @classmethod
     def from_tsv(
@@ -161,6 +171,7 @@ class CorpusConstructors(ABC):
         columns: Mapping[str, str] | None = None,
         delimiter: str | None = None,
         quoted: bool = True,
+        order: str = "spread",
     ) -> Self:
         """A tsv or csv table whose header has language codes or names.
 
@@ -171,10 +182,11 @@ class CorpusConstructors(ABC):
             path: The file, also ``.gz``.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for every column named by a language.
-            n_pairs: The first n usable pairs, reading no further; None for all.
+            n_pairs: The first n usable pairs in the order; None for all.
             columns: language -> column; they are taken whatever their names and cells are.
             delimiter: None for a comma in ``.csv`` files and a tab in others.
             quoted: Whether a quotation mark at the start of a cell encloses the cell, as in csv.
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such file or column, or a row has more or fewer cells than
@@ -182,7 +194,9 @@ class CorpusConstructors(ABC):
         """
         from neuronxa_callback.corpus.readers.tables import read_tsv
 
-        return cls.from_rows(read_tsv(path, pivot, languages, n_pairs, columns, delimiter, quoted))
+        return cls.from_rows(
+            read_tsv(path, pivot, languages, n_pairs, columns, delimiter, quoted, order)
+        )
 
     @classmethod
     def from_jsonl(
@@ -192,6 +206,7 @@ class CorpusConstructors(ABC):
         languages: Iterable[str] | None = None,
         n_pairs: int | None = None,
         columns: Mapping[str, str] | None = None,
+        order: str = "spread",
     ) -> Self:
         """A file with one JSON object per line: ``{"eng_Latn": "...", "deu_Latn": "..."}``.
 
@@ -203,15 +218,16 @@ class CorpusConstructors(ABC):
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for every key named by a language, in
                 the object or in its ``"translation"``.
-            n_pairs: The first n usable pairs, reading no further; None for all.
+            n_pairs: The first n usable pairs in the order; None for all.
             columns: language -> key; ``translation.de`` is the key ``de`` of a nested object.
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such file or key, or a line is not a JSON object.
         """
         from neuronxa_callback.corpus.readers.tables import read_jsonl
 
-        return cls.from_rows(read_jsonl(path, pivot, languages, n_pairs, columns))
+        return cls.from_rows(read_jsonl(path, pivot, languages, n_pairs, columns, order))
 
     @classmethod
     def from_parquet(
@@ -221,6 +237,7 @@ class CorpusConstructors(ABC):
         languages: Iterable[str] | None = None,
         n_pairs: int | None = None,
         columns: Mapping[str, str] | None = None,
+        order: str = "spread",
     ) -> Self:
         """A parquet file with one column per language, or one row per sentence and language.
 
@@ -230,15 +247,16 @@ class CorpusConstructors(ABC):
             path: The file.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for every column named by a language.
-            n_pairs: The first n usable pairs, reading no further; None for all.
+            n_pairs: The first n usable pairs in the order; None for all.
             columns: language -> column, if their names are no languages.
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such file or column, or pyarrow is not installed.
         """
         from neuronxa_callback.corpus.readers.tables import read_parquet
 
-        return cls.from_rows(read_parquet(path, pivot, languages, n_pairs, columns))
+        return cls.from_rows(read_parquet(path, pivot, languages, n_pairs, columns, order))
 
     @classmethod
     def from_dataset(
@@ -250,6 +268,7 @@ class CorpusConstructors(ABC):
         columns: Mapping[str, str] | None = None,
         split: str | None = None,
         config: str | None = None,
+        order: str = "spread",
     ) -> Self:
         """A data set of the Hugging Face hub, or any iterable of dictionaries.
 
@@ -263,11 +282,12 @@ class CorpusConstructors(ABC):
                 any format, a table of pandas, polars or pyarrow, or a dictionary of lists.
             pivot: The language that the others are compared with.
             languages: Codes or names of languages; None for every column named by a language.
-            n_pairs: The first n usable pairs, reading no further; None for all.
+            n_pairs: The first n usable pairs in the order; None for all.
             columns: language -> column; ``translation.de`` is the key ``de`` of a nested
                 dictionary.
             split: Which split, if there are several.
             config: Which configuration of a data set on the hub.
+            order: ``"spread"`` or ``"file"``, see ``read``.
 
         Raises:
             CorpusError: If there is no such data set, split or column.
@@ -275,5 +295,5 @@ class CorpusConstructors(ABC):
         from neuronxa_callback.corpus.readers.tables import read_dataset
 
         return cls.from_rows(
-            read_dataset(dataset, pivot, languages, n_pairs, columns, split, config)
+            read_dataset(dataset, pivot, languages, n_pairs, columns, split, config, order)
         )

@@ -5,6 +5,7 @@ Standard library only.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,7 +15,12 @@ from neuronxa_callback.corpus.constructors import CorpusConstructors
 from neuronxa_callback.corpus.rows import PIVOT, Pair, ParallelRows
 from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
-from neuronxa_callback.report import RESERVED
+from neuronxa_callback.report_schema import RESERVED
+
+LONGEST_NAME = 60
+"""The most letters of the code or name of a language."""
+LINE = re.compile(r"[: ](\d+)(?: \([^()]*\))?$")
+"""The line in ``file:line``, or the row in ``table row 3 (column)``."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class ParallelCorpus(CorpusConstructors):
     """One message for each pair that a reader dropped: file, line and reason."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What a reader took and what it left out, as sentences: columns, files, dropped pairs."""
+    order: str = field(default="", compare=False, repr=False)
+    """The order in which a reader took the lines, in words; empty for pairs that were given."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", _normalize_pairs(self.pairs))
@@ -110,6 +118,24 @@ class ParallelCorpus(CorpusConstructors):
             return f"{self.pivot} side of {self.where(language, i)}"
         return f"{language} pair {i + 1}"
 
+    def lines(self, language: str) -> list[int]:
+        """The line of each pair in the pivot's file; empty if they are not all known."""
+        places = map(LINE.search, self.origins.get(f"{language}/{self.pivot}", ()))
+        numbers = [int(match[1]) for match in places if match]
+        return numbers if len(numbers) == len(self.pairs[language]) else []
+
+    def in_file_order(self) -> Self:
+        """The same pairs, those of each language in the order of the pivot's lines, where known."""
+        pairs, origins = dict(self.pairs), dict(self.origins)
+        for language in self.languages:
+            lines = self.lines(language)
+            order = sorted(range(len(lines)), key=lines.__getitem__)
+            if order:
+                pairs[language] = tuple(pairs[language][i] for i in order)
+            for key in (language, f"{language}/{self.pivot}") if order else ():
+                origins[key] = tuple(origins[key][i] for i in order)
+        return replace(self, pairs=pairs, origins=origins)
+
     def select(self, languages: Iterable[str] | None = None, n_pairs: int | None = None) -> Self:
         """Some of the languages, in the given order, and the first ``n_pairs`` of each.
 
@@ -144,7 +170,9 @@ class ParallelCorpus(CorpusConstructors):
     @classmethod
     def from_rows(cls, rows: ParallelRows) -> Self:
         """A corpus of the rows that a reader returned."""
-        return cls(rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped, rows.notes)
+        return cls(
+            rows.pivot, rows.pairs, rows.name, rows.origins, rows.dropped, rows.notes, rows.order
+        )
 
     def _check_sentences(self, language: str, columns: Sequence[int]) -> None:
         pairs = self.pairs[language]
@@ -192,6 +220,11 @@ def _check_names(pivot: str, languages: Sequence[str]) -> None:
     if pivot in languages:
         raise CorpusError(f"the pivot {pivot!r} cannot be compared with itself; leave it out")
     for name in (pivot, *languages):
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise CorpusError(
+                "a language needs a name without control characters, of at most"
+                f" {LONGEST_NAME} letters, got {shorten(repr(name))}"
+            )
         if not name.strip() or "/" in name:
             raise CorpusError(f"a language needs a name without '/', got {name!r}")
         if name in RESERVED:

@@ -8,7 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
+from neuronxa_callback.corpus.text import (
+    comparison_key,
+    find_fault,
+    normalize_sentence,
+    shorten,
+    shortlist,
+)
 from neuronxa_callback.errors import CorpusError
 
 Pair = tuple[str, str]
@@ -39,6 +45,7 @@ class ParallelRows:
     origins: Mapping[str, tuple[str, ...]]
     dropped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class FilteredRows:
     dropped: tuple[str, ...]
     blamed: tuple[str, ...] = ()
     """The language that each dropped row was dropped for, in any order."""
+    order: str = ""
+    """The order in which the rows were taken, in words."""
 
     def pairs(self, k: int) -> tuple[Pair, ...]:
         """The pivot's sentences with those of language k."""
@@ -135,6 +144,7 @@ def merge_rows(
     origins: dict[str, tuple[str, ...]] = {}
     dropped: list[str] = []
     blamed: Counter[str] = Counter()
+    orders: dict[str, str] = {}
     total = 0
     for part in parts:
         dropped += part.dropped
@@ -150,6 +160,7 @@ def merge_rows(
                 )
             pairs[code], origins[code] = part.pairs(k), part.places(k)
             origins[f"{code}/{pivot}"] = pivot_places
+            orders[code] = part.order
     notes = []
     if dropped:
         by_language = ", ".join(f"{code} {count}" for code, count in blamed.most_common())
@@ -158,7 +169,16 @@ def merge_rows(
         )
         notes.append(f"{lost}; first: {dropped[0]}")
         log.warning("%s: %s", name, notes[0])
-    return ParallelRows(pivot, pairs, name, origins, tuple(dropped), tuple(notes))
+    order = _order_in_words(orders)
+    return ParallelRows(pivot, pairs, name, origins, tuple(dropped), tuple(notes), order)
+
+
+def _order_in_words(orders: Mapping[str, str]) -> str:
+    """The order of all languages, once where it is the same."""
+    different = dict.fromkeys(orders.values())
+    if len(different) < 2:
+        return next(iter(different), "")
+    return shortlist([f"{code}: {order}" for code, order in orders.items()], 3)
 
 
 def log_notes(rows: ParallelRows, level: int = logging.INFO) -> ParallelRows:

@@ -1,6 +1,7 @@
 """Two reports against each other: may they be compared, and what changed."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,19 @@ from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import Change
 from neuronxa_callback.report import AlignmentReport
 
+log = logging.getLogger(__name__)
+
 PAIR_KEYS = ("n_pairs", "corpus", "digest")
 """The entries of a definition that tell which sentence pairs were measured."""
+
+DIGESTS = {
+    "digest": "digest (of the measured sentences)",
+    "shared_pivot": "shared_pivot (the same pivot sentences in all languages)",
+    "modules_digest": "modules_digest (of the modules with neurons)",
+    "tokenizer": "tokenizer (the digest of its vocabulary and rules)",
+    "token_ids": "token_ids (the digest of the token ids)",
+}
+"""Entries that follow from others, and what they mean."""
 
 
 def compare(
@@ -29,7 +41,8 @@ def compare(
             have the same pairs. The standard errors are those of the scores at their own sizes.
 
     Returns:
-        language -> its change. The p-values are adjusted by Holm over all languages.
+        language -> its change. The p-values are adjusted by Holm over all languages. If the models
+        tokenize the sentences differently, a warning is logged (``note_on_tokens``).
 
     Raises:
         FingerprintError: If the two do not measure the same thing.
@@ -44,6 +57,16 @@ def compare(
         changes = compare(first, last, "nasca")
         print([language for language, change in changes.items() if change.significant])
     """
+    note = note_on_tokens(before, after)
+    if note:
+        log.warning(note)
+    return compare_languages(before, after, metric, at_n)
+
+
+def compare_languages(
+    before: AlignmentReport, after: AlignmentReport, metric: str, at_n: int | None
+) -> dict[str, Change]:
+    """As ``compare``, without its warning."""
     ignored = () if at_n is None else PAIR_KEYS
     check_same_fingerprint(before.fingerprint, after.fingerprint, ("definition",), ignored)
     if metric not in after.metrics:
@@ -57,6 +80,20 @@ def compare(
     return {
         name: replace(each, p=p) for (name, each), p in zip(changes.items(), adjusted, strict=True)
     }
+
+
+def note_on_tokens(before: AlignmentReport, after: AlignmentReport) -> str | None:
+    """One sentence if the models got other token ids for the same sentences; None if not."""
+    one, other = (report.fingerprint.get("model", {}) for report in (before, after))
+    digests = [report.fingerprint.get("definition", {}).get("digest") for report in (before, after)]
+    # Other sentences have other token ids anyway.
+    key = "token_ids" if digests[0] == digests[1] else "tokenizer"
+    if one.get(key) == other.get(key) or None in (one.get(key), other.get(key)):
+        return None
+    return (
+        "the two models tokenize their sentences differently, so a difference between their"
+        " scores may come from the tokenizers as well as from the weights"
+    )
 
 
 def _changes_at(
@@ -86,21 +123,50 @@ def check_same_fingerprint(
     other: Mapping[str, Mapping[str, Any]],
     parts: Sequence[str],
     ignored: Sequence[str] = (),
+    names: tuple[str, str] = ("in one", "in the other"),
 ) -> None:
     """Raise an error if two fingerprints differ in one of the given parts.
 
     The name of the corpus may differ if its digest does not, and ignored entries may differ.
 
     Raises:
-        FingerprintError: The first entry that differs, and both values.
+        FingerprintError: Says in words which entries differ in the first part that differs.
     """
     for part in parts:
         # Through JSON, since a tuple equals the list that a file holds for it.
         a, b = one.get(part, {}), json.loads(json.dumps(other.get(part, {})))
-        for key in dict.fromkeys((*a, *b)):
-            same_corpus = key == "corpus" and a.get("digest") == b.get("digest") is not None
-            if key not in ignored and a.get(key) != b.get(key) and not same_corpus:
-                raise FingerprintError(
-                    f"reports of one curve must agree in {part}, but {key} is {a.get(key)!r} in one"
-                    f" and {b.get(key)!r} in the other"
-                )
+        keys = [
+            key
+            for key in dict.fromkeys((*a, *b))
+            if key not in ignored and a.get(key) != b.get(key)
+        ]
+        if a.get("digest") == b.get("digest") is not None:
+            keys = [key for key in keys if key != "corpus"]
+        # A digest tells nothing to a reader if the option that changed it is known.
+        options = [key for key in keys if key not in DIGESTS]
+        if keys:
+            differences = [
+                describe_difference(key, a.get(key), b.get(key), names) for key in options or keys
+            ]
+            raise FingerprintError(
+                f"reports of one curve must agree in {part}, but {', and '.join(differences)}"
+            )
+
+
+def describe_difference(key: str, one: Any, other: Any, names: tuple[str, str]) -> str:
+    """How an entry differs between two fingerprints, in words.
+
+    >>> describe_difference("languages", ["deu"], ["deu", "swh"], ("so far", "now"))
+    'languages has swh only now'
+    >>> describe_difference("max_length", 64, 128, ("so far", "now"))
+    'max_length is 64 so far and 128 now'
+    """
+    lists = [list(value) for value in (one, other) if isinstance(value, list | tuple | dict)]
+    only = []
+    if len(lists) == 2:
+        for entries, others, name in zip(lists, reversed(lists), names, strict=True):
+            extra = [str(entry) for entry in entries if entry not in others]
+            only += [f"{', '.join(extra)} only {name}"] if extra else []
+    if only:
+        return f"{key} has {' and '.join(only)}"
+    return f"{DIGESTS.get(key, key)} is {one!r} {names[0]} and {other!r} {names[1]}"

@@ -1,18 +1,21 @@
 """The reports of one run over time: one curve, its changes, and its state for a resume."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.errors import ConfigError, FingerprintError, unknown
 from neuronxa_callback.history.comparison import check_same_fingerprint
-from neuronxa_callback.history.points import Names, Point, change
-from neuronxa_callback.history.records import read_reports
-from neuronxa_callback.metrics.statistics import Change
+from neuronxa_callback.history.points import Names, Point, change, require
+from neuronxa_callback.history.records import read_record
+from neuronxa_callback.metrics.statistics import LEVEL, Change
 from neuronxa_callback.report import AlignmentReport
+
+log = logging.getLogger(__name__)
 
 REFERENCES = ("last", "first", "best")
 """The earlier points that the latest one can be compared with."""
@@ -33,15 +36,18 @@ class History:
         """(metric, languages) queried by ``best``; saved for a resume."""
 
     @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """The history of a record; see ``read_reports``.
+    def read(cls, path: str | Path, run: str | None = None) -> Self:
+        """The history of a run, with one report in memory at a time; see ``read_reports``.
 
         Raises:
-            ConfigError: If there is no such file.
+            ConfigError: If there is no such file or no such run.
             FingerprintError: If its reports do not measure the same thing.
         """
         history = cls()
-        for report in read_reports(path):
+        reports, messages = read_record(path, run)
+        for message in messages:
+            log.warning(message)
+        for report in reports:
             history.append(report)
         return history
 
@@ -72,14 +78,40 @@ class History:
         note = f"batch_tokens is {now} from step {report.step} on, it was {before} before"
         return replace(report, warnings=(*report.warnings, note))
 
-    def check(self, report: AlignmentReport) -> None:
+    def check(self, report: AlignmentReport, ignored: Sequence[str] = ()) -> None:
         """Raise an error if a report does not belong to this curve.
+
+        Args:
+            report: The report.
+            ignored: Entries of its fingerprint that may differ.
 
         Raises:
             FingerprintError: As ``append``.
         """
         if self.fingerprint is not None:
-            check_same_fingerprint(self.fingerprint, report.fingerprint, ("definition", "model"))
+            parts = ("definition", "model")
+            check_same_fingerprint(self.fingerprint, report.fingerprint, parts, ignored)
+
+    def check_resume(self, report: AlignmentReport, ignored: Sequence[str] = ()) -> None:
+        """Raise an error if a resumed run does not measure what it measured before.
+
+        Args:
+            report: The first report of the resumed run.
+            ignored: As in ``check``.
+
+        Raises:
+            FingerprintError: Says what changed and what to do.
+        """
+        if self.fingerprint is None:
+            return
+        parts, names = ("definition", "model"), ("so far", "now")
+        try:
+            check_same_fingerprint(self.fingerprint, report.fingerprint, parts, ignored, names)
+        except FingerprintError as cause:
+            raise FingerprintError(
+                f"{cause}; to continue the curve of this run, set that back to what it was; to"
+                " start a second curve in this run, give the callback a new name="
+            ) from None
 
     def best(self, metric: str, names: Names = None) -> Point | None:
         """The point with the highest score, the earliest of equals; None if all are NaN."""
@@ -113,7 +145,11 @@ class History:
         return latest
 
     def change(
-        self, metric: str, language: str | None = None, reference: str = "last"
+        self,
+        metric: str,
+        language: str | None = None,
+        reference: str = "last",
+        margin: float = 0.0,
     ) -> Change | None:
         """How the latest point differs from an earlier one; None if there is no earlier one.
 
@@ -121,13 +157,33 @@ class History:
             metric: A metric of the reports.
             language: A language of the reports; None for the macro-mean.
             reference: ``"last"`` (the probe before), ``"first"`` or ``"best"``.
+            margin: A true change of this size or less counts as none in the p-value.
 
         Raises:
             ConfigError: If ``reference`` is unknown.
         """
         names = None if language is None else (language,)
         earlier = self.earlier(metric, reference, names)
-        return None if earlier is None else change(earlier, self.points[-1], metric, names)
+        return None if earlier is None else change(earlier, self.points[-1], metric, names, margin)
+
+    def best_interval(self, metric: str, language: str | None = None) -> tuple[float, float]:
+        """The 95 % interval of the best point so far, which allows for its selection.
+
+        The best of k probes is the highest of k noisy scores. At the level 1 - 0.05 / k the
+        intervals of all k hold at once, so that of the best does (Bonferroni).
+
+        Args:
+            metric: A metric of the reports.
+            language: A language of the reports; None for the macro-mean.
+
+        Returns:
+            low, high; NaN if there is no score.
+        """
+        names = None if language is None else (language,)
+        best = self.best(metric, names)
+        if best is None:
+            return math.nan, math.nan
+        return best.interval(metric, names, 1 - (1 - LEVEL) / (self.points[-1].number + 1))
 
     def state(self) -> dict[str, Any]:
         """The state for a resume as JSON values; its size does not grow with the run.
@@ -151,14 +207,34 @@ class History:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The history from the values of ``state``."""
+        """The history from the values of ``state``.
+
+        Raises:
+            ConfigError: If they are not such values.
+        """
         history = cls()
-        history.fingerprint = state["fingerprint"]
-        history.points = [Point.from_dict(plain) for plain in state["points"]]
-        history._longest_window = state["longest_window"]
-        history._queried = {
-            (metric, None if n is None else tuple(n)): None for metric, n in state["queried"]
-        }
+        try:
+            history.points = [Point.from_dict(plain) for plain in state["points"]]
+            history._queried = {
+                (metric, None if names is None else tuple(names)): None
+                for metric, names in state["queried"]
+            }
+            history.fingerprint, window = state["fingerprint"], state["longest_window"]
+            history._longest_window = window
+            for part in (history.fingerprint or {}).values():
+                require(isinstance(part, Mapping), "fingerprint")
+            require(type(window) is int and window >= 1, "longest_window")
+            require((history.fingerprint is None) == (not history.points), "fingerprint")
+            steps = [point.step for point in history.points]
+            require(steps == sorted({*steps}), "steps")
+            known = {metric for point in history.points for metric in point.counts}
+            require({metric for metric, _ in history._queried} <= known, "queried")
+            for _, names in history._queried:
+                require(all(type(name) is str for name in names or ()), "queried")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
+            raise ConfigError(
+                f"a saved history cannot be read: {type(cause).__name__}: {cause}"
+            ) from None
         return history
 
     def _best(self, points: Sequence[Point], metric: str, names: Names) -> Point | None:

@@ -106,28 +106,62 @@ class Point:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` returned."""
-        raw = zlib.decompress(base64.b85decode(plain["counts"]))
-        rows = iter(np.frombuffer(raw, dtype="<i4").reshape(-1, 3, plain["pairs"]))
-        counts = {
-            metric: {name: next(rows) for name in names}
-            for metric, names in plain["languages"].items()
-        }
+        """Read what ``to_dict`` returned.
+
+        Raises:
+            ValueError: If a value contradicts another one.
+        """
+        layers, languages, pairs = plain["layers"], plain["languages"], plain["pairs"]
+        for name in ("step", "number"):
+            require(type(plain[name]) is int and plain[name] >= 0, name)
+        require(type(pairs) is int and 1 <= pairs < 2**31, "pairs")
+        require(type(plain["shared"]) is bool and type(plain["complete"]) is bool, "shared")
+        require({*languages} <= {*layers}, "layers")
+        require(all(type(n) is int and n > 0 for n in layers.values()), "layers")
+        for names in languages.values():
+            require(type(names) is list and len({*names}) == len(names) > 0, "languages")
+            require(all(type(name) is str for name in names), "languages")
+        rows = iter(_unpacked(plain["counts"], sum(map(len, languages.values())), pairs))
+        counts = {metric: {name: next(rows) for name in languages[metric]} for metric in languages}
+        for metric, known in counts.items():
+            for row in known.values():
+                require(row[0].min() >= HELD_NAN and row[0].max() <= layers[metric], "counts")
         return cls(
             step=plain["step"],
             number=plain["number"],
-            pairs=plain["pairs"],
+            pairs=pairs,
             shared=plain["shared"],
-            layers=plain["layers"],
+            layers=layers,
             counts=counts,
             complete=plain["complete"],
         )
 
 
-def change(before: Point, after: Point, metric: str, names: Names = None) -> Change:
-    """The paired change of the mean over languages."""
+def require(holds: bool, name: str) -> None:
+    """Raise a ValueError that names the part of a saved state that does not hold."""
+    if not holds:
+        raise ValueError(f"{name} is damaged")
+
+
+def _unpacked(text: str, rows: int, pairs: int) -> Array:
+    """Counts [rows, 3, pairs] from the text of ``Point.to_dict``."""
+    size = rows * 3 * pairs * 4
+    unpacker = zlib.decompressobj()
+    try:
+        # Bounded: a damaged text may stand for gigabytes.
+        raw = unpacker.decompress(base64.b85decode(text), size + 1)
+    except zlib.error as cause:
+        raise ValueError(str(cause)) from None
+    require(len(raw) == size > 0, "counts")
+    return np.frombuffer(raw, dtype="<i4").reshape(rows, 3, pairs)
+
+
+def change(
+    before: Point, after: Point, metric: str, names: Names = None, margin: float = 0.0
+) -> Change:
+    """The paired change of the mean over languages; see ``statistics.paired_change``."""
     x = before.sums(metric, names), after.sums(metric, names)
-    return statistics.paired_change(*x, after.shared)
+    return statistics.paired_change(*x, after.shared, margin=margin)
 
 
 def _counts(scores: MetricScores, language: str, n: int) -> Array:
@@ -138,4 +172,5 @@ def _counts(scores: MetricScores, language: str, n: int) -> Array:
         counts[0] = HELD_NAN
     else:
         counts[:] = statistics.unpack(scores.hits[language], n).sum(axis=0), sole, second
-    return counts
+    # A long run with many languages keeps a hundred megabytes of them.
+    return counts.astype(np.int16) if np.abs(counts).max() < 2**15 else counts

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback import option_checks as checks
 
 DEFAULT_INTERVAL = 500
 """Steps between probes if the run never evaluates."""
@@ -31,10 +31,8 @@ class ProbeSchedule:
         max_overhead: float | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if every is not None and (not isinstance(every, int) or every < 1):
-            raise ConfigError(f"every must be a number of steps of at least 1, got {every!r}")
-        if max_overhead is not None and not 0 < max_overhead < 1:
-            raise ConfigError(f"max_overhead must be between 0 and 1, got {max_overhead!r}")
+        checks.require_integer("every", every, least=1, optional=True)
+        checks.require_share("max_overhead", max_overhead, zero=False, optional=True)
         self.every, self.max_overhead, self.clock = every, max_overhead, clock
         self.probe_seconds: float | None = None
         """The duration of the latest probe."""
@@ -56,6 +54,8 @@ class ProbeSchedule:
         self.timed = (0, 0.0)
         """The number of timed steps, and their seconds."""
         self._step_began: float | None = None
+        self.sink_seconds: float | None = None
+        """How long rank 0 took for the latest report: record, trackers, pictures."""
 
     def includes(self, step: int) -> bool:
         """Whether a step is a multiple of the interval."""
@@ -67,6 +67,22 @@ class ProbeSchedule:
     def start_step(self) -> None:
         """Start the clock of the next step, after a probe or an evaluation."""
         self._step_began = self.clock()
+
+    @property
+    def run_entries(self) -> dict[str, float]:
+        """The seconds of the previous report's sinks, for the next report; empty at first."""
+        return {} if self.sink_seconds is None else {"sink_seconds": self.sink_seconds}
+
+    @property
+    def seconds(self) -> float:
+        """How long training waits for a probe and its sinks."""
+        return (self.probe_seconds or 0.0) + (self.sink_seconds or 0.0)
+
+    def time_sinks(self, write: Callable[[], object]) -> None:
+        """Write a report to the sinks, and measure how long it takes."""
+        began = self.clock()
+        write()
+        self.sink_seconds = self.clock() - began
 
     def record_step(self) -> float | None:
         """Record the end of a step; the seconds of a step, once, after ``TIMED_STEPS`` of them."""
@@ -80,12 +96,12 @@ class ProbeSchedule:
         """The shortest interval within ``max_overhead``; None if there is nothing to choose."""
         if self.max_overhead is None or self.interval is not None or self.probe_seconds is None:
             return None
-        steps = math.ceil(self.probe_seconds / (self.max_overhead * step_seconds))
+        steps = math.ceil(self.seconds / (self.max_overhead * step_seconds))
         return max(self.every or 1, steps)
 
     def describe_overhead(self, step_seconds: float) -> str:
         """One sentence: how long a probe takes, and how often the run is probed."""
-        seconds = self.probe_seconds or 0.0
+        seconds = self.seconds
         chosen = f"; probes every {self.interval} steps" if self.interval else ""
         return (
             f"a probe takes {seconds:.1f} s, as long as {seconds / step_seconds:.1f} training"

@@ -7,10 +7,11 @@ Stopping on alignment is an extrapolation: its published correlation with abilit
 languages and models, not across the checkpoints of one run. Watch the loss too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from neuronxa_callback import option_checks as checks
 from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.points import Names
@@ -18,6 +19,7 @@ from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import LEVEL
 from neuronxa_callback.report import AlignmentReport
 
+KINDS = ("target", "plateau", "collapse")
 WORST = "worst"
 ONE_SIDED = 2 * LEVEL - 1
 """Level of a two-sided interval whose upper end alone holds with 95 %."""
@@ -41,6 +43,13 @@ class StopRule:
     itself. Then all must reach a target or a plateau, but any one may collapse (by Holm)."""
     patience: int = 0
     reference: str = "best"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(unknown("kind of a stop rule", self.kind, KINDS))
+        checks.require_share("amount", self.amount, zero=True)
+        checks.require_text("metric", self.metric)
+        checks.require_integer("patience", self.patience, least=0)
 
     @classmethod
     def target(
@@ -84,8 +93,7 @@ class StopRule:
         Raises:
             ConfigError: If a value is out of range, or ``languages`` is empty.
         """
-        if not isinstance(patience, int) or patience < 1:
-            raise ConfigError(f"patience must be at least 1 probe, got {patience!r}")
+        checks.require_integer("patience", patience, least=1)
         names = _names(languages)
         return cls("plateau", _share("min_delta", min_delta), metric, names, patience=patience)
 
@@ -111,6 +119,7 @@ class StopRule:
         Raises:
             ConfigError: If a value is out of range or unknown, or ``languages`` is empty.
         """
+        checks.require_text("reference", reference)
         if reference not in ("best", "first"):
             raise ConfigError(unknown("reference", reference, ("best", "first")))
         names = _names(languages)
@@ -222,15 +231,25 @@ class StopRule:
 def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
     if languages is None or isinstance(languages, str):
         return languages
-    if not languages:
+    names = checks.list_of_names("languages", languages)
+    if not names:
         raise ConfigError("languages must have at least one language, or be None for all")
-    # The order of a set differs between the processes of a distributed run.
-    return tuple(sorted(languages) if isinstance(languages, set | frozenset) else languages)
+    return names
+
+
+def as_rules(stop: StopRule | Iterable[StopRule] | None) -> tuple[StopRule, ...]:
+    """The rules of a callback: none, one or several.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    if stop is None or isinstance(stop, StopRule):
+        return () if stop is None else (stop,)
+    return checks.list_of("stop", "a StopRule, several of them or None", stop, StopRule)
 
 
 def _share(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ConfigError(f"{name} must be in [0, 1), got {value!r}")
+    checks.require_share(name, value, zero=True)
     return float(value)
 
 

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.blocking import Blocking, count_blocks
-from neuronxa_callback.metrics.variance import Array
+from neuronxa_callback.metrics.variance import HUB_SHARE, Array
 from neuronxa_callback.scores import Counts, Hub
 
 QUANTILES = (0.1, 0.5, 0.9)
 """Quantiles of the margin over pairs."""
-HUB_SHARE = 0.1
-"""The share of the pairs from which on a sentence that blocks them is a hub."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ from neuronxa_callback.metrics.variance import (
 )
 
 LEVEL = 0.95
-HUB_SHARE = 0.2
+MARGIN = 0.005
+"""Changes within this margin are not called significant in a run that looks again and again."""
+DECIDING_SHARE = 0.2
 """From this share of the pairs on that one pair alone blocks, an interval says next to nothing."""
 LEAST_TRIALS = 4.0
 """Fewer effective trials make an interval say next to nothing."""
@@ -55,7 +57,10 @@ def wilson(share: Array, n: Array, quantile: Array) -> tuple[Array, Array]:
     square = quantile**2 / n
     middle = (share + square / 2) / (1 + square)
     half = quantile / (1 + square) * np.sqrt(share * (1 - share) / n + square / (4 * n))
-    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
+    # Exact at 0 and 1, where a sum would leave a rounding error such as 3e-18.
+    low = np.where(np.asarray(share) <= 0, 0.0, np.maximum(0.0, middle - half))
+    high = np.where(np.asarray(share) >= 1, 1.0, np.minimum(1.0, middle + half))
+    return low[()], high[()]
 
 
 def unpack(masks: Sequence[int | None], n: int) -> Array:
@@ -130,7 +135,7 @@ def hub_limited(sums: PairSums, shared: bool) -> bool:
     pairs = sums.h.shape[-1]
     sole = np.abs(sums.u.mean(axis=0) if shared else sums.u / len(sums.u)).max()
     worth = trials(sums.h.mean(), mean_spread(sums, shared).variance, pairs)
-    return bool(sole >= HUB_SHARE * pairs or worth < min(LEAST_TRIALS, pairs))
+    return bool(sole >= DECIDING_SHARE * pairs or worth < min(LEAST_TRIALS, pairs))
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ def paired_change(
     shared: bool,
     level: float = LEVEL,
     null: float = 0.0,
+    margin: float = 0.0,
 ) -> Change:
     """The change of a mean over languages, from the sums of the same pairs at two times.
 
@@ -167,8 +173,9 @@ def paired_change(
         shared: As in ``mean_spread``.
         level: The level of the interval.
         null: The difference under the null hypothesis.
+        margin: How far from ``null`` the difference may be under the null hypothesis.
     """
-    return _change(after - before, shared, level, null)
+    return _change(after - before, shared, level, null, margin)
 
 
 def paired_trend(
@@ -180,7 +187,7 @@ def paired_trend(
     the last probe alone.
     """
     time = np.arange(len(probes)) - (len(probes) - 1) / 2
-    return _change(combine(probes, time * span / (time @ time)), shared, level, 0.0)
+    return _change(combine(probes, time * span / (time @ time)), shared, level)
 
 
 def change_of(difference: float, independent: Sequence[PairSums]) -> Change:
@@ -196,11 +203,29 @@ def change_of(difference: float, independent: Sequence[PairSums]) -> Change:
 
 
 def student_change(
-    difference: float, error: float, df: float, level: float = LEVEL, null: float = 0.0
+    difference: float,
+    error: float,
+    df: float,
+    level: float = LEVEL,
+    null: float = 0.0,
+    margin: float = 0.0,
 ) -> Change:
-    """Student's interval and test of a difference with a standard error above 0."""
+    """Student's interval and test of a difference with a standard error above 0.
+
+    With a margin the null hypothesis is that the true difference is at most ``margin`` from
+    ``null``. The p-value is that of its ends, where it is largest (J. L. Hodges and E. L. Lehmann,
+    1954, J. R. Stat. Soc. B 16).
+
+    Example:
+        >>> student_change(0.02, error=0.005, df=99).p < 0.001
+        True
+        >>> round(student_change(0.02, error=0.005, df=99, margin=0.01).p, 3)
+        0.024
+    """
     half = float(quantile(level, df)) * error
-    p = 2 * float(special.stdtr(df, -abs(difference - null) / error))
+    distance = abs(difference - null)
+    ends = np.array([distance - margin, distance + margin]) / error
+    p = float(special.stdtr(df, -ends).sum())
     return Change(difference, max(-1.0, difference - half), min(1.0, difference + half), p)
 
 
@@ -242,11 +267,13 @@ def quantile(level: float, df: Array | float) -> Array:
     return found
 
 
-def _change(differences: PairSums, shared: bool, level: float, null: float) -> Change:
+def _change(
+    differences: PairSums, shared: bool, level: float, null: float = 0.0, margin: float = 0.0
+) -> Change:
     mean = float(differences.h.mean())
     if math.isnan(mean):
         return Change(math.nan, math.nan, math.nan, math.nan)
     found = mean_spread(differences, shared)
     # If nothing was seen to move, one more pair might have: the error is at least one verdict.
     error = max(math.sqrt(found.variance), 1 / differences.verdicts)
-    return student_change(mean, error, float(found.df), level, null)
+    return student_change(mean, error, float(found.df), level, null, margin)

@@ -17,7 +17,9 @@ estimated from the second differences
 
     r_j = sum_k e_k D_jk,    Q = var(r) / (2 n),    v = VJ - Q / 2,
 
-kept between min(var(h) / n, VJ) and VJ. All of h, u and r are whole numbers and linear: a mean over
+kept between min(var(h) / n, VJ) and VJ. The subtraction fades out as max u_j grows from none to a
+tenth of the pairs: then a few pairs make r, so that Q is as uncertain as v itself, and VJ, which is
+not too small on average, is used. All of h, u and r are whole numbers and linear: a mean over
 layers, a mean over languages with the same pivot sentences, and a difference of two checkpoints
 have the same means and differences of h, u and r. ``benchmarks/intervals.py`` measures coverage.
 
@@ -35,6 +37,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 LEAST_DF = 4.0
 """The fewest degrees of freedom."""
+HUB_SHARE = 0.1
+"""The share of the pairs from which on a sentence that blocks them is a hub."""
 ROUNDING = 1e-20
 """A smaller variance is a rounding error of equal numbers."""
 
@@ -76,7 +80,7 @@ class PairSums:
         return self.h.size * self.layers
 
     def __sub__(self, other: "PairSums") -> "PairSums":
-        return combine([self, other], (1.0, -1.0))
+        return PairSums(self.h - other.h, self.u - other.u, self.r - other.r, self.layers)
 
 
 def combine(parts: Sequence[PairSums], weights: Sequence[float] | Array) -> PairSums:
@@ -108,7 +112,8 @@ def spread(sums: PairSums) -> Spread:
     jackknife = p.var(axis=-1, ddof=1) / n
     plain = np.minimum(sums.h.var(axis=-1, ddof=1) / n, jackknife)
     second = sums.r.var(axis=-1, ddof=1) / (2 * n)
-    variance = np.clip(jackknife - second / 2, plain, jackknife)
+    kept = np.maximum(0.0, 1 - np.abs(sums.u).max(axis=-1) / (HUB_SHARE * n))
+    variance = np.clip(jackknife - kept * second / 2, plain, jackknife)
     centred = p - p.mean(axis=-1, keepdims=True)
     squares = (centred**2).mean(axis=-1)
     varies = squares > ROUNDING

@@ -117,21 +117,6 @@ class TokenizedCorpus:
             for index, languages in groups
         )
 
-    def same_tokens(self) -> tuple[str, ...]:
-        """One message per side in which two sentences have equal token ids, so that they tie."""
-        messages = []
-        for language in self.pairs:
-            tokens = self.pair_tokens(language)
-            for column, side in ((0, "the pivot's side of "), (1, "")):
-                ids = [pair[column].ids for pair in tokens]
-                ties = len(ids) - len(dict.fromkeys(ids))
-                if ties:
-                    messages.append(
-                        f"{side}{language}: {ties} of {len(ids)} sentences have the same tokens as"
-                        " another and can never be aligned (unknown words?)"
-                    )
-        return tuple(messages)
-
 
 def _fits(texts: Sequence[str], index: Mapping[str, int]) -> bool:
     new = sum(text not in index for text in texts)

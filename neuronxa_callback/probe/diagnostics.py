@@ -1,14 +1,17 @@
 """Small arrays next to the scores, and warnings if one of them makes a score doubtful."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from neuronxa_callback.corpus import surface as baselines
+from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.metrics.scoring import PairScores
-from neuronxa_callback.probe.batching import Microbatch, PivotGroup, TokenizedCorpus
+from neuronxa_callback.probe.batching import Microbatch, PivotGroup, Sentence, TokenizedCorpus
 from neuronxa_callback.scores import MetricScores
 
 DOUBTFUL_LENGTH = 0.10
@@ -17,6 +20,8 @@ DOUBTFUL_SURFACE = 0.60
 """A character baseline above this: the score may be about spelling."""
 DOUBTFUL_SINK = 0.50
 """A largest token with more than this share of a NAV vector."""
+MANY = 3
+"""From this number of languages on, a kind of warning is one line that names this many."""
 
 
 def surface(corpus: TokenizedCorpus) -> dict[str, dict[str, float]]:
@@ -65,50 +70,105 @@ def warnings(
     metrics: Mapping[str, MetricScores],
     corpus: TokenizedCorpus,
 ) -> tuple[str, ...]:
-    """One sentence per reason to doubt a score.
+    """One sentence per reason to doubt a score; one for many languages with the same reason.
 
     Args:
         diagnosed: The diagnostics of a report.
         metrics: Its scores.
         corpus: Its sentences.
     """
-    messages = list(corpus.same_tokens())
+    doubts = [*_same_token_doubts(corpus), *_surface_doubts(diagnosed.get("surface", {}))]
+    doubts += _sink_doubts(diagnosed.get("sinks", {}).get("largest_token", {}))
+    for metric, by_language in diagnosed.get("margins", {}).items():
+        doubts.append(_tie_doubts(metric, by_language, corpus))
+    for metric, scores in metrics.items():
+        doubts += [_nan_doubts(metric, scores), hub_doubts(metric, scores)]
+    messages = [line for doubted in doubts for line in describe(doubted)]
     if corpus.dropped:
         messages.append(f"{len(corpus.dropped)} pairs were dropped; the first: {corpus.dropped[0]}")
-    messages += _surface_warnings(diagnosed.get("surface", {}))
-    messages += _sink_warnings(diagnosed.get("sinks", {}).get("largest_token", {}))
-    messages += _tie_warnings(diagnosed.get("margins", {}))
-    for metric, scores in metrics.items():
-        for language, layers in scores.hits.items():
-            nan = layers.count(None)
-            if nan:
-                messages.append(f"{language}: {nan} of {len(layers)} layers of {metric} hold NaN")
-        messages += hub_warnings(metric, scores)
     return tuple(messages)
 
 
-def _surface_warnings(by_language: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    for language, scores in by_language.items():
-        for name, limit, text in (
-            ("length", DOUBTFUL_LENGTH, "length-only"),
-            ("characters", DOUBTFUL_SURFACE, "character"),
-        ):
-            if scores[name] > limit:
-                yield f"{language}: the {text} baseline already scores {scores[name]:.2f}"
+@dataclass(frozen=True)
+class Doubt:
+    """A reason to doubt the scores of one language."""
+
+    language: str
+    severity: float
+    """Compares languages that have the same kind of doubt."""
+    text: str
 
 
-def _sink_warnings(by_language: Mapping[str, Sequence[float | None]]) -> Iterator[str]:
+def describe(doubts: Iterable[Doubt]) -> Iterator[str]:
+    """The same kind of doubt about several languages: one sentence from ``MANY`` languages on.
+
+    >>> list(describe([Doubt(code, 1, "a pair ties") for code in ("deu", "fra", "hin", "swh")]))
+    ['4 languages (deu, fra, hin, ...); the worst is deu: a pair ties']
+    """
+    known = [*doubts]
+    if len(known) < MANY:
+        yield from (f"{doubt.language}: {doubt.text}" for doubt in known)
+        return
+    worst = max(known, key=lambda doubt: doubt.severity)
+    names = ", ".join(doubt.language for doubt in known[:MANY]) + ", ..." * (len(known) > MANY)
+    yield f"{len(known)} languages ({names}); the worst is {worst.language}: {worst.text}"
+
+
+def _same_token_doubts(corpus: TokenizedCorpus) -> Iterator[list[Doubt]]:
+    for column, side in enumerate(("pivot sentences", "sentences")):
+        doubts = []
+        for language in corpus.pairs:
+            ids = [pair[column].ids for pair in corpus.pair_tokens(language)]
+            same = len(ids) - len(dict.fromkeys(ids))
+            text = (
+                f"{same} of {len(ids)} {side} have the same tokens as another and can never be"
+                " aligned (unknown words?)"
+            )
+            doubts += [Doubt(language, same, text)] if same else []
+        yield doubts
+
+
+def _surface_doubts(by_language: Mapping[str, Mapping[str, float]]) -> Iterator[list[Doubt]]:
+    for name, limit, text in (
+        ("length", DOUBTFUL_LENGTH, "length-only"),
+        ("characters", DOUBTFUL_SURFACE, "character"),
+    ):
+        yield [
+            Doubt(
+                language,
+                scores[name],
+                f"the {text} baseline already scores {scores[name]:.2f}",
+            )
+            for language, scores in by_language.items()
+            if scores[name] > limit
+        ]
+
+
+def _sink_doubts(by_language: Mapping[str, Sequence[float | None]]) -> Iterator[list[Doubt]]:
+    doubts = []
     for language, shares in by_language.items():
         high = [share for share in shares if share is not None and share > DOUBTFUL_SINK]
         if high:
-            yield (
-                f"{language}: one token makes {max(high):.0%} of the NAV vector in"
-                f" {len(high)} of {len(shares)} layers; compare navca without special tokens"
+            text = (
+                f"one token makes {max(high):.0%} of the NAV vector in {len(high)} of"
+                f" {len(shares)} layers; compare navca without special tokens"
             )
+            doubts.append(Doubt(language, max(high), text))
+    yield doubts
 
 
-def hub_warnings(metric: str, scores: MetricScores) -> Iterator[str]:
-    """One sentence per language with a hub: which sentence blocks how many pairs in which layer."""
+def _nan_doubts(metric: str, scores: MetricScores) -> list[Doubt]:
+    counts = {language: layers.count(None) for language, layers in scores.hits.items()}
+    return [
+        Doubt(language, nan, f"{nan} of {len(scores.layers)} layers of {metric} hold NaN")
+        for language, nan in counts.items()
+        if nan
+    ]
+
+
+def hub_doubts(metric: str, scores: MetricScores) -> list[Doubt]:
+    """One doubt per language with a hub: which sentence blocks how many pairs in which layer."""
+    doubts = []
     for language, hubs in scores.hubs.items():
         known = [
             (hub, layer) for hub, layer in zip(hubs, scores.layers, strict=True) if hub is not None
@@ -117,23 +177,56 @@ def hub_warnings(metric: str, scores: MetricScores) -> Iterator[str]:
             continue
         hub, layer = max(known, key=lambda one: (one[0].sole, one[0].blocked))
         limited = "; it leaves the mean no interval" if language in scores.hub_limited else ""
-        yield (
-            f"{language}: the {hub.side} sentence of pair {hub.pair + 1} blocks {hub.blocked} other"
+        text = (
+            f"the {hub.side} sentence of pair {hub.pair + 1} blocks {hub.blocked} other"
             f" pairs in layer {layer} of {metric}, {hub.sole} of them alone ({len(known)} of"
             f" {len(hubs)} layers have such a hub){limited}"
         )
+        doubts.append(Doubt(language, hub.sole, text))
+    return doubts
 
 
-def _tie_warnings(margins: Mapping[str, Any]) -> Iterator[str]:
-    for metric, by_language in margins.items():
-        for language, statistics in by_language.items():
-            ties = statistics["ties"]
-            tied = [count for count in ties if count]
-            if tied:
-                yield (
-                    f"{language}: up to {max(tied):.0f} pairs tie in {metric}, in {len(tied)} of"
-                    f" {len(ties)} layers, and ties are not alignment"
-                )
+def _tie_doubts(
+    metric: str, by_language: Mapping[str, Any], corpus: TokenizedCorpus
+) -> list[Doubt]:
+    """Doubts about ties, other than those of equal inputs."""
+    doubts = []
+    for language, statistics in by_language.items():
+        ties = statistics["ties"]
+        expected = _ties_of_equal_inputs(metric, len(ties), corpus.pair_tokens(language))
+        tied = [count for count, least in zip(ties, expected, strict=True) if (count or 0) > least]
+        if tied:
+            text = (
+                f"up to {max(tied):.0f} pairs tie in {metric}, in {len(tied)} of {len(ties)}"
+                " layers, and ties are not alignment"
+            )
+            doubts.append(Doubt(language, max(tied), text))
+    return doubts
+
+
+def _ties_of_equal_inputs(
+    metric: str, layers: int, pairs: Sequence[tuple[Sentence, Sentence]]
+) -> list[int]:
+    """The number of pairs per layer that tie by definition: a vector sees the same tokens twice.
+
+    The last token's state in layer 0 is its embedding, whatever the sentence.
+    """
+    ids = [[sentence.ids for sentence in pair] for pair in pairs]
+    equal = _pairs_with_equal(ids)
+    kind = ALIGNMENT[metric]
+    if (kind.source, kind.weights) != ("hidden", "last"):
+        return [equal] * layers
+    return [_pairs_with_equal([[one[-1:] for one in pair] for pair in ids])] + [equal] * (
+        layers - 1
+    )
+
+
+def _pairs_with_equal(pairs: Sequence[Sequence[object]]) -> int:
+    """The number of pairs with a side that another pair has too."""
+    sides = [Counter(side) for side in zip(*pairs, strict=True)]
+    return sum(
+        any(count[part] > 1 for count, part in zip(sides, pair, strict=True)) for pair in pairs
+    )
 
 
 def curve(values: Tensor) -> list[float | None]:

@@ -20,6 +20,7 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe.batching import TokenizedCorpus
 from neuronxa_callback.probe.forward import base_of, text_config
+from neuronxa_callback.probe.tokenizer.chat_template import ChatTemplate
 from neuronxa_callback.taps.plan import TapPlan
 
 METHOD = 1
@@ -30,7 +31,7 @@ def definition(
     config: ProbeConfig,
     corpus: ParallelCorpus,
     tokenized: TokenizedCorpus,
-    rendered: str | None = None,
+    chat: ChatTemplate | None = None,
 ) -> dict[str, Any]:
     """The measurement: must be equal wherever two reports are compared.
 
@@ -38,7 +39,7 @@ def definition(
         config: The options.
         corpus: The sentences.
         tokenized: The pairs that were measured.
-        rendered: The chat template around a placeholder; None without a chat template.
+        chat: The chat template; None if it is not used.
     """
     pairs = json.dumps(tokenized.pairs, ensure_ascii=False, sort_keys=True)
     return {
@@ -54,7 +55,8 @@ def definition(
         "nav_site": config.nav_site,
         "special_tokens": config.special_tokens,
         "template": config.template,
-        "rendered_template": None if rendered is None else f"{_digest(rendered)} {rendered[:80]!r}",
+        "rendered_template": chat and f"{_digest(chat.rendered)} {chat.rendered[:80]!r}",
+        "template_date": chat and chat.date,
         "lang_codes": config.lang_codes,
         "max_length": config.max_length,
         "stack": config.stack,
@@ -63,7 +65,12 @@ def definition(
 
 
 def model_part(
-    model: nn.Module, tokenizer: str, tokenized: TokenizedCorpus, states: str, plan: TapPlan
+    model: nn.Module,
+    tokenizer: str,
+    tokenized: TokenizedCorpus,
+    states: str,
+    plan: TapPlan,
+    function: Any = None,
 ) -> dict[str, Any]:
     """The model: must be equal within a curve.
 
@@ -73,6 +80,7 @@ def model_part(
         tokenized: The token ids that were measured.
         states: The dtype in which the neurons computed.
         plan: Where its neurons were found.
+        function: Calls the model, if its signature does not.
     """
     base = base_of(model)
     config = text_config(model)
@@ -92,6 +100,7 @@ def model_part(
         "weights": str(getattr(parameter, "dtype", None)).removeprefix("torch."),
         "states": states,
         "attention": getattr(config, "_attn_implementation", None),
+        **({} if function is None else {"forward": qualified_name(function)}),
     }
 
 
@@ -159,7 +168,12 @@ def _name_of_override(override: Any) -> str | dict[str, str] | None:
     """A pattern as it is; a function by its name. Which modules it chose is part of the model."""
     if override is None or isinstance(override, str):
         return override
-    return {"function": getattr(override, "__qualname__", type(override).__qualname__)}
+    return {"function": qualified_name(override)}
+
+
+def qualified_name(function: Any) -> str:
+    """The name of a function in its module; of a callable object, the name of its class."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _digest(text: str) -> str:

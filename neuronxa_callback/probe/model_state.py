@@ -27,8 +27,20 @@ def preserve_model_state(model: nn.Module) -> Iterator[None]:
         stack.enter_context(_preserve_modules(model))
         stack.enter_context(_pause_tracker_hooks(model))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(_no_fast_path())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """In eval mode, ``nn.TransformerEncoder`` calls a fused kernel, which no hook can read."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager

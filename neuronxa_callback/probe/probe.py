@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from neuronxa_callback.config import ProbeConfig
-from neuronxa_callback.errors import ProbeMemoryError
-from neuronxa_callback.metrics.registry import ALIGNMENT, Read, reads_of
+from neuronxa_callback.config import ProbeConfig, reads_by_site
+from neuronxa_callback.errors import ConfigError, ProbeMemoryError
+from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe import diagnostics, fingerprint
 from neuronxa_callback.probe.batching import (
     Microbatch,
@@ -33,11 +33,7 @@ from neuronxa_callback.probe.distributed import (
     world_of,
 )
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
-from neuronxa_callback.probe.forward import (
-    Forward,
-    embedding_rows,
-    tokens_at_once,
-)
+from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_rows, tokens_at_once
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.pivot_drift import PivotDrift
@@ -71,17 +67,29 @@ class Probe:
         tokenizer: A tokenizer of transformers; its settings stay unchanged.
         mesh: For custom training loops on many GPUs, a ``DeviceMesh`` with named dimensions:
             ``tp`` holds slices of the neurons, all others share the work.
+        forward: A function of the model and a dictionary with ``input_ids`` and
+            ``attention_mask``, both int64 [sentences, tokens], that runs the model; None finds the
+            arguments by the signature of the model's forward. Its result is used only by
+            ``mexa``, which needs its ``hidden_states``. Its name is in the fingerprint.
 
     Raises:
         CorpusError: If the corpus cannot be used.
         ConfigError: If an option, or the tokenizer, cannot be used.
     """
 
-    def __init__(self, config: ProbeConfig | None, tokenizer: Any, mesh: Any = None) -> None:
+    def __init__(
+        self,
+        config: ProbeConfig | None,
+        tokenizer: Any,
+        mesh: Any = None,
+        forward: ForwardFunction | None = None,
+    ) -> None:
+        if not (forward is None or callable(forward)):
+            raise ConfigError(f"forward must be a function of a model and a batch, got {forward!r}")
         self.config = config or ProbeConfig()
         self.corpus = self.config.load()
         self.tokenizer = SentenceTokenizer(tokenizer, self.config, self.corpus)
-        self.mesh = mesh
+        self.mesh, self.forward = mesh, forward
         self.batch_tokens = self.config.batch_tokens
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
@@ -122,16 +130,20 @@ class Probe:
     ) -> AlignmentReport:
         """Collective. An error may be raised anywhere: all ranks learn of it."""
         world = world_of(model, self.mesh)
-        reads = _reads_by_site(self.config)
-        confirm = world.confirm if is_sharded(model) or world.tensor is not None else None
-        forward = Forward(model, self.config.stack, "hidden" in reads, confirm)
+        reads = reads_by_site(self.config)
+        together = world.run_together if is_sharded(model) or world.tensor is not None else None
+        forward = Forward(model, self.config.stack, "hidden" in reads, together, self.forward)
         with ExitStack() as stack:
             stack.enter_context(preserve_model_state(model))
             stack.enter_context(reshard_on_exit(model))
             tokenized, groups = self.tokenize(model)
             sentences = ProofSentences.of(groups, padding_id(model, self.tokenizer.pad))
+            forward.choose(sentences.dummy)
             work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
-            self._check_same_work(world, tokenized, work)
+            parts = fingerprint.shared_work(
+                self.config, self.corpus, tokenized, self.batch_tokens, work
+            ) | {"the option forward": fingerprint.qualified_name(self.forward)}
+            check_same_on_ranks(world, parts)
             proved, batched = self._prove(model, forward, sentences, world)
             check_same_on_ranks(world, {"the list of layers": proved.plan})
             work = work if batched else microbatches(groups, 1)
@@ -175,15 +187,6 @@ class Probe:
             self._surface = None
         return self._tokenized[1:]
 
-    def _check_same_work(
-        self, world: World, tokenized: TokenizedCorpus, work: Sequence[Microbatch]
-    ) -> None:
-        """Collective: raise an error on all ranks if they differ in what they measure."""
-        parts = fingerprint.shared_work(
-            self.config, self.corpus, tokenized, self.batch_tokens, work
-        )
-        check_same_on_ranks(world, parts)
-
     def _prove(
         self,
         model: nn.Module,
@@ -195,7 +198,7 @@ class Probe:
         known = self._proved is not None and self._proved[0].matches(model)
         if not world.all_ok(known) or self._proved is None:
             self._proved = None
-            sites = tuple(site for site in _reads_by_site(self.config) if site != "hidden")
+            sites = tuple(site for site in reads_by_site(self.config) if site != "hidden")
             proved = prove(model, forward, self.config, sentences, sites, world, self.proofs)
             signature = ModelSignature(model, identities=not is_sharded(model))
             for problem in proved.unproved:
@@ -235,7 +238,12 @@ class Probe:
             **state_diagnostics(results, config, corpus),
         }
         model = fingerprint.model_part(
-            context.model, self.tokenizer.digest(), tokenized, measurement.dtype, context.plan
+            context.model,
+            self.tokenizer.digest(),
+            tokenized,
+            measurement.dtype,
+            context.plan,
+            self.forward,
         )
         environment = fingerprint.environment(
             context.forward.device, self.batch_tokens, batched, config.on_unproved
@@ -248,7 +256,7 @@ class Probe:
             metrics=metrics,
             fingerprint={
                 "definition": fingerprint.definition(
-                    config, corpus, tokenized, self.tokenizer.rendered
+                    config, corpus, tokenized, self.tokenizer.chat
                 ),
                 "model": model,
                 "environment": environment,
@@ -279,16 +287,6 @@ class Probe:
                 f"memory ran out in a probe; the next one runs {self.batch_tokens} tokens at a time"
                 f" ({error})"
             ) from error
-
-
-def _reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
-    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
-    site_of = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
-    reads: dict[str, tuple[Read, ...]] = {}
-    for read in reads_of(config.metrics, config.diagnostics):
-        site = site_of[read.source]
-        reads[site] = (*reads.get(site, ()), read)
-    return reads
 
 
 def _run_info(world: World, measurement: Measurement) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from neuronxa_callback.metrics.registry import COMPANIONS
 from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
-from neuronxa_callback.report import MEAN
+from neuronxa_callback.report_schema import MEAN
 from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts
 
 

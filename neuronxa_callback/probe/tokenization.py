@@ -3,9 +3,7 @@
 Training tokenizes with its own object, possibly in another thread, so a probe never touches it.
 """
 
-import json
-import re
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -15,7 +13,13 @@ from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.text import shorten
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.probe.batching import Sentence, TokenizedCorpus
-from neuronxa_callback.probe.forward import base_of, embedding_rows, text_config
+from neuronxa_callback.probe.forward import (
+    embedding_rows,
+    embedding_tables,
+    language_model,
+    text_config,
+)
+from neuronxa_callback.probe.tokenizer.chat_template import PLACEHOLDER, ChatTemplate
 from neuronxa_callback.probe.tokenizer.language_codes import codes_by_language, language_codes
 from neuronxa_callback.probe.tokenizer.private_copy import (
     digest_of,
@@ -23,10 +27,6 @@ from neuronxa_callback.probe.tokenizer.private_copy import (
     private_copy,
     state_of,
 )
-
-PLACEHOLDER = "{sentence}"
-SAME_DAY = (datetime(2021, 3, 4, 1, 12, 23), datetime(2021, 3, 4, 22, 54, 56))
-"""Two times of one day; a chat template must render alike at both."""
 
 
 class SentenceTokenizer:
@@ -38,8 +38,8 @@ class SentenceTokenizer:
         corpus: The sentences to tokenize; None for a tokenizer without language codes.
 
     Raises:
-        ConfigError: If ``tokenizer`` is not a tokenizer, its chat template depends on the time of
-            day, or it has no code for a language.
+        ConfigError: If ``tokenizer`` is not a tokenizer, its chat template is missing or depends
+            on the time of day, or it has no code for a language.
     """
 
     def __init__(
@@ -80,10 +80,8 @@ class SentenceTokenizer:
         self._special_ids = {*_special_ids(self.tokenizer), *self._code_ids}
         self._code_of = codes_by_language(self.names, codes, self.config.lang_codes)
         self._digest = digest_of(self.tokenizer)
-        self.rendered = self._render(PLACEHOLDER) if self.config.template == "chat" else None
-        """The chat template around a placeholder; None without a chat template."""
-        if self.rendered is not None:
-            self._refuse_clock()
+        self.chat = ChatTemplate(self.tokenizer) if self.config.template == "chat" else None
+        """The chat template; None if it is not used."""
 
     @property
     def pad(self) -> int:
@@ -97,8 +95,8 @@ class SentenceTokenizer:
     def __call__(self, text: str, language: str | None = None) -> Sentence:
         """Token ids of one sentence; ``language`` selects the code of its source language."""
         special = self.config.special_tokens
-        if self.config.template == "chat":
-            text, special = self._render(text), False
+        if self.chat is not None:
+            text, special = self.chat.render(text), False
         elif self.config.template is not None:
             text = self.config.template.replace(PLACEHOLDER, text)
         code = self._code_of.get(language or "")
@@ -116,48 +114,6 @@ class SentenceTokenizer:
 
     def _set_language(self, code: str) -> None:
         self.tokenizer.src_lang = self._code = code
-
-    def _render(self, text: str, **options: Any) -> str:
-        turns = [{"role": "user", "content": text}]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-
-    def _refuse_clock(self) -> None:
-        """Raise an error if the chat template shows the time of day.
-
-        A date is accepted: it is part of the fingerprint.
-        """
-        read = getattr(self.tokenizer, "get_chat_template", None)
-        template = read() if callable(read) else None
-        if not isinstance(template, str) or "strftime_now" not in template:
-            return
-        one, other = (
-            self._render(PLACEHOLDER, chat_template=_with_clock(template, time))
-            for time in SAME_DAY
-        )
-        if one != other:
-            raise ConfigError(
-                "the chat template must give the same text at any time of day, but it calls"
-                f" strftime_now for the time ({_difference(one, other)}); set template to a text"
-                f" with {PLACEHOLDER} instead of 'chat', or fix the time in the chat template"
-            )
-
-
-def _with_clock(template: str, time: datetime) -> str:
-    """The chat template with a ``strftime_now`` of its own, which returns a fixed time.
-
-    A format that is not a literal of the template shows the whole time.
-    """
-    formats = dict.fromkeys(match[1] for match in re.findall(r"""(['"])(.*?%.*?)\1""", template))
-    values = json.dumps({form: time.strftime(form) for form in formats})
-    value = f"{values}.get(form, {json.dumps(str(time))})"
-    macro = f"{{%- macro strftime_now(form) -%}}{{{{- {value} -}}}}{{%- endmacro -%}}"
-    return macro + template
-
-
-def _difference(one: str, other: str) -> str:
-    """A few letters of two texts around their first difference."""
-    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    return " and ".join(repr(text[max(0, at - 20) : at + 20]) for text in (one, other))
 
 
 def _special_ids(tokenizer: Any) -> tuple[int, ...]:
@@ -197,14 +153,25 @@ def require_embeddings(model: nn.Module, tokenized: TokenizedCorpus) -> None:
 def longest_sentence(model: nn.Module, tokenizer: Any) -> int:
     """The most tokens that both model and tokenizer accept; 2^30 if neither has a limit."""
     config = text_config(model)
+    language = language_model(model)
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
     positions = [getattr(config, name, None) for name in names]
-    unusable = _unusable_positions(base_of(model))
+    if not callable(getattr(config, "get_text_config", None)):
+        positions += _plain_positions(model, config)
+    unusable = _unusable_positions(language)
     limits = [n - unusable for n in positions if isinstance(n, int) and n > 0]
     most = getattr(tokenizer, "model_max_length", None)
     if isinstance(most, int) and most > 0:
         limits.append(most)
     return min(limits, default=1 << 30)
+
+
+def _plain_positions(model: nn.Module, config: Any) -> list[Any]:
+    """Limits of a model of plain PyTorch: its options, and its tables of positions."""
+    options = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+    names = ("block_size", "context_length", "max_seq_length", "n_ctx")
+    tables = embedding_tables(model, positions=True)
+    return [*(options.get(n) for n in names), *(table.num_embeddings for table in tables)]
 
 
 def _unusable_positions(model: nn.Module) -> int:

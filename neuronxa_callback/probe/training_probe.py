@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
+from neuronxa_callback.option_checks import require_text
 from neuronxa_callback.probe.distributed import all_ranks, is_sharded
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe
@@ -44,6 +45,7 @@ class TrainingProbe:
     def __init__(
         self, make_probe: Callable[[Any], Probe], on_error: str, tokenizer: Any = None
     ) -> None:
+        require_text("on_error", on_error)
         if on_error not in ("warn", "raise"):
             raise ConfigError(unknown("on_error", on_error, ("warn", "raise")))
         self.make_probe, self.on_error, self.tokenizer = make_probe, on_error, tokenizer

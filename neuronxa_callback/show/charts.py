@@ -43,7 +43,10 @@ def picture(
     """
     metric = metric or next(iter(reports[-1].metrics))
     figure = _figure(11, 5)
-    grid = figure.add_gridspec(2, 2, width_ratios=(3, 2), height_ratios=(3, 1))
+    grid = figure.add_gridspec(
+        2, 2, width_ratios=(3, 2), height_ratios=(3, 1),
+        left=0.06, right=0.99, bottom=0.1, top=0.93, wspace=0.1, hspace=0.16,
+    )  # fmt: skip
     above = figure.add_subplot(grid[0, 0])
     score_over_steps(above, reports, metric)
     loss_over_steps(figure.add_subplot(grid[1, 0], sharex=above), reports, losses)
@@ -109,21 +112,22 @@ def curve_by_layer(axes: "Axes", report: AlignmentReport, metric: str) -> None:
 
 def by_layer(report: AlignmentReport, metric: str) -> Figure:
     """The alignment curve of one step as a figure; the y-axis is 0 to 1 at every step."""
-    figure = _figure(8.5, 4.5)
-    axes = figure.add_subplot()
+    columns = math.ceil(len(report.languages) / 20)
+    legend = columns * (0.6 + _text_width(report.languages))
+    figure, axes = _axes_in((0.6, 0.55, 6.0, 3.6), right=0.15 + legend, above=0.35)
     curve_by_layer(axes, report, metric)
     axes.set_ylim(0, 1)
     axes.set_title(f"{metric}, step {report.step}", loc="left", fontsize=10)
-    columns = math.ceil(len(report.languages) / 20)
-    figure.legend(frameon=False, fontsize=8, ncols=columns, loc="outside right upper")
+    figure.legend(frameon=False, fontsize=8, ncols=columns, loc="upper right")
     return figure
 
 
 def heat_map(report: AlignmentReport, metric: str) -> Figure:
     """Score by language and layer as a figure; the colour scale is 0 to 1 at every step."""
     layers, languages = report.layers(metric), report.languages
-    figure = _figure(2.2 + 0.22 * max(8, len(layers)), 1.2 + 0.24 * len(languages))
-    axes = figure.add_subplot()
+    left = 0.3 + _text_width(languages)
+    size = 0.22 * max(8, len(layers)), max(1.0, 0.24 * len(languages))
+    figure, axes = _axes_in((left, 0.55, *size), right=1.0, above=0.35)
     cells = [list(report.curve(metric, language)) for language in languages]
     image = axes.imshow(cells, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set_yticks(range(len(languages)), languages, fontsize=8)
@@ -133,7 +137,9 @@ def heat_map(report: AlignmentReport, metric: str) -> Figure:
     )
     axes.set_xlabel("layer")
     axes.set_title(f"{metric}, step {report.step}", loc="left", fontsize=10)
-    figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
+    width, height = figure.get_size_inches()
+    bar = ((left + size[0] + 0.2) / width, 0.55 / height, 0.2 / width, size[1] / height)
+    figure.colorbar(image, cax=figure.add_axes(bar))
     return figure
 
 
@@ -147,9 +153,26 @@ def pixels(figure: Figure) -> Any:
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    # Without a layout engine, which draws every text several times to find its size.
+    figure = Figure(figsize=(width, height), dpi=110)
     FigureCanvasAgg(figure)
     return figure
+
+
+def _axes_in(
+    box: tuple[float, float, float, float], right: float, above: float
+) -> tuple[Figure, "Axes"]:
+    """A figure with axes in a box (left, bottom, width, height), and free room; in inches."""
+    left, bottom, width, height = box
+    total = left + width + right, bottom + height + above
+    figure = _figure(*total)
+    place = (left / total[0], bottom / total[1], width / total[0], height / total[1])
+    return figure, figure.add_axes(place)
+
+
+def _text_width(texts: Sequence[str]) -> float:
+    """The width of the longest text at font size 8 in inches, rounded up."""
+    return 0.075 * max(map(len, texts))
 
 
 def _line_style(k: int) -> dict[str, Any]:

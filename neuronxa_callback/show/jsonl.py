@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
+from neuronxa_callback.history.records import numbered_lines
 from neuronxa_callback.report import AlignmentReport
 
 
@@ -27,26 +29,38 @@ class JsonlSink:
             file.flush()
             os.fsync(file.fileno())
 
-    def truncate_after(self, step: int) -> None:
-        """Drop the reports after a step, for a run that resumes there; keep unreadable lines."""
+    def truncate_after(self, step: int, run: str | None = None) -> None:
+        """Drop the reports after a step, for a run that resumes there; keep unreadable lines.
+
+        Args:
+            step: The last step to keep.
+            run: The id of the run that resumes, other runs are kept; None for all runs.
+        """
         if not self.path.exists():
             return
+        temporary, dropped = self.path.with_suffix(".tmp"), 0
         # As bytes: a line may be cut inside a character, and JSON may contain U+2028.
-        lines = self.path.read_bytes().split(b"\n")
-        kept = [line for line in lines if (_step(line) or 0) <= step]
-        if len(kept) < len(lines):
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_bytes(b"\n".join(kept))
+        with self.path.open("rb") as old, temporary.open("wb") as new:
+            for _, _, line in numbered_lines(old):
+                is_later = _is_after(line, step, run)
+                dropped += is_later
+                new.write(b"" if is_later else line)
+        if dropped:
             temporary.replace(self.path)
+        else:
+            temporary.unlink()
 
     def copy_from(self, other: Path) -> None:
         """Begin with the lines of another record, for a run that resumes in another folder."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(other.read_bytes())
+        shutil.copyfile(other, self.path)
 
     def rotate(self) -> None:
         """Rename the record of an earlier run to ``reports-1.jsonl``, ``reports-2.jsonl``, ..."""
         if not self.path.exists():
+            return
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            self.path.unlink()
             return
         number = 1
         while (target := self.path.with_name(f"{self.path.stem}-{number}.jsonl")).exists():
@@ -62,9 +76,11 @@ def _ends_inside_a_line(file: BinaryIO) -> bool:
     return file.read(1) != b"\n"
 
 
-def _step(line: bytes) -> int | None:
+def _is_after(line: bytes, step: int, run: str | None) -> bool:
+    """Whether a line is a report of this run after a step; False if it cannot be read."""
     try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return step if isinstance(step, int) else None
+        plain = json.loads(line)
+        belongs = run is None or plain["run"].get("id", "") == run
+        return belongs and isinstance(plain["step"], int) and plain["step"] > step
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False

@@ -1,17 +1,21 @@
 """All sinks of one run: a sink that fails is reported once, and training goes on."""
 
 import logging
+import os
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.records import FOLDER, RECORD
 from neuronxa_callback.metrics.registry import ALIGNMENT
+from neuronxa_callback.option_checks import list_of, require, require_text
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.jsonl import JsonlSink
+from neuronxa_callback.show.record_lock import RecordLock
 from neuronxa_callback.show.sinks import Sink, sinks_for
 
 log = logging.getLogger(__name__)
@@ -23,6 +27,7 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: If it cannot be one.
     """
+    require_text("name", name)
     if not re.fullmatch(r"[A-Za-z0-9_-]*", name) or name in (*ALIGNMENT, "seconds", "tensorboard"):
         raise ConfigError(
             f"name must be made of letters, digits, '_' and '-', and be no metric, got {name!r}"
@@ -30,12 +35,36 @@ def check_name(name: str) -> str:
     return name
 
 
+def new_run_id() -> str:
+    """An id for a run: 12 random hexadecimal digits, drawn without the seeds of training."""
+    return uuid.uuid4().hex[:12]
+
+
+def check_sinks(sinks: Any) -> tuple[Any, ...] | None:
+    """The sinks of a callback; None for the trackers.
+
+    Raises:
+        ConfigError: If they are not objects with ``write(report)``.
+    """
+    if sinks is None:
+        return None
+    expected = "a list of objects with write(report), or None"
+    given = list_of("sinks", expected, sinks, object)
+    for sink in given:
+        writes = not isinstance(sink, type) and callable(getattr(sink, "write", None))
+        require(writes, "sinks", expected, sinks)
+    return given
+
+
 class SinkGroup:
     """Writes every report to several sinks; no sink can stop a run."""
 
-    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+    def __init__(self, sinks: Sequence[Sink] = (), run: str | None = None) -> None:
         self.sinks = tuple(sinks)
+        self.run = new_run_id() if run is None else run
+        """The id of the run, which each report carries in ``run["id"]``."""
         self._warned: set[str] = set()
+        self._locks: list[RecordLock] = []
         self.record_path: str | None = None
         """The record of the run; a resume in another folder carries its reports over."""
 
@@ -48,6 +77,7 @@ class SinkGroup:
         resumed_at: int | None = None,
         name: str = "",
         previous_record: str | None = None,
+        run: str | None = None,
     ) -> Self:
         """The sinks of a run: always the JSONL record, then trackers or given sinks.
 
@@ -60,33 +90,82 @@ class SinkGroup:
             name: The name of the callback, which has a folder of its own.
             previous_record: The record of the run that is resumed. If it is elsewhere, its reports
                 up to that step are copied into a new record.
+            run: The id of the run that is resumed; None for a new one.
         """
         folder = Path(output_dir) / FOLDER / name
+        group = cls(run=run)
         record = JsonlSink(folder / RECORD)
+        previous = None if previous_record is None else Path(previous_record)
+        group._guard(record, partial(group._open_record, record, resumed_at, previous))
+        group.record_path = os.path.abspath(record.path)
         if sinks is None:
-            sinks = sinks_for(trackers, folder, last_step=resumed_at)
-        group = cls((record, *sinks))
-        prepare = (
-            record.rotate if resumed_at is None else partial(record.truncate_after, resumed_at)
-        )
-        if resumed_at is not None and not record.path.exists():
-            if previous_record is not None and Path(previous_record).is_file():
-                group._guard(record, partial(record.copy_from, Path(previous_record)))
-            else:
-                log.warning("%s begins at step %d, where this run resumes", record.path, resumed_at)
-        group._guard(record, prepare)
-        group.record_path = str(record.path.resolve())
+            sinks = sinks_for(trackers, folder, last_step=resumed_at, record=record.path)
+        group.sinks = (record, *sinks)
         return group
 
+    def _open_record(
+        self, record: JsonlSink, resumed_at: int | None, previous: Path | None
+    ) -> None:
+        """Lock the record and make it ready: a new file, or that of the run that is resumed."""
+        record.path.parent.mkdir(parents=True, exist_ok=True)
+        if previous is not None and previous.parent.resolve() == record.path.parent.resolve():
+            record.path = record.path.with_name(previous.name)
+        shared = record.path
+        is_own = self._lock(shared)
+        if is_own and resumed_at is not None and shared.exists():
+            record.truncate_after(resumed_at, self.run)
+            return
+        if is_own and resumed_at is None:
+            record.rotate()
+        if not (is_own and _create(shared)):
+            record.path = self._create_other(shared)
+            log.warning(
+                "another run is writing %s, so this run writes %s; give every run its own"
+                " output_dir",
+                shared,
+                record.path,
+            )
+        if resumed_at is None:
+            return
+        known = [path for path in (previous, shared) if path is not None and path.is_file()]
+        if known and known[0] != record.path:
+            record.copy_from(known[0])
+            record.truncate_after(resumed_at, self.run)
+        else:
+            log.warning("%s begins at step %d, where this run resumes", record.path, resumed_at)
+
+    def _lock(self, path: Path) -> bool:
+        lock = RecordLock.acquire(path, self.run)
+        self._locks += [] if lock is None else [lock]
+        return lock is not None
+
+    def _create_other(self, path: Path) -> Path:
+        """A new file beside a record that another run writes."""
+        number = 0
+        while True:
+            suffix = f"-{number}" if number else ""
+            other = path.with_name(f"{path.stem}-{self.run or 'run'}{suffix}{path.suffix}")
+            if self._lock(other) and _create(other):
+                return other
+            number += 1
+
     def write(self, report: AlignmentReport) -> None:
-        """Write a report to all sinks."""
+        """Write a report to all sinks, with the id of the run."""
+        report = report.with_run(id=self.run)
         for sink in self.sinks:
             self._guard(sink, partial(sink.write, report))
 
     def close(self) -> None:
-        """Close the sinks that have a ``close`` method."""
+        """Close the sinks that have a ``close`` method, and let other runs write the record."""
         for sink in self.sinks:
             self._guard(sink, getattr(sink, "close", lambda: None))
+        self.release()
+
+    def release(self) -> None:
+        """Let other runs write the record."""
+        for lock in self._locks:
+            lock.close()
+        self._locks = []
 
     def _guard(self, sink: Sink, action: Callable[[], object]) -> None:
         """Run an action; if it fails, log one warning per cause."""
@@ -97,3 +176,12 @@ class SinkGroup:
             if message not in self._warned:
                 self._warned.add(message)
                 log.warning("a sink failed, training goes on: %s", message)
+
+
+def _create(path: Path) -> bool:
+    """Create an empty file; False if there is one."""
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        return False
+    return True

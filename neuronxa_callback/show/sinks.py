@@ -4,18 +4,15 @@ A sink is any object with ``write(report)``, and optionally ``close()``, which i
 training ends. Only the trackers in use are imported.
 """
 
-import csv
-import io
 import logging
-import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from neuronxa_callback.corpus import languages
-from neuronxa_callback.history.records import RECORD, read_record
+from neuronxa_callback.history.records import RECORD
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.show.wandb_sink import WandbSink
 
 log = logging.getLogger(__name__)
 
@@ -38,136 +35,27 @@ class MemorySink:
         self.reports.append(report)
 
 
-class WandbSink:
-    """Logs to the active W&B run; does nothing if there is none.
-
-    Scalars are logged with ``train/global_step``, as the Trainer logs its own, and never with
-    ``step=``, which would drop or merge rows. The alignment curve by layer and the heat map
-    language x layer are logged as pictures (W&B shows a slider over steps); the latest curve is
-    also a native W&B chart, which has no slider.
-
-    The summary has the last value of each key, as a W&B sweep needs it, and the best values as
-    ``neuronxa_best/<metric>/<language>``.
-
-    Args:
-        record: The JSONL file to upload as an artifact at the end.
-        last_step: The last step that a resumed run has already logged; later reports are logged.
-    """
-
-    def __init__(self, record: str | Path | None = None, last_step: int | None = None) -> None:
-        self.record = None if record is None else Path(record)
-        self.last_step = last_step
-        self.defined: dict[str, None] = {}
-        self.best: dict[str, float] = {}
-
-    def write(self, report: AlignmentReport) -> None:
-        """Log one report."""
-        run = self._run()
-        if run is None or (self.last_step is not None and report.step <= self.last_step):
-            return
-        scalars = report.scalars()
-        if not self.defined:
-            config = {**report.fingerprint, "corpus": corpus_table(report)}
-            run.config.update({_root("neuronxa", report): config}, allow_val_change=True)
-            for earlier in self._recorded():
-                self._note_best(earlier.scalars())
-        for key in scalars:
-            self._define(run, key)
-        run.log({**scalars, **self._media(report), "train/global_step": report.step})
-        self._note_best(scalars)
-        run.summary.update(self.best)
-
-    def close(self) -> None:
-        """Upload the record and the table of all scores as one artifact, if there is a record."""
-        run = self._run()
-        if run is None or self.record is None or not self.record.exists():
-            return
-        import wandb
-
-        artifact = wandb.Artifact(f"{self.record.parent.name}-{run.id}", type="neuronxa")
-        artifact.add_file(str(self.record), name="reports.jsonl")
-        with artifact.new_file("scores.csv", mode="w", encoding="utf-8") as file:
-            file.write(long_table(self._recorded()))
-        run.log_artifact(artifact)
-
-    def _run(self) -> Any:
-        import wandb
-
-        return wandb.run
-
-    def _define(self, run: Any, key: str) -> None:
-        if key in self.defined:
-            return
-        self.defined[key] = None
-        # Exact names: the order in which W&B applies a glob and the Trainer's "*" varies.
-        run.define_metric(key, step_metric="train/global_step")
-
-    def _recorded(self) -> list[AlignmentReport]:
-        return read_record(self.record)[0] if self.record and self.record.exists() else []
-
-    def _note_best(self, scalars: Mapping[str, float]) -> None:
-        for key in (key for key in scalars if f"{key}/low" in scalars):
-            best = key.replace("neuronxa/", "neuronxa_best/", 1)
-            if scalars[key] > self.best.get(best, -math.inf):
-                self.best[best] = scalars[key]
-
-    def _media(self, report: AlignmentReport) -> dict[str, Any]:
-        import wandb
-
-        from neuronxa_callback.show import charts
-
-        media: dict[str, Any] = {}
-        root = _root("neuronxa_charts", report)
-        for metric in report.metrics:
-            media[f"{root}/{metric}_by_layer"] = _layer_chart(report, metric)
-            pictures = {"curve": charts.by_layer, "heat_map": charts.heat_map}
-            for name, draw in pictures.items():
-                media[f"{root}/{metric}_{name}"] = wandb.Image(
-                    charts.pixels(draw(report, metric)), caption=f"{metric}, step {report.step}"
-                )
-        return media
-
-
-def _root(prefix: str, report: AlignmentReport) -> str:
-    """The prefix, with the name of the callback if it has one."""
-    return f"{prefix}/{report.run['name']}" if report.run.get("name") else prefix
-
-
-def _layer_chart(report: AlignmentReport, metric: str) -> Any:
-    """The native W&B chart of the curve by layer; it shows the latest step only."""
-    import wandb
-
-    layers = report.layers(metric)
-    numbered = all(isinstance(layer, int) for layer in layers)
-    lines = {language: list(report.curve(metric, language)) for language in report.languages}
-    lines["chance"] = [report.chance] * len(layers)
-    lines["shuffled_baseline"] = [report.shuffled_baseline(metric)] * len(layers)
-    return wandb.plot.line_series(
-        xs=list(layers if numbered else range(len(layers))),
-        ys=list(lines.values()),
-        keys=list(lines),
-        title=f"{metric} by layer, latest step",
-        xname="layer",
-    )
-
-
 class TensorBoardSink:
-    """Writes the scalars to an event file for TensorBoard in ``folder``."""
+    """Writes the scalars to an event file for TensorBoard in ``folder``, made when needed."""
 
     def __init__(self, folder: str | Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer: Any = SummaryWriter(str(folder))
+        self.folder = str(folder)
+        self.writer: Any = None
 
     def write(self, report: AlignmentReport) -> None:
         """Write one report."""
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(self.folder)
         for key, value in report.scalars().items():
             self.writer.add_scalar(key, value, report.step)
         self.writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 class MlflowSink:
@@ -194,7 +82,10 @@ class TrackioSink:
 
 
 def sinks_for(
-    trackers: Iterable[str], folder: str | Path, last_step: int | None = None
+    trackers: Iterable[str],
+    folder: str | Path,
+    last_step: int | None = None,
+    record: Path | None = None,
 ) -> tuple[Sink, ...]:
     """The sinks for the trackers that a Trainer reports to; unknown trackers are skipped.
 
@@ -205,11 +96,12 @@ def sinks_for(
         trackers: ``args.report_to``.
         folder: The folder of the record.
         last_step: See ``WandbSink``.
+        record: The record; None for the usual one in the folder.
     """
     folder, names = Path(folder), list(trackers)
     sinks: list[Sink] = []
     if "wandb" in names or "all" in names:
-        sinks.append(WandbSink(folder / RECORD, last_step))
+        sinks.append(WandbSink(record or folder / RECORD, last_step))
     elif _wandb_is_active():
         log.warning(
             "the active W&B run gets no scores, since report_to does not name wandb; to log there"
@@ -223,34 +115,6 @@ def sinks_for(
     if "trackio" in names:
         sinks.append(TrackioSink())
     return tuple(sinks)
-
-
-def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:
-    """One row per language: its name, pairs, and tokens per sentence (None if not counted)."""
-    counted = report.diagnostics.get("tokens", {}).get("languages", {})
-    return [
-        {
-            "language": language,
-            "name": languages.name(language),
-            "pairs": report.n_pairs,
-            "tokens": counted.get(language, {}).get("target", {}).get("per_sentence"),
-            "pivot_tokens": counted.get(language, {}).get("pivot", {}).get("per_sentence"),
-        }
-        for language in report.languages
-    ]
-
-
-def long_table(reports: Sequence[AlignmentReport]) -> str:
-    """All scores as CSV with the columns step, language, layer, metric, score, low, high."""
-    file = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for report in reports:
-        for row in report.rows():
-            if writer is None:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
-    return file.getvalue()
 
 
 def _wandb_is_active() -> bool:

@@ -100,7 +100,7 @@ def differences(
             ),
             _signed(change.difference),
             f"{_signed(change.low)} - {_signed(change.high)}",
-            "nan" if math.isnan(change.p) else f"{change.p:.4f}",
+            p_value(change.p),
             Text("significant", style="bold") if change.significant else "",
         )
     return table
@@ -167,6 +167,15 @@ def number(score: float) -> str:
     return "nan" if math.isnan(score) else f"{score:.3f}"
 
 
+def p_value(p: float) -> str:
+    """A p-value with four decimals, ``< 0.0001`` or ``nan``.
+
+    >>> p_value(0.03125), p_value(3e-7)
+    ('0.0312', '< 0.0001')
+    """
+    return "nan" if math.isnan(p) else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
 def interval(
     report: AlignmentReport, metric: str, language: str | None = None, separator: str = " - "
 ) -> str:
@@ -178,6 +187,16 @@ def interval(
 
 def _signed(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:+.3f}"
+
+
+def numeric_table(title: str, caption: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """An empty table with columns of texts on the left and of numbers on the right."""
+    table = _table(title, caption)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _table(title: str, caption: str | None = None) -> Table:

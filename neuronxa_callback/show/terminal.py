@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import math
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from functools import cache
 from typing import TextIO
 
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.table import Table
+from rich.text import Text
 from tqdm import tqdm
 
 from neuronxa_callback.history.history import REFERENCES, History
 from neuronxa_callback.history.points import Point
-from neuronxa_callback.metrics.statistics import Change, union_bound
+from neuronxa_callback.metrics.statistics import MARGIN, Change, union_bound
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.tables import interval, number, ranking
 
@@ -32,6 +35,10 @@ ASCII = {"·": "-", "…": "...", "–": "-", "—": "-", "×": "x", "≥": ">="
 ASCII |= dict.fromkeys("─━╌╍═╶╴╸╺", "-") | dict.fromkeys("│┃║", "|")
 ASCII |= dict.fromkeys("▏▎▍▌▋▊▉█", "#")
 """Readable replacements; every other character becomes an escape such as ``\\u4e2d``."""
+CONTROLS = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]"
+)
+"""Control characters, marks and overrides of direction, and line separators."""
 ENCODING_ERRORS = "neuronxa_readable"
 
 log = logging.getLogger(__name__)
@@ -59,6 +66,34 @@ def make_printable(text: str, stream: TextIO | None = None) -> str:
     return text.encode(encoding, ENCODING_ERRORS).decode(encoding)
 
 
+def strip_controls(text: str) -> str:
+    r"""The text without characters that steer a terminal or turn the direction of writing.
+
+    Line breaks and tabs stay.
+
+    >>> strip_controls("a\x1b[2Jb\u202ec\n")
+    'a[2Jbc\n'
+    """
+    return CONTROLS.sub("", text)
+
+
+def escape_controls(json_text: str) -> str:
+    r"""JSON that says the same with escapes in place of those characters.
+
+    >>> escape_controls('{"a": "\u202e"}')
+    '{"a": "\\u202e"}'
+    """
+    return CONTROLS.sub(lambda match: json.dumps(match[0])[1:-1], json_text)
+
+
+class PlainFormatter(logging.Formatter):
+    """Messages of the log without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message as one text."""
+        return strip_controls(super().format(record))
+
+
 def make_streams_printable() -> None:
     """Let standard output and error replace characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
@@ -69,7 +104,7 @@ def make_streams_printable() -> None:
 def say(text: str) -> None:
     """Print a line without breaking a progress bar of tqdm."""
     with _guard_output():
-        tqdm.write(make_printable(text))
+        tqdm.write(make_printable(strip_controls(text)))
 
 
 def show(table: Table) -> None:
@@ -77,9 +112,25 @@ def show(table: Table) -> None:
     with _guard_output():
         console = Console()
         with console.capture() as captured:
-            console.print(table, width=None if console.is_terminal else WIDTH)
+            width = console.width if console.is_terminal else WIDTH
+            segments = console.render(table, console.options.update(width=width))
+            console.print(Segments(map(_plain_segment, segments)), width=width, end="")
         sys.stdout.write(make_printable(captured.get()))
         sys.stdout.flush()
+
+
+def show_text(text: str, style: str = "") -> None:
+    """Print a line of any length."""
+    with _guard_output():
+        console = Console(soft_wrap=True, highlight=False)
+        with console.capture() as captured:
+            console.print(Text(strip_controls(text), style=style))
+        sys.stdout.write(make_printable(captured.get()))
+        sys.stdout.flush()
+
+
+def _plain_segment(segment: Segment) -> Segment:
+    return segment._replace(text=strip_controls(segment.text))
 
 
 @contextmanager
@@ -124,8 +175,9 @@ def changes(history: History, metric: str) -> str:
     """The changes of the last probe, such as ``significant: +0.031 since the first``.
 
     A run looks at the same pairs at every probe. "significant" therefore spends 5 % over all looks
-    and comparisons of the run, by ``statistics.union_bound``: a run in which nothing changes has
-    such a word in at most 5 % of all cases.
+    and comparisons of the run, by ``statistics.union_bound``, and its null hypothesis is a change
+    within ``statistics.MARGIN``: a run whose true score moves by no more than that has such a word
+    in at most 5 % of all cases.
 
     Returns:
         The differences from the last, first and best probe before it, significant ones first;
@@ -135,7 +187,7 @@ def changes(history: History, metric: str) -> str:
     found: dict[str, Change] = {}
     for reference in REFERENCES:
         earlier = history.earlier(metric, reference)
-        change = history.change(metric, reference=reference)
+        change = history.change(metric, reference=reference, margin=MARGIN)
         if earlier is None or change is None or earlier in seen:
             continue
         seen.append(earlier)

@@ -29,6 +29,11 @@ class ExpertsTap:
         """The module of experts, whose input is read."""
         return (self.path,)
 
+    @property
+    def reads(self) -> object:
+        """How the states are computed."""
+        return self.recipe
+
     def install(
         self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack
     ) -> ReadCounter:
@@ -72,6 +77,11 @@ class ExpertGroupTap:
         """The module around the experts, then each expert's modules."""
         inner = (path for tap in self.experts for path in tap.module_paths)
         return (self.path, *inner)
+
+    @property
+    def reads(self) -> object:
+        """The modules: a formula is that of the expert that ran first."""
+        return self.module_paths
 
     def install(
         self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack

@@ -133,6 +133,11 @@ class DenseTap:
         """The module that takes the product, then those that give the gate."""
         return (self.product.module or self.path, *self.gate.modules)
 
+    @property
+    def reads(self) -> object:
+        """How product and gate are read; equal if they are read in the same way."""
+        return self.product, self.gate
+
     def install(
         self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack
     ) -> ReadCounter:
@@ -221,6 +226,11 @@ class RecomputedTap:
     def module_paths(self) -> tuple[str, ...]:
         """The module whose input is read."""
         return (self.path,)
+
+    @property
+    def reads(self) -> object:
+        """The formulas of product and gate."""
+        return self.states
 
     def install(
         self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack

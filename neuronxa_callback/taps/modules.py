@@ -1,13 +1,18 @@
 """Module paths without wrappers, and checks for linear layers, norms and experts."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+WRAPPERS = (
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "_forward_module",
+)
 
 
 def unwrapped_path(path: str) -> str:
@@ -30,6 +35,35 @@ def up_to_first_number(path: str) -> str:
     """The path up to its first number; empty if it has none."""
     match = re.match(r".*?\.\d+(?=\.|$)", path)
     return match[0] if match else ""
+
+
+def stage_paths(model: nn.Module) -> frozenset[str]:
+    """Entries of ``nn.Sequential`` that are no block of a list, but hold one.
+
+    Example: SentenceTransformer is a sequence of a transformer, a pooling and a norm.
+    """
+    paths = {id(module): unwrapped_path(path) for path, module in model.named_modules()}
+    stages = set()
+    for sequence in model.modules():
+        parts = list(sequence.children()) if isinstance(sequence, nn.Sequential) else []
+        for part in parts:
+            alone = sum(type(other) is type(part) for other in parts) == 1
+            if alone and any(_holds_blocks(inner) for inner in part.modules()):
+                stages.add(paths[id(part)])
+    return frozenset(stages)
+
+
+def _holds_blocks(module: nn.Module) -> bool:
+    if not isinstance(module, nn.ModuleList | nn.Sequential):
+        return False
+    kinds = [type(entry) for entry in module if any(True for _ in entry.children())]
+    return len(set(kinds)) < len(kinds)
+
+
+def block_path(around: Sequence[str], stages: Collection[str]) -> str:
+    """The outermost numbered block of the paths from outside to inside; empty if there is none."""
+    numbered = (path for path in around if is_list_entry(path) and path not in stages)
+    return next(numbered, up_to_first_number(around[-1]))
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.discovery import Discovery
+from neuronxa_callback.taps.flow.positions import numbered
 from neuronxa_callback.taps.flow.signature import Signature, change_of, signature_of
 from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.modules import modules_by_path
@@ -46,6 +47,11 @@ class FFNPart:
     """How gate and product are read, as text."""
     experts: int = 0
     """Number of routed experts; 0 if every token passes through the network."""
+
+    @property
+    def summary(self) -> str:
+        """Kind, size and layer, as text."""
+        return f"{self.kind} with {self.width} neurons in layer {self.layer}"
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,22 @@ class TapPlan:
                 missing = one if two is None else two
                 if one is None or two is None or one.path != two.path:
                     return f"{(missing or two).path} runs in one of them only"
-                return f"{one.path} is {one} in one and {two} in the other"
+                return f"{one.path} is {one.summary} in one and {two.summary} in the other"
         for tap, again in zip(self.taps, other.taps, strict=True):
             if tap.module_paths != again.module_paths:
                 return f"{tap.module_paths[0]} is read at other modules"
+            if tap.reads != again.reads:
+                return f"{tap.module_paths[0]} has another gate or product"
         return ""
+
+    def with_gaps_of(self, other: "TapPlan") -> "TapPlan":
+        """This plan, with the inserted positions that only ``other``, of longer input, has seen."""
+        taps: list[Tap] = []
+        for tap, again in zip(self.taps, other.taps, strict=True):
+            layout, longer = getattr(tap, "layout", None), getattr(again, "layout", None)
+            adopts = layout is not None and longer is not None and not layout.gaps
+            taps.append(replace(tap, layout=longer) if adopts else tap)
+        return replace(self, taps=tuple(taps))
 
     @contextmanager
     def attach(
@@ -165,6 +182,7 @@ def discover(
     stack: str = "encoder",
     one_at_a_time: bool = False,
     inspect: Inspect | None = None,
+    tokens: Tensor | None = None,
 ) -> TapPlan:
     """Finds the feed-forward neurons of ``model`` by following one microbatch through it.
 
@@ -180,6 +198,8 @@ def discover(
         one_at_a_time: Whether the model refuses more than one sentence; else a single sentence
             runs as two equal ones, which tells sentences and tokens apart.
         inspect: Called with the trace of the forward pass and the plan.
+        tokens: The token ids [batch, tokens] that ``forward`` passes on; None finds them among the
+            arguments of the modules.
 
     Raises:
         TapError: If there is no feed-forward network, or one cannot be read.
@@ -188,6 +208,9 @@ def discover(
         raise TapError(f"stack must be one of {', '.join(STACKS)}, got {stack!r}")
     discovery = Discovery(model, neuron_modules, stack)
     discovery.trace.doubles = not one_at_a_time
+    if tokens is not None:
+        discovery.trace.shape = (tokens.shape[0], tokens.shape[1])
+        discovery.trace.node(tokens).positions = numbered(discovery.trace.shape)
     with torch.no_grad(), discovery.trace:
         forward()
     try:

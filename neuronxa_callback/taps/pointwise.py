@@ -1,7 +1,9 @@
 """Computes a state again from the outputs of linear layers, as the recorded model computed it."""
 
+import zlib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -24,9 +26,11 @@ modules (by ``path:``)."""
 
 @dataclass(frozen=True)
 class Recomputation:
-    """A formula, and all that it needs."""
+    """A formula, and all that it needs. Two with the same operations are equal."""
 
-    run: Formula
+    text: str
+    """The operations, in one text."""
+    run: Formula = field(compare=False)
     layers: tuple[str, ...]
     """Paths of the linear layers whose outputs it needs."""
     parts: tuple[str, ...]
@@ -48,7 +52,7 @@ def formula(node: Node, escaped: Container[str] = ()) -> Recomputation | None:
     run = builder.build(node)
     if run is None:
         return None
-    return Recomputation(run, tuple(builder.layers), tuple(builder.parts))
+    return Recomputation(run.text, run, tuple(builder.layers), tuple(builder.parts))
 
 
 class _Builder:
@@ -56,15 +60,15 @@ class _Builder:
         self.escaped = escaped
         self.layers: dict[str, None] = {}
         self.parts: dict[str, None] = {}
-        self._built: dict[int, Formula | None] = {}
+        self._built: dict[int, _Step | None] = {}
 
-    def build(self, node: Node) -> Formula | None:
+    def build(self, node: Node) -> "_Step | None":
         """The function that computes this tensor."""
         if id(node) not in self._built:
             self._built[id(node)] = self._build(node)
         return self._built[id(node)]
 
-    def _build(self, node: Node) -> Formula | None:
+    def _build(self, node: Node) -> "_Step | None":
         if node.op == "linear":
             self.layers[node.path] = None
             return _Lookup(node.path)
@@ -86,7 +90,7 @@ class _Builder:
             return None
         return self._repeat(node, node.op)
 
-    def _repeat(self, node: Node, op: Any) -> Formula | None:
+    def _repeat(self, node: Node, op: Any) -> "_Step | None":
         parts = {id(part): self.build(part) for part in node.inputs}
         if any(part is None for part in parts.values()):
             return None
@@ -116,6 +120,10 @@ def in_place(node: Node) -> bool:
 class _Lookup:
     path: str
 
+    @property
+    def text(self) -> str:
+        return self.path
+
     def __call__(self, values: Mapping[str, Any]) -> Tensor:
         return values[self.path]  # type: ignore[no-any-return]
 
@@ -123,6 +131,12 @@ class _Lookup:
 @dataclass(frozen=True)
 class _Fixed:
     value: Tensor
+
+    @property
+    def text(self) -> str:
+        # Longer ones may depend on the number of tokens.
+        single = self.value.numel() == 1 and not self.value.is_meta
+        return str(self.value.item() if single else self.value.ndim)
 
     def __call__(self, values: Mapping[str, Any]) -> Tensor:
         return self.value
@@ -133,11 +147,19 @@ class _Repeat:
     """One operation on the results of other formulas."""
 
     op: Any
-    parts: Mapping[int, Formula]
+    parts: Mapping[int, "_Step"]
     args: Any
     kwargs: Any
     index: int | None
     in_place: bool
+
+    @cached_property
+    def text(self) -> str:
+        op = self.op if isinstance(self.op, str) else getattr(self.op, "__name__", "?")
+        texts = {key: part.text for key, part in self.parts.items()}
+        whole = f"{op}{_fill(self.args, texts)}{_fill(self.kwargs, texts)}{self.index}"
+        # Operations that are used twice would make it grow without bound.
+        return whole if len(whole) < 200 else f"{op}-{zlib.crc32(whole.encode())}"
 
     def __call__(self, values: Mapping[str, Any]) -> Tensor:
         known = {key: part(values) for key, part in self.parts.items()}
@@ -150,6 +172,9 @@ class _Repeat:
         if out is None:
             out = args[0]
         return out if self.index is None else out[self.index]  # type: ignore[no-any-return]
+
+
+_Step = _Lookup | _Fixed | _Repeat
 
 
 @dataclass(frozen=True)
@@ -168,7 +193,7 @@ def _with_slots(template: Any) -> Any:
     return template
 
 
-def _fill(template: Any, values: Mapping[int, Tensor]) -> Any:
+def _fill(template: Any, values: Mapping[int, Any]) -> Any:
     if isinstance(template, _Slot):
         return values[template.key]
     if isinstance(template, tuple):

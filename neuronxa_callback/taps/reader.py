@@ -61,6 +61,10 @@ class Tap(Protocol):
     def module_paths(self) -> tuple[str, ...]:
         """Paths of the modules whose inputs or outputs are read: first product, then gate."""
 
+    @property
+    def reads(self) -> object:
+        """How product and gate are read; equal if they are read in the same way."""
+
     def install(
         self, reader: "Reader", modules: Mapping[str, nn.Module], stack: ExitStack
     ) -> "ReadCounter":

@@ -25,15 +25,15 @@ from neuronxa_callback.taps.flow.calls import (
 )
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.modules import (
+    block_path,
     channel_dim,
     contains_linear,
     is_linear,
-    is_list_entry,
     is_norm,
     is_single_operation,
+    stage_paths,
     tensors_of,
     unwrapped_path,
-    up_to_first_number,
 )
 
 
@@ -67,7 +67,7 @@ class Trace(TorchFunctionMode):
         """Paths of the modules that torch.jit compiled: they cannot be traced."""
         self.recorded: list[Node] = []
         """Every result of an operation or a module, in order."""
-        self.model = model
+        self.model, self._stages = model, stage_paths(model)
         self._nodes: dict[int, Node] = {}
         self._stack: list[_Frame] = []
         self._runs: dict[str, int] = {}
@@ -208,7 +208,7 @@ class Trace(TorchFunctionMode):
         outer = tuple(frame.call for frame in self._stack)
         around = (*(call.path for call in outer), path)
         # Some models run the forward of a block directly, so that the block has no call.
-        block = next((p for p in around if is_list_entry(p)), up_to_first_number(path))
+        block = block_path(around, self._stages)
         run = self._runs.get(block, 0)
         call = Call(path, module, args, kwargs, outer, len(self.calls), (block, run))
         if call.input is not None:

@@ -107,6 +107,31 @@ def test_compare_prints_differences_between_the_models(neuronxa, tmp_path):
     assert "differ" not in out.replace("difference", "")
 
 
+def test_compare_notes_that_the_tokens_differ(neuronxa, tmp_path):
+    one, other = (
+        write_reports(tmp_path, f"{ids}.json", make_report(model={"token_ids": ids}))
+        for ids in ("a1", "b2")
+    )
+    code, out, err = neuronxa("compare", one, other)
+    assert (code, err) == (0, "")
+    assert out.count("note: the two models tokenize their sentences differently") == 1
+    _, out, _ = neuronxa("compare", one, other, "--json")
+    assert "tokenizers" in json.loads(out)["note"]
+    _, out, _ = neuronxa("compare", one, one)
+    assert "note:" not in out
+    assert json.loads(neuronxa("compare", one, one, "--json")[1])["note"] is None
+
+
+def test_a_tiny_p_value_is_below_a_bound_and_not_0(neuronxa, tmp_path):
+    scores = {"deu_Latn": 0.1, "fra_Latn": 0.5, "swh_Latn": 0.4}
+    one = write_reports(tmp_path, "one.json", make_report(0, scores))
+    other = write_reports(tmp_path, "other.json", make_report(0, scores | {"deu_Latn": 0.9}))
+    _, out, _ = neuronxa("compare", one, other)
+    assert "< 0.0001  significant" in out
+    assert "1.0000" in out
+    assert "0.0000" not in out
+
+
 def test_compare_names_a_line_that_is_not_a_report_and_reads_the_others(neuronxa, tmp_path):
     record = write_reports(tmp_path, "reports.jsonl", *map(make_report, (0, 5, 10)))
     lines = record.read_text().splitlines()
@@ -132,3 +157,19 @@ def test_compare_lays_runs_of_different_sizes_side_by_side(neuronxa, tmp_path):
     code, _, err = neuronxa("compare", one, other, "--at-n", 100)
     assert code == 2
     assert err == "neuronxa: at_n must be from 2 to 50, the pairs of both reports, got 100\n"
+
+
+def test_names_in_a_record_cannot_steer_the_terminal(neuronxa, tmp_path):
+    hostile = "x\x1b[2Jy\u202ez\x9b1m"
+    report = make_report(scores={hostile: 0.5}, model={"states": hostile})
+    one = write_reports(tmp_path, "one.json", report)
+    other = write_reports(tmp_path, "other.json", make_report(scores={hostile: 0.4}))
+    broken = write_reports(tmp_path, f"{hostile}.json", report)
+    broken.write_text(broken.read_text() + "no report\n")
+    for arguments in ((one, other), (broken, other, "--fail-on-drop"), (one, "--json", other)):
+        _, out, err = neuronxa("compare", *arguments)
+        assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+    assert list(json.loads(out)["languages"]) == [hostile]
+    _, out, err = neuronxa("compare", f"{tmp_path}/{hostile}", other)
+    assert "x[2Jyz1m" in err or "\\x1b" in err
+    assert all(letter.isprintable() or letter == "\n" for letter in out + err)

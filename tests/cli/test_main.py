@@ -5,17 +5,17 @@ import sys
 
 import pytest
 
-from neuronxa_callback.cli import commands
+from neuronxa_callback.cli import record_commands
 from tests.helpers.runs import SHELL
 
-COMMANDS = ("score", "sweep", "compare", "page", "check", "taps", "languages")
+COMMANDS = ("score", "sweep", "compare", "correlate", "card", "page", "check", "taps", "languages")
 
 
 def test_an_unexpected_error_is_one_sentence_and_exits_with_2(neuronxa, monkeypatch):
     def broken():
         raise LookupError("no such\nthing")
 
-    monkeypatch.setattr(commands, "app", broken)
+    monkeypatch.setattr(record_commands, "app", broken)
     assert neuronxa("languages") == (2, "", "neuronxa: LookupError: no such thing\n")
 
 

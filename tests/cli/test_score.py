@@ -18,6 +18,15 @@ def test_score_prints_the_report_of_a_probe(neuronxa, saved, tokenizer):
     assert AlignmentReport.from_json(out) == Probe(config, tokenizer).run(llama())
 
 
+def test_a_repeated_option_adds_to_its_list(neuronxa, saved):
+    repeated = ("--languages", "de", "--languages", "fr,deu", "--metrics", "mexa")
+    repeated += ("--metrics", "nasca, mexa", "--n-pairs", "10", "--json")
+    code, out, _ = neuronxa("score", saved, *repeated)
+    assert code == 0
+    report = AlignmentReport.from_json(out)
+    assert (report.languages, [*report.metrics]) == (LANGUAGES, ["mexa", "nasca"])
+
+
 def test_score_prints_a_table_or_csv(neuronxa, saved):
     code, out, _ = neuronxa("score", saved, *OPTIONS)
     assert code == 0

@@ -275,3 +275,25 @@ def test_copies_are_aligned_by_spelling_and_equal_lengths_by_nothing():
     rows = [(f"sentence number {k}", f"sentence number {k}") for k in range(10, 20)]
     assert all(surface.surface_hits(rows))
     assert not any(surface.length_hits(rows))
+
+
+HOSTILE_NAMES = [
+    "deu\x1b[2J",
+    "deu\nLatn",
+    "deu\u202eLatn",
+    "d" * 300,
+    "deu\x00",
+    "deu\x9b",
+    "a\u2028",
+    5,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_code_that_would_spoil_a_screen_is_refused(name):
+    pairs = (("one", "eins"), ("two", "zwei"))
+    for options in ({"pairs": {name: pairs}}, {"pivot": name, "pairs": {"deu_Latn": pairs}}):
+        with pytest.raises(CorpusError, match="a language needs a name without control") as error:
+            ParallelCorpus(**options)
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 250

@@ -173,3 +173,20 @@ def test_accelerate_loop_probes_without_a_trainer(tmp_path, tiny_model, given):
     assert [line.split()[1] for line in output.splitlines() if line.startswith("step")] == [
         "0", "2", "4",
     ]  # fmt: skip
+
+
+def test_plain_loop_probes_a_model_of_its_own(tmp_path):
+    output = run("plain_loop", "--steps", 2, "--every", 1, cwd=tmp_path)
+    reports = read_reports(tmp_path / "runs" / "plain_loop" / "reports.jsonl")
+    assert [report.step for report in reports] == [0, 1, 2]
+    assert all(report.fingerprint["model"]["class"] == "GPT" for report in reports)
+    assert "reports: runs/plain_loop/reports.jsonl" in output
+
+
+def test_lightning_loop_probes_in_a_callback(tmp_path):
+    pytest.importorskip("lightning", reason="Lightning is not installed")
+    run("lightning_loop", "--steps", 2, "--every", 1, cwd=tmp_path)
+    reports = read_reports(tmp_path / "runs" / "lightning_loop" / "reports.jsonl")
+    assert [report.step for report in reports] == [0, 1, 2]
+    assert all(report.fingerprint["model"]["class"] == "LitGPT" for report in reports)
+    assert reports[0].fingerprint["model"]["modules"] == ["gpt.blocks.#.mlp.2"]

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
 from tests.helpers.reports import make_report
-from tests.helpers.runs import SHELL, TEXTS, trainer_of
+from tests.helpers.runs import SHELL, TEXTS, tokenizer_for, trainer_of
 from tests.helpers.tiny import llama, tokenizer_of
 
 TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -34,6 +35,30 @@ def test_the_long_table(tmp_path):
     record.write_text("".join(f"{each.to_json()}\n" for each in reports), encoding="utf-8")
     rows = run(block("rows ="), record=record)["rows"]
     assert rows == [row for each in reports for row in each.rows()]
+
+
+class ModeGPT(torch.nn.Module):
+    """Its signature does not show how a probe should call it."""
+
+    def __init__(self):
+        super().__init__()
+        self.llm = llama()
+
+    def forward(self, ids, mode):
+        assert mode == "text"
+        return self.llm(ids)
+
+
+def test_a_model_and_a_loop_of_ones_own():
+    corpus = ParallelCorpus.builtin(languages=("deu_Latn",))
+    config = ProbeConfig(corpus=corpus, n_pairs=4)
+    names = {"config": config, "tokenizer": tokenizer_for(corpus), "model": ModeGPT(), "step": 3}
+    names = run(block("run_model"), **names)
+    assert names["report"].step == 3
+    assert names["report"].fingerprint["model"]["forward"] == "run_model"
+    pytest.importorskip("lightning", reason="Lightning is not installed")
+    before = names["report"]
+    assert run(block("Fabric"), **names)["report"].metrics == before.metrics
 
 
 def test_the_commands_for_a_run(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ PLACES = {
     "making a pivot": (SimilarityAccumulator, "empty_pivot", 1),
     "collating": (executor, "collate", 3),
     "preparing a microbatch": (SimilarityAccumulator, "begin", 3),
-    "arguments of the model": (Forward, "_arguments", 3),
+    "arguments of the model": (Forward, "_options", 3),
     "reading neurons": (SimilarityAccumulator, "dense", 8),
     "pooling": (Pooling, "dense", 20),
     "reading hidden states": (SimilarityAccumulator, "hidden", 2),

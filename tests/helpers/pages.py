@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neuronxa_callback import AlignmentReport
-from neuronxa_callback.report import MEAN
+from neuronxa_callback.report_schema import MEAN
 from neuronxa_callback.scores import MetricScores
 from tests.helpers.reports import make_report
 

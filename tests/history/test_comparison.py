@@ -52,6 +52,17 @@ def test_what_cannot_be_compared_is_refused():
     assert str(error.value) == words
 
 
+def test_other_token_ids_are_noted_and_compared(caplog):
+    one, other = (make_report(0, model={"token_ids": ids}) for ids in ("a1", "b2"))
+    assert not compare(one, other, "nasca")["deu_Latn"].significant
+    (record,) = caplog.records
+    assert record.message.startswith("the two models tokenize their sentences differently")
+    caplog.clear()
+    compare(one, one, "nasca")
+    compare(make_report(0), other, "nasca")  # An older report has no digest of token ids.
+    assert not caplog.records
+
+
 def sized(n, seed, share=0.5, **definition):
     """A report of n pairs, blocked as often as that share says by one other pair."""
     hits = np.random.default_rng(seed).random((8, n)) < share

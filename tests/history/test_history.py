@@ -96,7 +96,8 @@ def test_a_probe_of_an_earlier_step_takes_the_place_of_what_came_later():
         ),
         (
             {"model": {"tokenizer": "xyz"}},
-            "reports of one curve must agree in model, but tokenizer is 'abc' in one and 'xyz'"
+            "reports of one curve must agree in model, but tokenizer (the digest of its vocabulary"
+            " and rules) is 'abc' in one and 'xyz'"
             " in the other",
         ),
         (

@@ -88,7 +88,8 @@ def oracle_spread(h, u, r):
     p = [a - b for a, b in zip(h, u, strict=True)]
     jackknife = var(p) / n
     plain = min(var(h) / n, jackknife)
-    v = min(max(jackknife - var(r) / (2 * n) / 2, plain), jackknife)
+    kept = max(0.0, 1 - max(map(abs, u)) / (0.1 * n))
+    v = min(max(jackknife - kept * var(r) / (2 * n) / 2, plain), jackknife)
     mean = math.fsum(p) / n
     second, fourth = (math.fsum((each - mean) ** k for each in p) / n for k in (2, 4))
     df = n - 1 if second == 0 else 2 * n / max(fourth / second**2 - 1, 1e-9)

@@ -72,6 +72,14 @@ def test_the_ends_of_wilson_are_the_shares_that_the_score_test_just_accepts(shar
         assert reached == pytest.approx(quantile * math.sqrt(end * (1 - end) / n), abs=1e-7)
 
 
+@given(st.floats(2, 1e4), st.floats(0.5, 5))
+def test_an_interval_of_a_score_of_0_begins_at_0_and_one_of_1_ends_at_1(n, quantile):
+    lows, highs = statistics.wilson(np.array([0.0, 1.0]), n, quantile)
+    assert (lows[0], highs[1]) == (0, 1)
+    assert 0 < highs[0] < 1
+    assert 0 < lows[1] < 1
+
+
 @given(several())
 def test_masks_are_unpacked_into_verdicts(hits):
     rows = hits[0, 0]

@@ -94,18 +94,6 @@ def test_pivots_that_overlap_run_their_common_sentences_once():
     assert group.rows == ((0, 1, 2), (2, 1, 3))
 
 
-def test_sentences_with_the_same_tokens_are_named():
-    corpus = corpus_of(deu_Latn=[("one", "eins"), ("two", "zwei"), ("three", "drei")])
-    unknown = Sentence((7,), (False,))
-    found = tokenize(
-        corpus, 3, lambda text, _: encode(text) if text in "one two three" else unknown, 9
-    )
-    assert found.same_tokens() == (
-        "deu_Latn: 2 of 3 sentences have the same tokens as another and can never be aligned"
-        " (unknown words?)",
-    )
-
-
 def test_batches_are_padded_on_the_right():
     batch = collate([Sentence((5, 6), (True, False)), Sentence((7,), (True,))], pad=9)
     assert batch.ids.tolist() == [[5, 6], [7, 9]]

@@ -25,8 +25,8 @@ def scores_with(hub, corpus):
 
 def test_a_hub_is_named_by_side_and_pair_and_never_by_text():
     corpus = ParallelCorpus("eng_Latn", {"deu_Latn": PAIRS, "fra_Latn": PAIRS[::-1][:40]})
-    assert list(diagnostics.hub_warnings("nasca", scores_with(3, corpus))) == []
-    (words,) = diagnostics.hub_warnings("nasca", scores_with(6, corpus))
+    assert diagnostics.hub_doubts("nasca", scores_with(3, corpus)) == []
+    (words,) = diagnostics.describe(diagnostics.hub_doubts("nasca", scores_with(6, corpus)))
     assert words == (
         "deu_Latn: the target sentence of pair 8 blocks 6 other pairs in layer 1 of nasca, 6 of"
         " them alone (1 of 3 layers have such a hub)"
@@ -38,5 +38,5 @@ def test_a_hub_that_decides_a_mean_leaves_it_no_interval():
     corpus = ParallelCorpus("eng_Latn", {"deu_Latn": PAIRS})
     scores = scores_with(40, corpus)
     assert scores.hub_limited == ("deu_Latn", "mean")
-    (words,) = diagnostics.hub_warnings("nasca", scores)
+    (words,) = diagnostics.describe(diagnostics.hub_doubts("nasca", scores))
     assert words.endswith("; it leaves the mean no interval")

@@ -12,6 +12,7 @@ import pytest
 from neuronxa_callback import AlignmentReport, JsonlSink
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
+from neuronxa_callback.show.long_table import long_table
 from tests.helpers.reports import make_report
 from tests.helpers.runs import SHELL, train_with
 
@@ -79,7 +80,7 @@ def test_a_record_that_ends_inside_a_line_is_cut_back_and_goes_on(tmp_path):
 
 def test_the_long_table_has_every_cell():
     reports = rising_reports(2)
-    rows = list(csv.DictReader(io.StringIO(sinks.long_table(reports))))
+    rows = list(csv.DictReader(io.StringIO(long_table(reports))))
     assert len(rows) == sum(len(report.rows()) for report in reports)
     assert list(rows[0]) == ["step", "language", "layer", "metric", "score", "low", "high"]
 
@@ -155,3 +156,12 @@ def test_sinks_follow_report_to(tmp_path):
     (one,) = sinks.sinks_for(["wandb"], tmp_path, last_step=3)
     assert isinstance(one, sinks.WandbSink)
     assert one.last_step == 3
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_of_a_csv_is_no_formula_and_a_number_stays_one(start):
+    name = f"{start}cmd|' /C calc'!A0"
+    report = make_report(-5, {name: 0.5, "deu_Latn": 0.5})
+    rows = list(csv.DictReader(io.StringIO(sinks.long_table([report]), newline="")))
+    assert {row["language"] for row in rows} == {f"'{name}", "deu_Latn"}
+    assert {row["step"] for row in rows} == {"-5"}

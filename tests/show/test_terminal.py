@@ -1,5 +1,6 @@
 """Output at the terminal: one line per probe, and tables."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -129,3 +130,22 @@ def test_significant_spends_alpha_over_the_looks_of_a_run():
     early, late = history_of(0.5, 0.57)[0], history_of(*[0.5] * 9, 0.57)[0]
     assert terminal.changes(early, "nasca").startswith("significant: +0.070 since the last")
     assert terminal.changes(late, "nasca").startswith("not significant: +0.070 since the last")
+
+
+HOSTILE = "x\x1b]0;t\x07\x1b[2Jy\u202ez\x9b1m\u2028\r\b"
+
+
+def test_what_is_printed_has_no_control_characters(capsys):
+    report = make_report(scores={"deu_Latn": 0.5, HOSTILE: 0.25}, metrics=(HOSTILE,))
+    terminal.say(terminal.line(report))
+    terminal.show(tables.one_report(report))
+    terminal.show_text(HOSTILE, "red")
+    out = capsys.readouterr().out
+    assert "x]0;t[2Jyz1m" in out
+    assert all(letter.isprintable() or letter in "\n\t" for letter in out)
+
+
+def test_json_with_escaped_controls_says_the_same():
+    text = json.dumps({"name": HOSTILE}, ensure_ascii=False)
+    assert json.loads(terminal.escape_controls(text)) == {"name": HOSTILE}
+    assert terminal.escape_controls(text).isprintable()

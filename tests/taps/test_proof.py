@@ -15,7 +15,8 @@ from neuronxa_callback.taps.proof import completeness
 from neuronxa_callback.taps.proof.experiment import COPIES, Experiment
 from neuronxa_callback.taps.proof.factors import FactorProof
 from neuronxa_callback.taps.proof.signature import ModelSignature
-from tests.helpers import hostile
+from tests.helpers.attacks.models import HIDDEN, WIDTH, GatedNetwork, decoder, one_unusual
+from tests.helpers.attacks.networks import with_layers
 from tests.helpers.families import ids, run, tiny
 
 TOKENS = 6
@@ -117,8 +118,8 @@ def test_the_product_for_the_gate_of_separate_experts_is_refused():
     class Experts(nn.Module):
         def __init__(self):
             super().__init__()
-            self.router = nn.Linear(hostile.HIDDEN, 2, bias=False)
-            self.experts = nn.ModuleList(hostile.Network() for _ in range(2))
+            self.router = nn.Linear(HIDDEN, 2, bias=False)
+            self.experts = nn.ModuleList(GatedNetwork() for _ in range(2))
 
         def forward(self, x):
             rows = x.reshape(-1, x.shape[-1])
@@ -128,7 +129,7 @@ def test_the_product_for_the_gate_of_separate_experts_is_refused():
                 out.index_add_(0, token, expert(rows[token]))
             return out.view_as(x)
 
-    model = hostile.model_of(lambda i: hostile.Block(Experts()))
+    model = decoder(Experts)
     model.config = None
 
     def call(tokens):
@@ -199,11 +200,13 @@ def test_complete_plans_stand_and_others_do_not(family):
         completeness_of(model, drop=0)
 
 
-@pytest.mark.parametrize(("layer", "name"), [(1, "down_proj"), (0, "gate_proj"), (2, "up_proj")])
-def test_a_bare_linear_layer_is_read_like_the_others(layer, name):
-    completeness_of(hostile.with_bare(layer, name))
-    with pytest.raises(TapError, match=rf"layers\.{layer}\.mlp\.down_proj"):
-        completeness_of(hostile.with_bare(layer, name), drop=layer)
+@pytest.mark.parametrize("name", ["gate", "up", "down"])
+def test_a_bare_linear_layer_is_read_like_the_others(name):
+    sizes = (WIDTH, HIDDEN) if name == "down" else (HIDDEN, WIDTH)
+    model = one_unusual(GatedNetwork, with_layers(**{name: sizes}))
+    completeness_of(model)
+    with pytest.raises(TapError, match=r"layers\.1\.ffn\.down"):
+        completeness_of(model, drop=1)
 
 
 def test_a_mixer_is_left_out_for_a_reason():

@@ -15,23 +15,19 @@ from neuronxa_callback.corpus.readers.files import (
 )
 from neuronxa_callback.corpus.readers.formats import refuse_other_formats
 from neuronxa_callback.corpus.readers.lines import text_lines
-from neuronxa_callback.corpus.rows import (
-    MAX_EXTRA,
-    PIVOT,
-    ParallelRows,
-    Row,
-    filter_rows,
-    log_notes,
-    merge_rows,
-)
+from neuronxa_callback.corpus.readers.order import SPREAD, Candidates, filter_candidates
+from neuronxa_callback.corpus.rows import PIVOT, ParallelRows, Row, log_notes, merge_rows
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import check_reader_options
 
 
+@check_reader_options
 def read_bible(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
     n_pairs: int | None = None,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_bible``."""
     folder = require_folder(path)
@@ -41,18 +37,14 @@ def read_bible(
     used = {code: files[code][0] for code in (pivot, *names)}
     for file in used.values():
         refuse_other_formats(file, is_table=True)
-    order = [verse for verse, _, _ in _verses(used[pivot])]
-    missing = _missing_verses(order, used.values())
-    common = [verse for verse in order if verse not in missing]
-    limit = len(common) if n_pairs is None else n_pairs + MAX_EXTRA
-    while True:
-        part = filter_rows(list(used), _verse_rows(used, common[:limit]), n_pairs)
-        if n_pairs is None or len(part.rows) >= n_pairs or limit >= len(common):
-            break
-        limit *= 2
-    seen = order if limit >= len(common) else order[: order.index(common[limit])]
-    dropped = (*part.dropped, *(missing[verse] for verse in seen if verse in missing))
-    parts = [replace(part, dropped=dropped)]
+    verses = [verse for verse, _, _ in _verses(used[pivot])]
+
+    def pick(wanted: Sequence[int]) -> dict[int, Row]:
+        rows = _verse_rows(used, [verses[i] for i in wanted])
+        return dict(zip(wanted, rows, strict=True))
+
+    candidates = Candidates(len(verses), order, unit="verse")
+    parts = [filter_candidates(list(used), candidates, pick, n_pairs)]
     found = merge_rows(parts, pivot, folder.name, n_pairs)
     return log_notes(replace(found, notes=(*file_notes(folder, used), *found.notes)))
 
@@ -62,17 +54,6 @@ def _code_of_bible(name: str) -> str | None:
     code = re.split(r"[-.]", name)[0]
     is_sure = name.startswith(f"{code}-x-bible") and len(code) == 3
     return code_of_name(code) or (resolve(code) if is_sure else None)
-
-
-def _missing_verses(order: Sequence[str], files: Iterable[Path]) -> dict[str, str]:
-    """Verse id -> message, for verses of the pivot that some file does not have."""
-    missing: dict[str, str] = {}
-    for file in files:
-        present = {verse for verse, _, text in _verses(file) if text}
-        for verse in order:
-            if verse not in present:
-                missing.setdefault(verse, f"verse {verse} is missing in {file.name}")
-    return missing
 
 
 def _verses(file: Path) -> Iterator[tuple[str, int, str]]:
@@ -93,9 +74,11 @@ def _verses(file: Path) -> Iterator[tuple[str, int, str]]:
 def _verse_rows(files: Mapping[str, Path], verses: Sequence[str]) -> Iterator[Row]:
     columns = []
     for file in files.values():
-        column: dict[str, tuple[str, str]] = dict.fromkeys(verses, ("", ""))
+        column: dict[str, tuple[str | None, str]] = {
+            verse: (None, f"verse {verse} of {file.name}") for verse in verses
+        }
         for verse, number, text in _verses(file):
-            if verse in column:
+            if verse in column and text:
                 column[verse] = (text, f"{file.name}:{number}")
         columns.append(column)
     for verse in verses:

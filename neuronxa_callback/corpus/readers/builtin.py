@@ -7,6 +7,7 @@ from neuronxa_callback.corpus.languages import resolve_all
 from neuronxa_callback.corpus.readers.lines import read_lines
 from neuronxa_callback.corpus.rows import PIVOT, ParallelRows
 from neuronxa_callback.errors import CorpusError, unknown
+from neuronxa_callback.option_checks import check_reader_options
 
 SPLITS = ("dev", "test")
 BUILTIN = Path(__file__).parents[1] / "builtin"
@@ -14,6 +15,7 @@ BUILTIN_VERSION = 1
 """Increases whenever a built-in sentence changes: scores of two versions are not comparable."""
 
 
+@check_reader_options
 def read_builtin(
     split: str = "dev",
     languages: Iterable[str] | None = None,

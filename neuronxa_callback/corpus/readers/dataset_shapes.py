@@ -1,15 +1,15 @@
 """Data sets in the shapes that users have: of the hub, data frames, columns, dictionaries."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from neuronxa_callback.corpus.readers.records import Record, Records, records_of_value
+from neuronxa_callback.corpus.readers.records import Record, Records, Table, records_of_value
 from neuronxa_callback.errors import CorpusError
 
 
-def dataset_records(dataset: Any, config: str | None, split: str | None) -> tuple[str, Records]:
-    """The name and the records of a data set.
+def dataset_table(dataset: Any, config: str | None, split: str | None) -> tuple[str, Table]:
+    """The name and the rows of a data set; a stream where their number is unknown.
 
     Raises:
         CorpusError: If it cannot be loaded, has several splits, or no rows with named columns.
@@ -30,8 +30,24 @@ def dataset_records(dataset: Any, config: str | None, split: str | None) -> tupl
                 f" split=, got {split!r}"
             )
         dataset = dataset[split]
-    rows = enumerate(_rows(dataset, name), start=1)
-    return name, ((f"{name} row {i}", _checked(row, name, i)) for i, row in rows)
+    rows = _rows(dataset, name)
+
+    def placed(i: int, row: Any) -> tuple[str, Record]:
+        return f"{name} row {i + 1}", _checked(row, name, i + 1)
+
+    def read() -> Records:
+        return (placed(i, row) for i, row in enumerate(rows))
+
+    def row(i: int) -> tuple[str, Record]:
+        return placed(i, rows[i])
+
+    has_length = isinstance(rows, Sized)
+    return name, Table(
+        read,
+        size=len(rows) if has_length else None,
+        row=row if has_length and hasattr(rows, "__getitem__") else None,
+        is_stream=not has_length,
+    )
 
 
 def _is_columns(dataset: Mapping[str, Any]) -> bool:
@@ -55,16 +71,17 @@ def _rows(dataset: Any, name: str) -> Any:
         }
         return records_of_value(columns, name)
     if hasattr(dataset, "with_format"):  # datasets: arrow, pandas, numpy or torch rows
-        return iter(dataset.with_format(None))
+        return dataset.with_format(None)
     for method, options in (("to_pylist", ()), ("to_dicts", ()), ("to_dict", ("records",))):
         if hasattr(dataset, method) and hasattr(dataset, "columns"):  # pyarrow, polars, pandas
-            return iter(getattr(dataset, method)(*options))
+            return getattr(dataset, method)(*options)
     try:
-        return iter(dataset)
+        iter(dataset)
     except TypeError:
         raise CorpusError(
             f"a data set must be a name on the hub or iterable, got a {type(dataset).__name__}"
         ) from None
+    return dataset
 
 
 def _checked(row: Any, name: str, number: int) -> Record:

@@ -11,6 +11,7 @@ from neuronxa_callback.corpus.readers.lines import text_lines
 from neuronxa_callback.corpus.readers.records import JSON_FILES
 from neuronxa_callback.corpus.rows import ParallelRows
 from neuronxa_callback.errors import CorpusError, unknown
+from neuronxa_callback.option_checks import require_path, require_text
 
 
 class Reader(NamedTuple):
@@ -55,6 +56,9 @@ def read(path: str | Path, reader: str | None = None, **options: Any) -> Paralle
     Raises:
         CorpusError: If the reader or an option is unknown, or the files cannot be read.
     """
+    require_text("reader", reader, optional=True)
+    if reader is None:
+        require_path("path", path)
     reader = reader or guess(path)
     function = _find(reader).read
     known = list(inspect.signature(function).parameters)[1:]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus.languages import code_of_name, resolve
+from neuronxa_callback.corpus.readers.documents import document_of
 from neuronxa_callback.corpus.readers.files import (
     choose_languages,
     file_notes,
@@ -17,53 +18,52 @@ from neuronxa_callback.corpus.readers.files import (
     require_one_each,
     resolve_in,
 )
+from neuronxa_callback.corpus.readers.joined import Cell, filter_joined
+from neuronxa_callback.corpus.readers.order import SPREAD
 from neuronxa_callback.corpus.readers.parallel_lines import read_group
 from neuronxa_callback.corpus.readers.records import (
     IDS,
     RECORD_FILES,
     TEXTS,
     file_records,
-    joined_rows,
     text_at,
 )
-from neuronxa_callback.corpus.rows import (
-    PIVOT,
-    ParallelRows,
-    filter_rows,
-    log_notes,
-    merge_rows,
-)
+from neuronxa_callback.corpus.rows import PIVOT, ParallelRows, log_notes, merge_rows
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import check_reader_options
 
 TATOEBA = re.compile(r"(.+)\.([A-Za-z_]+)-([A-Za-z_]+)\.([A-Za-z_]+)")
 
 
+@check_reader_options
 def read_folder(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
     n_pairs: int | None = None,
     extension: str | None = None,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_folder``."""
     folder = require_folder(path)
     (files,), is_records = _code_files(folder, pivot, languages, extension)
     if not is_records:
-        return _read_groups([files], folder, n_pairs)
-    columns = {code: _text_column(file) for code, file in files.items()}
-    part = filter_rows(list(columns), joined_rows(columns), n_pairs)
+        return _read_groups([files], folder, n_pairs, order)
+    part = filter_joined({code: _text_column(file) for code, file in files.items()}, n_pairs, order)
     found = merge_rows([part], next(iter(files)), folder.name, n_pairs)
     return log_notes(replace(found, notes=(*file_notes(folder, files), *found.notes)))
 
 
+@check_reader_options
 def read_tatoeba(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
     n_pairs: int | None = None,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_tatoeba``."""
-    return _read_groups(tatoeba_files(path, pivot, languages), Path(path), n_pairs)
+    return _read_groups(tatoeba_files(path, pivot, languages), Path(path), n_pairs, order)
 
 
 def folder_files(
@@ -115,9 +115,9 @@ def is_tatoeba(folder: Path) -> bool:
 
 
 def _read_groups(
-    groups: Sequence[Mapping[str, Path]], path: Path, n_pairs: int | None
+    groups: Sequence[Mapping[str, Path]], path: Path, n_pairs: int | None, order: str
 ) -> ParallelRows:
-    parts = [read_group(files, n_pairs) for files in groups]
+    parts = [read_group(files, n_pairs, order) for files in groups]
     found = merge_rows(parts, parts[0].codes[0], path.name, n_pairs)
     used = {code: file for files in groups for code, file in files.items()}
     folder = path if path.is_dir() else path.parent
@@ -147,13 +147,13 @@ def _code_files(
     return [{code: files[code][0] for code in (pivot, *names)}], is_records
 
 
-def _text_column(file: Path) -> dict[Any, tuple[str | None, str]]:
-    """Id -> text and place in a table of one language (FLORES+); the row where there is no id.
+def _text_column(file: Path) -> dict[Any, Cell]:
+    """Id -> the sentence in a table of one language (FLORES+); the row where there is no id.
 
     Raises:
         CorpusError: If it has no column of text, or an id twice.
     """
-    column: dict[Any, tuple[str | None, str]] = {}
+    column: dict[Any, Cell] = {}
     for number, (place, record) in enumerate(file_records(file), start=1):
         text = next((key for key in TEXTS if key in record), None)
         if text is None:
@@ -164,7 +164,7 @@ def _text_column(file: Path) -> dict[Any, tuple[str | None, str]]:
         key = next((record[key] for key in IDS if key in record), number)
         if key in column:
             raise CorpusError(f"an id must be unique, but {file} has {key!r} twice: {place}")
-        column[key] = (text_at(record, text), place)
+        column[key] = Cell(text_at(record, text), place, document_of(record))
     return column
 
 

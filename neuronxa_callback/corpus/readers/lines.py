@@ -53,16 +53,25 @@ def text_lines(path: Path) -> Iterator[str]:
     Raises:
         CorpusError: If a line is not UTF-8; the message names file and line.
     """
-    for number, line in enumerate(raw_lines(path), start=1):
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        try:
-            yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as cause:
-            raise CorpusError(
-                f"a corpus must be UTF-8 text, but {path}:{number} has the invalid"
-                f" byte 0x{line[cause.start]:02x} at position {cause.start}; convert the file first"
-            ) from None
+    for i, line in enumerate(raw_lines(path)):
+        yield decode_line(path, i, line)
+
+
+def decode_line(path: Path, i: int, line: bytes) -> str:
+    """Line i (from 0) of a file as text, without byte order mark and line ending.
+
+    Raises:
+        CorpusError: If it is not UTF-8; the message names file and line.
+    """
+    if i == 0:
+        line = line.removeprefix(codecs.BOM_UTF8)
+    try:
+        return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as cause:
+        raise CorpusError(
+            f"a corpus must be UTF-8 text, but {path}:{i + 1} has the invalid"
+            f" byte 0x{line[cause.start]:02x} at position {cause.start}; convert the file first"
+        ) from None
 
 
 def read_lines(path: Path, limit: int | None = None) -> list[str]:
@@ -80,13 +89,20 @@ class LineCount(NamedTuple):
     """The numbers of the blank lines before ``last``."""
 
 
-def count_lines(lines: Iterable[str | bytes]) -> LineCount:
+def count_lines(lines: Iterable[bytes]) -> LineCount:
     """Counts lines, and lists the blank ones."""
     last = number = 0
     blanks: list[int] = []
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            last = number
-        else:
+        if is_blank(line):
             blanks.append(number)
+        else:
+            last = number
     return LineCount(last, number, tuple(blank for blank in blanks if blank < last))
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether a line has nothing but white space, that of Unicode included."""
+    if len(line) > 64 or line[:1].isalnum():
+        return not line.strip()
+    return not line.decode("utf-8", "replace").removeprefix("\ufeff").strip()

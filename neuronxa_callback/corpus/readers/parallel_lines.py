@@ -1,16 +1,31 @@
 """Files with parallel lines: one row per line, where all files agree on the lines.
 
-With ``n_pairs`` a file is read only as far as needed. Files of up to ``FULL_COUNT_BYTES`` are
-still counted to their end and compared, since one missing line shifts every pair behind it.
+Spread over the file, all files are read to their end, one line at a time, and the wanted lines are
+kept. In file order with ``n_pairs``, a file is read only as far as needed; files of up to
+``FULL_COUNT_BYTES`` are still counted to their end and compared, since one missing line shifts
+every pair behind it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from neuronxa_callback.corpus.readers.documents import documents_beside
 from neuronxa_callback.corpus.readers.formats import refuse_other_formats
-from neuronxa_callback.corpus.readers.lines import LineCount, count_lines, raw_lines, read_lines
-from neuronxa_callback.corpus.rows import MAX_EXTRA, FilteredRows, Row, filter_rows
+from neuronxa_callback.corpus.readers.lines import (
+    LineCount,
+    count_lines,
+    decode_line,
+    raw_lines,
+)
+from neuronxa_callback.corpus.readers.order import (
+    FILE,
+    SPREAD,
+    UNKNOWN_COUNT,
+    Candidates,
+    filter_candidates,
+)
+from neuronxa_callback.corpus.rows import FilteredRows, Row
 from neuronxa_callback.errors import CorpusError
 
 FULL_COUNT_BYTES = 8 << 20
@@ -18,41 +33,65 @@ UNCOUNTED = 1 << 62
 """The line count of a file that was not read to its end."""
 
 
-def read_group(files: Mapping[str, Path], n_pairs: int | None) -> FilteredRows:
-    """Filtered rows of files with parallel lines; doubles the limit until there are enough.
+def read_group(files: Mapping[str, Path], n_pairs: int | None, order: str = SPREAD) -> FilteredRows:
+    """Filtered rows of files with parallel lines; the first file is the pivot's.
+
+    Args:
+        files: language -> its file, the pivot first.
+        n_pairs: None for all.
+        order: ``"spread"`` or ``"file"``.
 
     Raises:
         CorpusError: If a file is no text, or the files do not agree on the lines.
     """
     for file in files.values():
         refuse_other_formats(file)
-    limit = None if n_pairs is None else n_pairs + MAX_EXTRA
-    while True:
-        columns = {code: read_lines(file, limit) for code, file in files.items()}
-        counts = [_count(file, columns[code], limit) for code, file in files.items()]
-        common = min(_common_length(list(files.values()), counts), *map(len, columns.values()))
-        _refuse_shifted_blanks(list(files.values()), counts)
-        part = filter_rows(list(files), _line_rows(files, columns, common), n_pairs)
-        if limit is None or len(part.rows) == n_pairs or common < limit:
-            return part
-        limit *= 2
+    paths = list(files.values())
+    in_file_order = order == FILE
+    if in_file_order and n_pairs is not None:
+        candidates = Candidates(UNKNOWN_COUNT, order)
+    else:
+        count = count_lines(raw_lines(paths[0])).last
+        documents = None if in_file_order else documents_beside(paths[0].parent, count)
+        candidates = Candidates(count, order, documents)
+
+    def pick(wanted: Sequence[int]) -> dict[int, Row]:
+        keep = frozenset(wanted)
+        columns, counts = zip(
+            *(_pick_lines(file, keep, candidates.count) for file in paths), strict=True
+        )
+        common = _common_length(paths, counts)
+        _refuse_shifted_blanks(paths, counts)
+        lines = sorted(i for i in columns[0] if i < common)
+        names = [file.name for file in paths]
+        return {
+            i: Row([column[i] for column in columns], [f"{name}:{i + 1}" for name in names])
+            for i in lines
+        }
+
+    return filter_candidates(list(files), candidates, pick, n_pairs)
 
 
-def _line_rows(
-    files: Mapping[str, Path], columns: Mapping[str, Sequence[str]], common: int
-) -> Iterator[Row]:
-    names = [file.name for file in files.values()]
-    for i, texts in enumerate(islice(zip(*columns.values(), strict=False), common)):
-        yield Row(texts, [f"{name}:{i + 1}" for name in names])
+def _pick_lines(
+    file: Path, wanted: Collection[int], pivot_count: int
+) -> tuple[dict[int, str], LineCount]:
+    """The wanted lines, and those behind the pivot's last; the number of all lines, where counted.
 
+    A large file in file order is read as far as needed, and not counted.
+    """
+    picked: dict[int, str] = {}
 
-def _count(file: Path, lines: Sequence[str], limit: int | None) -> LineCount:
-    """The lines of a file of which ``limit`` have been read; a large file is not read on."""
-    if limit is None or len(lines) < limit:
-        return count_lines(lines)
-    if file.stat().st_size <= FULL_COUNT_BYTES:
-        return count_lines(raw_lines(file))
-    return LineCount(limit, UNCOUNTED)
+    def lines() -> Iterator[bytes]:
+        for i, line in enumerate(raw_lines(file)):
+            if i in wanted or i >= pivot_count:
+                picked[i] = decode_line(file, i, line)
+            yield line
+
+    limit = len(wanted)
+    if pivot_count < UNKNOWN_COUNT or file.stat().st_size <= FULL_COUNT_BYTES:
+        return picked, count_lines(lines())
+    count = count_lines(islice(lines(), limit))
+    return picked, count if count.total < limit else LineCount(limit, UNCOUNTED)
 
 
 def _common_length(files: Sequence[Path], counts: Sequence[LineCount]) -> int:

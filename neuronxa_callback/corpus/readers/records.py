@@ -1,21 +1,45 @@
-"""Tables row by row: tsv and csv, JSON lines and arrays, parquet. Joins rows by an id."""
+"""Tables row by row: tsv and csv, JSON lines and arrays, parquet."""
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus.readers.formats import refuse_other_formats
 from neuronxa_callback.corpus.readers.lines import text_lines
-from neuronxa_callback.corpus.rows import Row
 from neuronxa_callback.errors import CorpusError
 
 Record = Mapping[str, Any]
 Records = Iterator[tuple[str, Record]]
 """The place of each record, for instance ``file:line``, and the record."""
-Column = Mapping[Any, tuple[str | None, str]]
-"""Id -> text and place of the sentences of one language."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a table, which can be read again, or of a stream, which can not."""
+
+    read: Callable[[], Records]
+    """Reads from the first row on."""
+    size: int | None = None
+    """The number of rows, if it is known without reading."""
+    row: Callable[[int], tuple[str, Record]] | None = None
+    """Reads one row, if that needs no reading of those before it."""
+    is_stream: bool = False
+    """Whether it can be read once only, or its length is unknown."""
+
+    def pick(self, wanted: Collection[int]) -> Iterator[tuple[int, str, Record]]:
+        """The wanted rows: number, place and record."""
+        if self.row is not None:
+            yield from ((i, *self.row(i)) for i in wanted)
+            return
+        keep, last = frozenset(wanted), max(wanted, default=-1)
+        for i, (place, record) in enumerate(islice(self.read(), last + 1)):
+            if i in keep:
+                yield i, place, record
+
 
 TEXTS = ("text", "sentence", "utt")
 IDS = ("id", "sentence_id", "seg_id", "key", "idx")
@@ -76,7 +100,7 @@ def json_records(path: Path) -> Records:
     first = next((line for line in text_lines(path) if line.strip()), "")
     try:
         is_line = isinstance(json.loads(first or "{}"), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_line = not first.lstrip().startswith("[") and first.strip() != "{"
     if not is_line or _is_one_object(path):
         yield from _whole_json(path)
@@ -86,7 +110,7 @@ def json_records(path: Path) -> Records:
             continue
         try:
             record = json.loads(line)
-        except ValueError as cause:
+        except (ValueError, RecursionError) as cause:
             raise CorpusError(f"{path}:{number} is not JSON: {cause}") from None
         if not isinstance(record, dict):
             raise CorpusError(
@@ -105,7 +129,7 @@ def _whole_json(path: Path) -> Records:
     """The records of one JSON value: an array of objects, or a dict that has one or columns."""
     try:
         value = json.loads("\n".join(text_lines(path)))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise CorpusError(f"{path} is not JSON: {cause}") from None
     for number, record in enumerate(records_of_value(value, str(path)), start=1):
         yield f"{path.name} record {number}", record
@@ -172,13 +196,6 @@ def _is_parquet(path: Path) -> bool:
         raise CorpusError(f"there is no file {str(path)!r}")
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"
-
-
-def joined_rows(columns: Mapping[str, Column]) -> Iterator[Row]:
-    """One row per id of the first language, in its order; a missing sentence is None."""
-    for key in next(iter(columns.values())):
-        cells = [column.get(key, (None, f"{code} id {key}")) for code, column in columns.items()]
-        yield Row(*zip(*cells, strict=True))
 
 
 def text_at(record: Record, path: str) -> str | None:

@@ -1,28 +1,44 @@
 """Parallel text in tables with one column per language: tsv, csv, jsonl, Hugging Face data sets.
 
-Rows are read one by one, and only as many as ``n_pairs`` usable pairs need; ``SAMPLE`` rows are
-looked at to see which columns have sentences. A table with one row per sentence and language is
-read whole and joined by its id.
+Rows are read one by one. To spread them over the table, it is read twice: to count its rows, and
+for those that are wanted. In file order only as many are read as ``n_pairs`` usable pairs need.
+``SAMPLE`` rows are looked at to see which columns have sentences. A table with one row per sentence
+and language is read whole and joined by its id.
 """
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus.languages import code_of_name
 from neuronxa_callback.corpus.readers.columns import ColumnChoice, find_columns, require_two
-from neuronxa_callback.corpus.readers.dataset_shapes import dataset_records, peek
+from neuronxa_callback.corpus.readers.dataset_shapes import dataset_table, peek
+from neuronxa_callback.corpus.readers.documents import (
+    document_column,
+    document_of,
+    documents_of,
+)
 from neuronxa_callback.corpus.readers.files import choose_languages, require_one_each
+from neuronxa_callback.corpus.readers.joined import Cell, Column, filter_joined
+from neuronxa_callback.corpus.readers.order import (
+    FILE,
+    IN_FILE,
+    SPREAD,
+    STREAM,
+    Candidates,
+    filter_candidates,
+    require_order,
+)
 from neuronxa_callback.corpus.readers.records import (
     IDS,
     TEXTS,
-    Column,
     Record,
     Records,
+    Table,
     has_column,
-    joined_rows,
     json_records,
     parquet_records,
     table_records,
@@ -37,14 +53,18 @@ from neuronxa_callback.corpus.rows import (
     merge_rows,
 )
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import check_reader_options
 
 HINT = "choose one with columns=, or leave the language out"
 SAMPLE = 50
 """Rows in which the cells of a column are looked at."""
+MAX_DOCUMENT_ROWS = 1_000_000
+"""With more rows their documents are not kept in memory."""
 CODES = ("iso_639_3", "language", "lang", "language_code", "lang_code", "locale")
 """The column of the language in a table with one row per sentence and language."""
 
 
+@check_reader_options
 def read_tsv(
     path: str | Path,
     pivot: str = PIVOT,
@@ -53,41 +73,47 @@ def read_tsv(
     columns: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     quoted: bool = True,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_tsv``."""
     path = Path(path)
     if delimiter is None:
         delimiter = "," if ".csv" in path.suffixes else "\t"
-    records = table_records(path, delimiter, quoted)
-    return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
+    table = Table(partial(table_records, path, delimiter, quoted))
+    return _read_table(table, str(path), path.name, pivot, languages, n_pairs, columns, order)
 
 
+@check_reader_options
 def read_jsonl(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
     n_pairs: int | None = None,
     columns: Mapping[str, str] | None = None,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_jsonl``."""
     path = Path(path)
-    records = json_records(path)
-    return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
+    table = Table(partial(json_records, path))
+    return _read_table(table, str(path), path.name, pivot, languages, n_pairs, columns, order)
 
 
+@check_reader_options
 def read_parquet(
     path: str | Path,
     pivot: str = PIVOT,
     languages: Iterable[str] | None = None,
     n_pairs: int | None = None,
     columns: Mapping[str, str] | None = None,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_parquet``."""
     path = Path(path)
-    records = parquet_records(path)
-    return _read_records(records, str(path), path.name, pivot, languages, n_pairs, columns)
+    table = Table(partial(parquet_records, path))
+    return _read_table(table, str(path), path.name, pivot, languages, n_pairs, columns, order)
 
 
+@check_reader_options
 def read_dataset(
     dataset: Any,
     pivot: str = PIVOT,
@@ -96,22 +122,25 @@ def read_dataset(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     config: str | None = None,
+    order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_dataset``."""
-    name, records = dataset_records(dataset, config, split)
-    return _read_records(records, name, name, pivot, languages, n_pairs, columns)
+    name, table = dataset_table(dataset, config, split)
+    return _read_table(table, name, name, pivot, languages, n_pairs, columns, order)
 
 
-def _read_records(
-    records: Records,
+def _read_table(
+    table: Table,
     source: str,
     name: str,
     pivot: str,
     languages: Iterable[str] | None,
     n_pairs: int | None,
     columns: Mapping[str, str] | None,
+    order: str,
 ) -> ParallelRows:
-    first, records = peek(records, SAMPLE)
+    require_order(order)
+    first, records = peek(table.read(), SAMPLE)
     if not first:
         raise CorpusError(f"a corpus must have rows, but {source} has none")
     sample = [record for _, record in first]
@@ -121,7 +150,7 @@ def _read_records(
         choice = find_columns(sample)
         parts = _long_columns(sample)
         if len(choice.by_code) < 2 and parts:
-            return _read_long(records, parts, source, name, pivot, languages, n_pairs)
+            return _read_long(records, parts, source, name, pivot, languages, n_pairs, order)
         if len(choice.by_code) == 1:
             require_one_each(choice.by_code, choice.by_code, f"{source} has", "columns", HINT)
         require_two(choice, list(sample[0]), source)
@@ -132,10 +161,35 @@ def _read_records(
     codes = [pivot, *names]
     require_one_each(choice.by_code, codes, f"{source} has", "columns", HINT)
     paths = [choice.by_code[code][0] for code in codes]
-    rows = (_record_row(place, record, paths) for place, record in records)
-    found = merge_rows([filter_rows(codes, rows, n_pairs)], pivot, name, n_pairs)
+    if table.is_stream or order == FILE:
+        rows = (_record_row(place, record, paths) for place, record in records)
+        part = replace(
+            filter_rows(codes, rows, n_pairs), order=IN_FILE if order == FILE else STREAM
+        )
+    else:
+
+        def pick(wanted: Sequence[int]) -> dict[int, Row]:
+            picked = table.pick(wanted)
+            return {i: _record_row(place, record, paths) for i, place, record in picked}
+
+        part = filter_candidates(codes, _candidates(table, sample), pick, n_pairs)
+    found = merge_rows([part], pivot, name, n_pairs)
     level = logging.WARNING if choice.hint() else logging.INFO
     return log_notes(replace(found, notes=(*choice.notes(codes), *found.notes)), level)
+
+
+def _candidates(table: Table, sample: Sequence[Record]) -> Candidates:
+    """The rows of a table, spread; counts them if their number is not known."""
+    column = document_column(sample)
+    if column is None and table.size is not None:
+        return Candidates(table.size, unit="row")
+    ids: list[Any] = []
+    count = 0
+    for count, (_, record) in enumerate(table.read(), start=1):
+        if column is not None and count <= MAX_DOCUMENT_ROWS:
+            ids.append(record.get(column))
+    documents = documents_of(ids, f"column {column!r}") if len(ids) == count else None
+    return Candidates(count, documents=documents, unit="row")
 
 
 def _given_columns(
@@ -169,9 +223,10 @@ def _read_long(
     pivot: str,
     languages: Iterable[str] | None,
     n_pairs: int | None,
+    order: str,
 ) -> ParallelRows:
     """The rows of a table with one row per sentence and language, joined by their id."""
-    columns: dict[str, dict[Any, tuple[str | None, str]]] = {}
+    columns: dict[str, dict[Any, Cell]] = {}
     unknown: dict[str, str] = {}
     for place, record in records:
         code = _code_of_record(record, parts[1])
@@ -183,12 +238,12 @@ def _read_long(
         if key in column:
             raise CorpusError(
                 f"an id must be unique per language, but {source} has {code} {parts[2]} {key!r}"
-                f" twice: {column[key][1]}, {place}"
+                f" twice: {column[key].place}, {place}"
             )
-        column[key] = (text, place)
+        column[key] = Cell(text, place, document_of(record))
     pivot, names = choose_languages(pivot, languages, list(columns), source)
     used: dict[str, Column] = {code: columns[code] for code in (pivot, *names)}
-    found = merge_rows([filter_rows([*used], joined_rows(used), n_pairs)], pivot, name, n_pairs)
+    found = merge_rows([filter_joined(used, n_pairs, order)], pivot, name, n_pairs)
     note = f"took the column {parts[0]!r} by {parts[1]!r}, joined by {parts[2]!r}: " + ", ".join(
         used
     )

@@ -107,8 +107,23 @@ class World:
         self._sum((tensor,), self.tensor)
         return tensor
 
+    def run_together(self, forward: Callable[[], object]) -> object:
+        """Collective over all ranks: runs a forward in which the model exchanges data.
+
+        Raises:
+            BrokenForwardError: If it fails: the other ranks wait in it.
+        """
+        self.confirm()
+        try:
+            return forward()
+        except Exception as error:
+            raise BrokenForwardError(
+                "the model's forward failed in a probe while its weights are spread over ranks,"
+                f" so the job ends as it would in training: {type(error).__name__}: {error}"
+            ) from error
+
     def confirm(self) -> None:
-        """Collective over all ranks, before the model takes part in an exchange.
+        """Collective over all ranks: whether they go on.
 
         Raises:
             OtherRankFailedError: If any rank has failed.

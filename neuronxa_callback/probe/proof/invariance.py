@@ -124,6 +124,18 @@ class Invariance:
         """Runs a sentence by itself once more and compares the states."""
         self._compare(self._read([number]), self.again)
 
+    def sees_other_tokens(self, number: int, token: int) -> bool:
+        """Whether the last token's states change if the first token becomes another one."""
+        sentence = self.sentences[number]
+        changed = Sentence((token, *sentence.ids[1:]), sentence.special)
+        parts = (self.plan, self.model, self.sites, [changed], self.forward, self.pad)
+        states = Invariance(*parts)._read([0])
+        return any(
+            not torch.equal(one[-1], self.alone[number, part, site][-1])
+            for (_, part, site), one in states.items()
+            if (number, part, site) in self.alone
+        )
+
     def _read(self, order: Sequence[int]) -> dict[Key, Tensor]:
         batch = collate([self.sentences[number] for number in order], self.pad)
         shape = (batch.ids.shape[0], batch.ids.shape[1])

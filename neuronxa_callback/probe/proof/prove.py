@@ -124,9 +124,12 @@ class _Prover:
                 raise
             self.unproved.append(f"{proof}: {text}")
 
-    def discover(self, *sentences: Sentence) -> taps.TapPlan:
-        """The plan that a microbatch of these sentences gives."""
-        batch = collate(sentences, self.sentences.pad)
+    def discover(self, *sentences: Sentence, alone: bool = False) -> taps.TapPlan:
+        """The plan that a microbatch of these sentences gives; one may run ``alone``."""
+        alone = alone or self.alone
+        # With one sentence, sentences and tokens cannot be told apart.
+        twice = len(sentences) == 1 and not alone
+        batch = collate(sentences * 2 if twice else sentences, self.sentences.pad)
 
         def run() -> None:
             self.sizes = tuple(states.shape[-1] for states in self.call(batch))
@@ -137,7 +140,8 @@ class _Prover:
             neuron_modules=self.config.neuron_modules,
             stack=self.config.stack,
             inspect=self._keep_trace,
-            one_at_a_time=self.alone,
+            one_at_a_time=alone,
+            tokens=None if self.forward.of_transformers else batch.ids,
         )
 
     def _keep_trace(self, trace: Trace, plan: taps.TapPlan) -> None:
@@ -151,7 +155,7 @@ class _Prover:
     def find_again(self, *sentences: Sentence, compare: bool) -> None:
         """Finds a plan from other sentences and compares it with the first."""
         self.trace = None
-        plan = self.discover(*sentences)
+        plan = self.discover(*sentences, alone=True)
         difference = self.plan.difference(plan) if compare else ""
         if difference:
             tokens = [len(sentence.ids) for sentence in (self.sentences.shortest, *sentences)]
@@ -161,6 +165,8 @@ class _Prover:
                 f" {max(tokens[1:])} tokens do not: {difference}; pass the networks that run on"
                 " every token as neuron_modules="
             )
+        if compare:
+            self.plan = self.plan.with_gaps_of(plan)
 
     def complete(self) -> None:
         """Looks for networks that are not read, in the latest trace."""
@@ -171,14 +177,19 @@ class _Prover:
     def recompute(self) -> None:
         """Checks gate and product by experiment."""
         self.factors = proof = FactorProof(self.plan, self.sites)
-        sentence = self.sentences.shortest
-        with proof.attach(self.model, len(sentence.ids)) as reader:
+        copies = [self.sentences.shortest] * COPIES
+        if self.alone:
+            copies = [Sentence(copies[0].ids[-1:] * COPIES, (False,) * COPIES)]
+        with proof.attach(self.model, len(copies[0].ids), len(copies)) as reader:
             reader.begin()
-            self.call(collate([sentence] * COPIES, self.sentences.pad))
+            self.call(collate(copies, self.sentences.pad))
         proof.raise_first()
 
     def prove_invariance(self) -> None:
-        """Compares sentences alone, beside others in another order, and once more."""
+        """Compares sentences alone, beside others in another order, and once more.
+
+        A model that refuses more than one sentence runs the others between two runs of the first.
+        """
         s = self.sentences
         three = (s.shortest, s.longest, s.other)
         self.invariance = proof = Invariance(
@@ -187,9 +198,10 @@ class _Prover:
         for read in (
             partial(proof.read_alone, 0),
             partial(proof.read_alone, 1),
-            partial(proof.read_beside, (2, 1, 0)),
+            partial(proof.read_alone, 2) if self.alone else partial(proof.read_beside, (2, 1, 0)),
             partial(proof.read_again, 0),
             self.check_repeat,
+            self.check_axes,
         ):
             self.step(read, INVARIANT)
 
@@ -206,10 +218,25 @@ class _Prover:
             record["recomputed"] = len(found.checked)
             record["not_recomputed"] = dict(found.unchecked)
         if invariance is not None:
-            record["flipped"] = invariance.beside.flipped
-            record["difference"] = invariance.beside.values
+            deviation = invariance.again if self.alone else invariance.beside
+            record |= {"flipped": deviation.flipped, "difference": deviation.values}
         batched = not self.alone and (invariance is None or invariance.beside.allowed)
         return ProvedPlan(self.plan, self.sizes, record, batched, tuple(self.unproved))
+
+    def check_axes(self) -> None:
+        """Refuses a model that takes sentences for tokens: they mix, and tokens do not."""
+        found, forward, short = self.invariance, self.forward, self.sentences.shortest.ids
+        collective = forward.together is not None
+        if found is None or found.beside.allowed or forward.of_transformers or collective:
+            return
+        other = next((i for i in self.sentences.longest.ids if i != short[0]), short[0])
+        if len(short) > 1 and other != short[0] and not found.sees_other_tokens(0, other):
+            raise TapError(
+                "the tokens of a sentence must reach each other, but the states of the last do not"
+                " change with the first, while those of other sentences in the microbatch do; if"
+                " the model wants token ids as [tokens, sentences], give forward=, such as"
+                ' def forward(model, batch): return model(batch["input_ids"].T)'
+            )
 
     def check_repeat(self) -> None:
         """Refuses a model that gives other states each time."""
@@ -218,7 +245,8 @@ class _Prover:
             raise TapError(
                 "the states of a sentence must be the same in every forward pass, but"
                 f" {invariance.again.flipped:.2%} of its neurons fire otherwise when it runs"
-                " again; switch random operations off in eval mode"
+                " again; switch random operations off in eval mode, and keep no state between"
+                " forward passes"
             )
 
 
@@ -249,8 +277,6 @@ def prove(
             ``"raise"``.
     """
     p = _Prover(model, forward, config, sentences, sites, world)
-    if p.alone:
-        proofs = tuple(name for name in proofs if name in (FOUND_TWICE, COMPLETE))
     twice, shown = FOUND_TWICE in proofs, {FOUND_TWICE, COMPLETE} & set(proofs)
     p.step(p.find)
     if shown:

@@ -38,7 +38,7 @@ class Packer:
     """Collects arrays as bytes, one after another."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self.parts: list[bytes | memoryview] = []
         self.size = 0
 
     def put(self, array: NDArray[Any]) -> dict[str, Any]:
@@ -47,19 +47,20 @@ class Packer:
         Returns:
             Its ``offset`` in bytes, ``type`` such as ``"f4"``, and ``shape``.
         """
-        raw = array.tobytes()
-        raw += b"\0" * (-len(raw) % 4)
+        padding = bytes(-array.nbytes % 4)
         entry = {"offset": self.size, "type": array.dtype.str[1:], "shape": list(array.shape)}
-        self.parts.append(raw)
-        self.size += len(raw)
+        self.parts += [np.ascontiguousarray(array).data, padding]
+        self.size += array.nbytes + len(padding)
         return entry
 
     def finish(self, plain: Mapping[str, Any]) -> str:
         """The JSON and all arrays, compressed, in base64."""
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, default=str).encode()
         text += b" " * (-len(text) % 4)
-        whole = b"".join((struct.pack("<I", len(text)), text, *self.parts))
-        return base64.b64encode(zlib.compress(whole, 9)).decode("ascii")
+        packed = zlib.compressobj(9)
+        parts = (struct.pack("<I", len(text)), text, *self.parts)
+        whole = b"".join([*map(packed.compress, parts), packed.flush()])
+        return base64.b64encode(whole).decode("ascii")
 
 
 def pack(runs: Runs, notes: Sequence[str]) -> str:
@@ -90,85 +91,103 @@ def pack(runs: Runs, notes: Sequence[str]) -> str:
     return packer.finish(plain)
 
 
+class _Curves:
+    """The arrays of one run, filled by one report after another: a large run is read once."""
+
+    def __init__(self, first: AlignmentReport, steps: int) -> None:
+        self.first, self.point, self.filled = first, Point.of(first), 0
+        self.missing = missing = _missing(first.n_pairs)
+        kind = np.min_scalar_type(missing)
+        size = steps, len(first.languages)
+        layers = {metric: len(first.layers(metric)) for metric in first.metrics}
+        self.counts = {m: np.empty((*size, k), kind) for m, k in layers.items()}
+        self.ends = {m: np.empty((*size, k, 2), "<u1") for m, k in layers.items()}
+        shape = steps, size[1] + 1, len(COLUMNS)
+        self.numbers = {metric: np.empty(shape, "<f4") for metric in layers}
+
+    def add(self, report: AlignmentReport) -> None:
+        """Fill the row of the next report."""
+        point = self.point if self.filled == 0 else Point.of(report)
+        for metric in self.counts:
+            self.counts[metric][self.filled] = counts(report, metric, self.missing)
+            self.ends[metric][self.filled] = layer_intervals(report, metric)
+            self.numbers[metric][self.filled] = numbers(report, self.point, point, metric)
+        self.filled += 1
+
+
 def _run(packer: Packer, name: str, reports: Sequence[AlignmentReport]) -> dict[str, Any]:
-    first, last = reports[0], reports[-1]
-    for report in reports[1:]:
-        check_same_fingerprint(first.fingerprint, report.fingerprint, ("definition", "model"))
-    points = [Point.of(report) for report in reports]
+    first = last = reports[0]
+    curves = _Curves(first, len(reports))
+    per_step: dict[str, list[Any]] = {"steps": [], "losses": [], "loss_steps": []}
+    warnings: dict[str, Any] = {"texts": {}, "by_step": []}
+    for last in reports:
+        check_same_fingerprint(first.fingerprint, last.fingerprint, ("definition", "model"))
+        curves.add(last)
+        per_step["steps"].append(last.step)
+        per_step["losses"].append(_loss(last))
+        per_step["loss_steps"].append(loss_step(last))
+        texts = warnings["texts"]
+        warnings["by_step"].append([texts.setdefault(w, len(texts)) for w in last.warnings])
     return {
         "name": name,
         "pivot": first.pivot,
         "pairs": first.n_pairs,
         "chance": first.chance,
         "languages": first.languages,
-        "steps": [report.step for report in reports],
-        "losses": [_loss(report) for report in reports],
-        "loss_steps": [loss_step(report) for report in reports],
+        **per_step,
         "metrics": {
             metric: {
                 "layers": [str(layer) for layer in first.layers(metric)],
-                "counts": packer.put(counts(reports, metric)),
-                "layer_intervals": packer.put(layer_intervals(reports, metric)),
-                "numbers": packer.put(numbers(reports, points, metric)),
+                "counts": packer.put(curves.counts[metric]),
+                "layer_intervals": packer.put(curves.ends[metric]),
+                "numbers": packer.put(curves.numbers[metric]),
             }
             for metric in first.metrics
         },
-        "warnings": _warnings(reports),
+        "warnings": {**warnings, "texts": list(warnings["texts"])},
         "diagnostics": without_nan(last.diagnostics),
         "fingerprint": without_nan(last.fingerprint),
         "run": without_nan(last.run),
     }
 
 
-def counts(reports: Sequence[AlignmentReport], metric: str) -> NDArray[Any]:
-    """Aligned pairs [steps, languages, layers]; the largest number of the type means NaN."""
-    pairs = reports[0].n_pairs
-    kind = np.dtype("<u1" if pairs < 2**8 - 1 else "<u2" if pairs < 2**16 - 1 else "<u4")
-    missing = int(np.iinfo(kind).max)
-    return np.array(
-        [
-            [
-                [missing if mask is None else mask.bit_count() for mask in hits[language]]
-                for language in report.languages
-            ]
-            for report in reports
-            for hits in [report.metrics[metric].hits]
-        ],
-        dtype=kind,
-    )
+def _missing(pairs: int) -> int:
+    """The largest number of the type of counts, which means NaN."""
+    kind = "<u1" if pairs < 2**8 - 1 else "<u2" if pairs < 2**16 - 1 else "<u4"
+    return int(np.iinfo(kind).max)
 
 
-def layer_intervals(reports: Sequence[AlignmentReport], metric: str) -> NDArray[Any]:
-    """Ends of the intervals of layers [steps, languages, layers, 2], in 1/250; 255 means NaN."""
-    ends = np.array(
-        [
-            [report.metrics[metric].layer_intervals[name] for name in report.languages]
-            for report in reports
-        ]
-    )
+def counts(report: AlignmentReport, metric: str, missing: int) -> list[list[int]]:
+    """Aligned pairs [languages, layers] of a report."""
+    hits = report.metrics[metric].hits
+    return [
+        [missing if mask is None else mask.bit_count() for mask in hits[language]]
+        for language in report.languages
+    ]
+
+
+def layer_intervals(report: AlignmentReport, metric: str) -> NDArray[Any]:
+    """Ends of the intervals of layers [languages, layers, 2], in 1/250; 255 means NaN."""
+    known = report.metrics[metric].layer_intervals
+    ends = np.array([known[name] for name in report.languages])
     return np.where(np.isnan(ends), 255, np.round(np.nan_to_num(ends) * 250)).astype("<u1")
 
 
 def numbers(
-    reports: Sequence[AlignmentReport], points: Sequence[Point], metric: str
-) -> NDArray[np.float32]:
-    """The numbers [steps, languages and the mean, ``COLUMNS``]; NaN if unknown."""
-    rows = []
-    for report, point in zip(reports, points, strict=True):
-        changes = _changes(points[0], point, metric, report.languages)
-        names = (*report.languages, None)
-        rows.append(
-            [
-                (
-                    *report.interval(metric, name),
-                    *report.retrieval(metric, name),
-                    report.shuffled_baseline(metric, name),
-                    *change_numbers,
-                )
-                for name, change_numbers in zip(names, changes, strict=True)
-            ]
+    report: AlignmentReport, first: Point, point: Point, metric: str
+) -> list[tuple[float, ...]]:
+    """The numbers [languages and the mean, ``COLUMNS``] of a report; NaN if unknown."""
+    changes = _changes(first, point, metric, report.languages)
+    names = (*report.languages, None)
+    return [
+        (
+            *report.interval(metric, name),
+            *report.retrieval(metric, name),
+            report.shuffled_baseline(metric, name),
+            *change_numbers,
         )
-    return np.array(rows, dtype="<f4")
+        for name, change_numbers in zip(names, changes, strict=True)
+    ]
 
 
 def _changes(
@@ -189,13 +208,6 @@ def _changes(
     ]
 
 
-def _warnings(reports: Sequence[AlignmentReport]) -> dict[str, Any]:
-    """Each distinct warning once, and per step the numbers of its warnings."""
-    numbers: dict[str, int] = {}
-    by_step = [[numbers.setdefault(w, len(numbers)) for w in report.warnings] for report in reports]
-    return {"texts": list(numbers), "by_step": by_step}
-
-
 def _loss(report: AlignmentReport) -> float | None:
     loss = report.run.get("loss")
     return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
@@ -211,7 +223,7 @@ def _differences(runs: Runs) -> Iterable[str]:
     """One sentence for each run that does not measure the same thing as the first one."""
     names = list(runs)
     definitions = [
-        without_nan(reports[-1].fingerprint.get("definition", {})) for reports in runs.values()
+        without_nan(reports[0].fingerprint.get("definition", {})) for reports in runs.values()
     ]
     for name, definition in zip(names[1:], definitions[1:], strict=True):
         keys = dict.fromkeys((*definitions[0], *definition))

@@ -180,10 +180,13 @@ class Use:
 def input_of(ffn_input: FFNInput) -> Node | None:
     """The one tensor that all layers in front of a down projection read."""
     read = [data_of(source).root() for source in ffn_input.sources]
-    if any(node is not read[0] for node in read):
-        # Zamba 2: a low-rank path next to a projection starts at the projection's input.
-        read = [_before_linears(node) for node in read]
-    return read[0] if all(node is read[0] for node in read) else None
+    # Each layer may have a norm of its own; in Zamba 2, a low-rank path next to a projection
+    # starts at the projection's input.
+    for common in (Node.root, _before_norm, _before_linears):
+        starts = [common(node) for node in read]
+        if all(node is starts[0] for node in starts):
+            return starts[0]
+    return None
 
 
 def data_of(source: Node) -> Node:

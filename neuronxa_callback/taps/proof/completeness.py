@@ -5,7 +5,7 @@ whose output is added to the hidden states is a down projection. Each must be re
 for a reason that the data flow gives. No name of a module matters.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from neuronxa_callback.taps.modules import (
     up_to_first_number,
 )
 from neuronxa_callback.taps.plan import TapPlan
-from neuronxa_callback.taps.proof.dataflow import DataFlow, block_of, place_of, rows_of
+from neuronxa_callback.taps.proof.dataflow import DataFlow, before_norm, block_of, place_of, rows_of
 from neuronxa_callback.taps.trace import Trace
 
 
@@ -44,12 +44,13 @@ def check(trace: Trace, plan: TapPlan, model: nn.Module) -> dict[str, list[str]]
                 " not; pass the networks that can be read as neuron_modules="
             )
     dense = {part.path for part in plan.parts if part.kind != "routed"}
-    inputs = {
-        id(rows_of(flow.data_of(source)))
+    first = [
+        flow.data_of(source)
         for linear in flow.linears()
         if linear.path in read
         for source in flow.source_of(flow.data_of(linear), block_of(linear)).linears
-    }
+    ]
+    inputs = {id(rows_of(node)): node.value.shape[-1] for node in first}
     stacks = {stack_of(path) for path in read}
     for linear in flow.linears():
         path = place_of(linear)
@@ -105,9 +106,12 @@ def _is_routing(value: Tensor) -> bool:
 
 
 def _reason(
-    flow: DataFlow, linear: Node, trace: Trace, plan: TapPlan, inputs: Collection[int]
+    flow: DataFlow, linear: Node, trace: Trace, plan: TapPlan, inputs: Mapping[int, int]
 ) -> str | None:
-    """Why a linear layer is no down projection; ``None`` if nothing suggests that it is one."""
+    """Why a linear layer is no down projection; ``None`` if nothing suggests that it is one.
+
+    ``inputs`` are the states that the networks of the plan read, by identity, with their width.
+    """
     if not linear.inputs:
         return None
     source = flow.source_of(flow.data_of(linear), block_of(linear))
@@ -121,9 +125,9 @@ def _reason(
         return "does not run on every token"
     first = [flow.data_of(one) for one in source.linears]
     hidden = first[0].value.shape[-1]
-    if any(one.root() is not first[0].root() for one in first):
+    if any(before_norm(one) is not before_norm(first[0]) for one in first):
         return "its factors are computed from different states"
-    if not flow.returns(linear, hidden):
+    if not flow.returns(linear, {hidden, *inputs.values()}):
         return "its output is not added to the hidden states"
     block = block_of(linear)
     wider = any(

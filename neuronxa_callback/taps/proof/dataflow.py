@@ -1,11 +1,11 @@
 """The data flow of one forward pass, as the proof of completeness reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
-from neuronxa_callback.taps.flow.operations import SLICES, TIMES
+from neuronxa_callback.taps.flow.operations import ACTIVATIONS, SLICES, TIMES, WEAK_ACTIVATIONS
 from neuronxa_callback.taps.graph import Node, operation_names
 from neuronxa_callback.taps.modules import up_to_first_number
 from neuronxa_callback.taps.trace import Trace
@@ -14,11 +14,12 @@ PRODUCTS = operation_names(
     "linear matmul __matmul__ __rmatmul__ mm bmm addmm addbmm baddbmm einsum"
 )
 """Products of matrices: a linear layer if one operand is a weight."""
-MIXES = operation_names(
-    "softmax log_softmax scaled_dot_product_attention cumsum cumprod logcumsumexp conv1d conv2d "
-    "fft fft2 rfft irfft ifft topk sort argsort embedding fft_fft fft_fft2 fft_rfft fft_irfft"
+ATTENTION = PRODUCTS | operation_names("scaled_dot_product_attention")
+_FILTERS = operation_names(
+    "cumsum conv1d conv2d fft fft2 rfft irfft ifft fft_fft fft_fft2 fft_rfft fft_irfft"
 )
-"""Operations that read other tokens, rank states or look something up."""
+MIXES = _FILTERS | operation_names("cumprod logcumsumexp topk sort argsort embedding")
+"""Operations that read other tokens, rank states or look something up; filters are linear."""
 REORDERS = operation_names(
     "flip roll sort argsort gather take_along_dim index_select take masked_select "
     "repeat_interleave rot90 fliplr"
@@ -33,10 +34,10 @@ _LINEAR = (
     | SLICES
     | TIMES
     | operation_names(
-        "div __truediv__ div_ true_divide neg cat concat stack hstack vstack mean var std pow "
-        "__pow__ square rsqrt sqrt norm index_select gather take_along_dim repeat_interleave "
+        "div __truediv__ div_ true_divide neg cat concat stack hstack vstack mean var std "
+        "rsqrt sqrt norm index_select gather take_along_dim repeat_interleave "
         "expand repeat expand_as zeros zeros_like new_zeros empty_like empty flip roll pad "
-        "copy_ __setitem__ index_copy_ index_put_ scatter scatter_ unfold amax max min abs"
+        "copy_ __setitem__ index_copy_ index_put_ scatter scatter_ unfold"
     )
 )
 """Operations of norms, and those that are linear in the states."""
@@ -112,16 +113,25 @@ class DataFlow:
             outside = not place_of(current).startswith(block)
             if outside or current.value.ndim == 0 or current.value.shape[-1] == 1:
                 continue
-            mixes = current.name in MIXES and current.value.is_floating_point()
-            mixed = mixed or mixes or (current.name in PRODUCTS)
-            if mixes or current.name in PRODUCTS:
+            if current.name in ATTENTION:
+                mixed = True
                 continue
-            after = after or not (current.keeps_values or current.name in _LINEAR)
+            mixed = mixed or (current.name in MIXES and current.value.is_floating_point())
+            after = after or not self._is_linear_step(current)
             waiting += [(part, after) for part in current.inputs]
         return Source(tuple(linears.values()), active, mixed)
 
-    def returns(self, node: Node, hidden: int) -> bool:
-        """Whether a linear layer's output is added to other states of width ``hidden``."""
+    def _is_linear_step(self, node: Node) -> bool:
+        """Whether the operation is linear in the states: a norm is."""
+        if node.name in TIMES:
+            return sum(p.value.ndim > 1 and p.value.shape[-1] > 1 for p in self._data(node)) < 2
+        return node.keeps_values or node.op == "norm" or node.name in _LINEAR | _FILTERS
+
+    def _data(self, node: Node) -> list[Node]:
+        return [part for part in node.inputs if not self.is_weight(part)]
+
+    def returns(self, node: Node, hidden: Collection[int]) -> bool:
+        """Whether a linear layer's output, bounded or not, is added to states of such a width."""
         waiting, seen = [node], {id(node)}
         while waiting:
             current = waiting.pop()
@@ -131,9 +141,10 @@ class DataFlow:
                 seen.add(id(user))
                 if user.value.ndim == 0 or not user.value.is_floating_point():
                     continue
-                if self._adds(user, current) and user.value.shape[-1] == hidden:
+                if self._adds(user, current) and user.value.shape[-1] in hidden:
                     return True
-                if self._passes(user, current):
+                bounds = user.name in ACTIVATIONS | WEAK_ACTIVATIONS
+                if bounds or self._passes(user, current):
                     waiting.append(user)
         return False
 
@@ -203,6 +214,13 @@ def _selects_rows(node: Node) -> bool:
 def rows_of(node: Node) -> Node:
     """The tensor whose rows these are."""
     while (node.keeps_values or _selects_rows(node) or node.name in REORDERS) and node.inputs:
+        node = node.inputs[0]
+    return node
+
+
+def before_norm(node: Node) -> Node:
+    """The states that a norm module, or nothing but a change of layout, gives."""
+    while (node.keeps_values or node.op == "norm") and node.inputs:
         node = node.inputs[0]
     return node
 

@@ -1,9 +1,10 @@
 """Proof by experiment that gate and product are what a plan says, in the model's own code.
 
-One forward runs ``COPIES`` copies of a sentence. The outputs of the projections of every
-feed-forward network are overwritten with values of ours, which differ between copies, and the
-output of its down projection with zeros, so that nothing else differs between copies. What the taps
-then read must behave like ``product = gate x other factor``. No formula of a tap is used.
+One forward runs ``COPIES`` copies of a sentence, or ``COPIES`` tokens of one. The outputs of the
+projections of every feed-forward network are overwritten with values of ours, which differ between
+copies, and the output of its down projection with zeros, so that nothing else differs between
+copies. What the taps then read must behave like ``product = gate x other factor``. No formula of a
+tap is used.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +47,15 @@ class FactorProof:
         self._by_part: dict[int, tuple[Experiment, str, bool]] = {}
 
     @contextmanager
-    def attach(self, model: nn.Module, tokens: int) -> Iterator[Reader]:
-        """Hooks that overwrite and read; ``tokens`` is the length of the sentence."""
-        modules, shape = modules_by_path(model), (COPIES, tokens)
+    def attach(self, model: nn.Module, tokens: int, sentences: int = COPIES) -> Iterator[Reader]:
+        """Hooks that overwrite and read.
+
+        Args:
+            model: The model.
+            tokens: The length of a sentence; ``COPIES`` if there is only one.
+            sentences: ``COPIES``, or 1 for a model that refuses more.
+        """
+        modules, shape = modules_by_path(model), (sentences, tokens)
         with ExitStack() as stack:
             for tap in self.plan.taps:
                 self._prepare(tap, modules, shape, stack)
@@ -78,8 +85,10 @@ class FactorProof:
             )
 
     def dense(self, part: int, site: str, states: Tensor, start: int) -> None:
-        """Compares the states [COPIES, tokens, width] of one network."""
-        self._receive(part, site, states)
+        """Compares the states of one network."""
+        states = _copies_first(states)
+        if states.shape[0] == COPIES:
+            self._receive(part, site, states)
 
     def routed(
         self, part: int, site: str, states: Tensor, token: Tensor, expert: Tensor, last: bool
@@ -155,7 +164,7 @@ class FactorProof:
     ) -> None:
         out = local_shard(next(tensors_of(output)))
         rows = tap.rows and out.reshape(-1, 1, out.shape[-1])
-        view = rows if isinstance(rows, Tensor) else tap.layout.ordered(out, shape)
+        view = rows if isinstance(rows, Tensor) else _copies_first(tap.layout.ordered(out, shape))
         shared = view.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
         if view.shape[-1] != experiment.widths[path] or not shared:
             self.unchecked[tap.path] = f"the output of {path} cannot be overwritten"
@@ -199,6 +208,11 @@ def _dense_taps(tap: Tap) -> tuple[DenseTap, ...]:
     if isinstance(tap, ExpertGroupTap):
         return tap.experts
     return (tap,) if isinstance(tap, DenseTap) else ()
+
+
+def _copies_first(states: Tensor) -> Tensor:
+    """[COPIES, tokens, width]; the tokens of a single sentence are copies."""
+    return states.transpose(0, 1) if states.shape[0] == 1 else states
 
 
 def _zero(module: nn.Module, args: Any, output: Any) -> None:

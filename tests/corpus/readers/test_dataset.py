@@ -28,7 +28,7 @@ def test_data_sets_are_read_no_further_than_needed():
 def test_a_first_row_with_nothing_in_a_column_is_dropped_by_name(first):
     rows = [first, *({"source": f"line {k}", "target": {"text": f"Zeile {k}"}} for k in (1, 2))]
     columns = {"en": "source", "de": "target.text"}
-    found = ParallelCorpus.from_dataset(rows, pivot="en", columns=columns)
+    found = ParallelCorpus.from_dataset(rows, pivot="en", columns=columns).in_file_order()
     assert found.pairs == {"de": (("line 1", "Zeile 1"), ("line 2", "Zeile 2"))}
     column = "source" if first["source"] is None else "target.text"
     assert found.dropped == (f"dataset row 1 ({column}) is missing",)

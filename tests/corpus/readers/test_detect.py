@@ -43,5 +43,5 @@ def test_unknown_readers_and_options_are_refused(tmp_path):
     )
     assert refusal(ParallelCorpus.read, write_flores(tmp_path), extention="dev") == (
         "unknown option of the reader 'folder': 'extention'; did you mean 'extension'? (known:"
-        " pivot, languages, n_pairs, extension)"
+        " pivot, languages, n_pairs, extension, order)"
     )

@@ -39,7 +39,7 @@ def test_names_of_files_in_other_forms(tmp_path):
 def test_another_pivot_and_some_languages(tmp_path):
     found = ParallelCorpus.from_folder(write_flores(tmp_path), pivot="French", languages=["de"])
     assert (found.pivot, found.languages) == ("fra_Latn", ("deu_Latn",))
-    assert found.pairs["deu_Latn"] == zipped(FRENCH, GERMAN)
+    assert found.in_file_order().pairs["deu_Latn"] == zipped(FRENCH, GERMAN)
 
 
 def test_bad_lines_are_dropped_in_every_language_and_named(tmp_path, caplog):
@@ -47,8 +47,9 @@ def test_bad_lines_are_dropped_in_every_language_and_named(tmp_path, caplog):
     write_files(tmp_path, deu__txt=[*GERMAN, " \u200b", "eins", "zwei"])
     write_files(tmp_path, fra__txt=[*FRENCH, "un", "Merci.", "trois"])
     with caplog.at_level(logging.WARNING):
-        found = ParallelCorpus.from_folder(tmp_path)
-    assert found.pairs == PAIRS
+        # In file order, since of two equal sentences the one that is taken first is kept.
+        found = ParallelCorpus.from_folder(tmp_path, order="file")
+    assert found.pairs == {"deu_Latn": zipped(ENGLISH, GERMAN), "fra_Latn": zipped(ENGLISH, FRENCH)}
     assert found.dropped == (
         "deu.txt:5 is blank",
         "fra.txt:6 repeats fra.txt:3: 'Merci.'",
@@ -64,7 +65,8 @@ def test_a_line_that_repeats_only_a_dropped_line_stays(tmp_path):
     write_files(
         tmp_path, eng__txt=["a", "b", "c", "d"], deu__txt=["x", "", "y", "z"], fra__txt=list("uvvw")
     )
-    assert [i for _, i in ParallelCorpus.from_folder(tmp_path).pairs["fra_Latn"]] == ["u", "v", "w"]
+    found = ParallelCorpus.from_folder(tmp_path).in_file_order()
+    assert [text for _, text in found.pairs["fra_Latn"]] == ["u", "v", "w"]
 
 
 def test_unequal_lines_are_refused_with_both_files(tmp_path):
@@ -92,6 +94,11 @@ def test_n_pairs_counts_usable_pairs(tmp_path):
     many = [f"line {k}" for k in range(1000)]
     write_files(tmp_path, eng__txt=many, deu__txt=[""] * 300 + [f"{line} x" for line in many[300:]])
     found = ParallelCorpus.from_folder(tmp_path, n_pairs=100)
+    order = [633 * k % 1000 for k in range(1000)]
+    usable = [k for k in order if k >= 300][:100]
+    assert found.pairs["deu_Latn"] == tuple((many[k], f"{many[k]} x") for k in usable)
+    assert len(found.dropped) == order.index(usable[-1]) + 1 - 100
+    found = ParallelCorpus.from_folder(tmp_path, n_pairs=100, order="file")
     assert found.pairs["deu_Latn"] == tuple((line, f"{line} x") for line in many[300:400])
     assert len(found.dropped) == 300
     assert refusal(ParallelCorpus.from_folder, tmp_path, n_pairs=800) == (

@@ -23,7 +23,8 @@ def test_byte_order_marks_and_line_endings_are_not_text(tmp_path):
 
 def test_unicode_line_separators_do_not_end_a_line(tmp_path):
     odd = ["a\u2028b", "c\x85d", "e\x0bf", "g\x1ch"]
-    found = ParallelCorpus.from_folder(write_files(tmp_path, eng__txt=ENGLISH, deu__txt=odd))
+    folder = write_files(tmp_path, eng__txt=ENGLISH, deu__txt=odd)
+    found = ParallelCorpus.from_folder(folder).in_file_order()
     assert [text for _, text in found.pairs["deu_Latn"]] == odd
 
 
@@ -45,7 +46,7 @@ def test_a_broken_archive_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["folder", "tsv", "jsonl"])
 def test_a_huge_file_is_read_no_further_than_needed(tmp_path, kind):
-    """Sparse files of 5 GB: real lines first, then nothing but zeros."""
+    """In file order. Sparse files of 5 GB: real lines first, then nothing but zeros."""
     if kind == "folder":
         write_files(tmp_path, eng__txt=[f"line {k}" for k in range(2000)])
         write_files(tmp_path, deu__txt=[f"Zeile {k}" for k in range(2000)])
@@ -64,7 +65,7 @@ def test_a_huge_file_is_read_no_further_than_needed(tmp_path, kind):
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "from neuronxa_callback import ParallelCorpus\n"
         f"found = ParallelCorpus.from_{kind}({str(tmp_path if kind == 'folder' else files[0])!r},"
-        " n_pairs=1000); print(found.n_pairs)"
+        " n_pairs=1000, order='file'); print(found.n_pairs)"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60

@@ -54,9 +54,12 @@ def test_any_corpus_is_read_from_files_as_it_was_written(tmp_path_factory, corpu
     to_tsv(corpus, folder / "table.tsv")
     to_jsonl(corpus, folder / "table.jsonl")
     for reader, name in (("folder", "lines"), ("tsv", "table.tsv"), ("jsonl", "table.jsonl")):
-        found = ParallelCorpus.read(folder / name)
+        found = ParallelCorpus.read(folder / name, order="file")
         assert (found.pairs, found.pivot) == (corpus.pairs, corpus.pivot)
         assert found.digest == corpus.digest
+        spread = ParallelCorpus.read(folder / name)
+        assert spread.in_file_order().pairs == corpus.pairs
+        assert spread.shared_pivot == corpus.shared_pivot
         assert detect.guess(folder / name) == reader
 
 
@@ -67,7 +70,7 @@ def test_a_corpus_of_several_pivot_sides_is_read_as_it_was_written(tmp_path):
     )
     to_folder(corpus, tmp_path)
     found = ParallelCorpus.from_tatoeba(tmp_path)
-    assert found.pairs == corpus.pairs
+    assert found.in_file_order().pairs == corpus.pairs
     assert not found.shared_pivot
     assert refusal(to_tsv, corpus, tmp_path / "t.tsv") == (
         "a table needs the same pivot sentences for all languages, custom has several; use a folder"

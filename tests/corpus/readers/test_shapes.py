@@ -42,12 +42,14 @@ def test_flores_plus_in_one_file_per_language(tmp_path, ending):
         WRITERS[ending](tmp_path / f"{code}.{ending}", flores_rows(code, texts)[::-1])
     (tmp_path / "README.md").write_text("about")
     corpus = ParallelCorpus.read(tmp_path)
-    assert corpus.pairs == {code: rows[::-1] for code, rows in PAIRS.items()}
+    backwards = corpus.in_file_order().pairs["deu_Latn"]
+    assert backwards == zipped(ENGLISH[::-1], GERMAN[::-1])
+    assert corpus.shared_pivot
     assert corpus.notes[0].startswith(f"took the files eng_Latn.{ending} as eng_Latn, deu_Latn")
     assert corpus.notes[1] == "left out README.md"
     WRITERS[ending](tmp_path / f"deu_Latn.{ending}", flores_rows("deu_Latn", GERMAN)[1:])
     corpus = ParallelCorpus.from_folder(tmp_path, languages=["de"], n_pairs=3)
-    assert corpus.pairs["deu_Latn"] == PAIRS["deu_Latn"][:0:-1]
+    assert corpus.in_file_order().pairs["deu_Latn"] == backwards[:3]
 
 
 @pytest.mark.parametrize("ending", WRITERS)
@@ -100,7 +102,7 @@ def test_ebible_as_shipped(tmp_path):
     write_files(tmp_path, eng__dash__engBBE__txt=[*ENGLISH, "<range>"])
     write_files(tmp_path, deu__dash__deu1912__txt=[*GERMAN, "<range>"])
     corpus = ParallelCorpus.read(tmp_path)
-    assert corpus.pairs == {"deu_Latn": PAIRS["deu_Latn"]}
+    assert corpus.in_file_order().pairs == {"deu_Latn": zipped(ENGLISH, GERMAN)}
     assert len(corpus.dropped) == 1
 
 
@@ -142,7 +144,7 @@ def test_parquet_with_a_column_per_language(tmp_path):
     write_parquet(path, rows)
     corpus = ParallelCorpus.from_parquet(path)
     assert (corpus.pairs, detect.guess(path)) == (PAIRS, "parquet")
-    assert corpus.where("deu_Latn", 1) == "t.parquet row 2 (de)"
+    assert corpus.where("deu_Latn", 1) == "t.parquet row 4 (de)"
     assert corpus.notes[1] == "left out 'nr' (its cells are numbers)"
     nowhere = tmp_path / "no.parquet"
     assert refusal(ParallelCorpus.read, nowhere, "parquet") == f"there is no file {str(nowhere)!r}"
@@ -208,7 +210,14 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_data_set_in_any_usual_shape_is_read(shape):
-    assert ParallelCorpus.from_dataset(SHAPES[shape]()).pairs == PAIRS
+    corpus = ParallelCorpus.from_dataset(SHAPES[shape]())
+    if shape in ("streamed", "streamed arrow", "generator"):
+        assert corpus.pairs["fra_Latn"] == zipped(ENGLISH, FRENCH)
+        assert corpus.order == "file order, as a stream of unknown length cannot be spread"
+    else:
+        assert corpus.order == "spread over 4 rows, row 1 + 3 k modulo 4"
+        assert corpus.pairs == PAIRS
+    assert corpus.in_file_order().pairs["deu_Latn"] == zipped(ENGLISH, GERMAN)
 
 
 REFUSED = {

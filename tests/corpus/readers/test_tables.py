@@ -29,7 +29,7 @@ def test_defects_of_tables_are_refused_by_line(tmp_path):
         f"cannot split {path}:3 into cells: '\t' expected after '\"'; if quotation marks are part"
         " of the text, set quoted=False"
     )
-    assert read(path, quoted=False).pairs["deu_Latn"][1] == ('"Stop!" he said', "Halt")
+    assert ('"Stop!" he said', "Halt") in read(path, quoted=False).pairs["deu_Latn"]
     path.write_text("en\ten\na\tb\n")
     assert refusal(read, path) == f"the header of {path} has 'en' twice; rename one"
     path.write_text("en\teng_Latn\na\tb\n")
@@ -58,12 +58,12 @@ def test_json_lines(tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     found = ParallelCorpus.from_jsonl(path)
     assert found.pairs == PAIRS
-    assert found.where("deu_Latn", 3) == "t.jsonl:4 (translation.de)"
+    assert found.where("deu_Latn", 1) == "t.jsonl:4 (translation.de)"
     flat = [{"en": "a", "de": "b"}, {"en": "c"}, {"en": "d", "de": 3}, {"en": "e", "de": "f"}]
     path.write_text("\n".join(map(json.dumps, flat)))
     found = ParallelCorpus.from_jsonl(path)
     assert found.pairs["deu_Latn"] == (("a", "b"), ("e", "f"))
-    assert found.dropped == ("t.jsonl:2 (de) is missing", "t.jsonl:3 (de) is missing")
+    assert sorted(found.dropped) == ["t.jsonl:2 (de) is missing", "t.jsonl:3 (de) is missing"]
     path.write_text('{"en": "a", "de": "b"}\n[]\n')
     assert refusal(ParallelCorpus.from_jsonl, path) == (
         f"every line must be a JSON object, but {path}:2 is a list"

@@ -8,7 +8,13 @@ def test_tatoeba_files_have_a_pivot_side_each(tmp_path):
         tmp_path, tatoeba__eng__dash__fra__fra=FRENCH[1:], tatoeba__eng__dash__fra__eng=ENGLISH[1:]
     )
     found = ParallelCorpus.from_tatoeba(tmp_path)
-    assert found.pairs == {"deu_Latn": PAIRS["deu_Latn"], "fra_Latn": PAIRS["fra_Latn"][1:]}
+    assert found.pairs["deu_Latn"] == PAIRS["deu_Latn"]
+    # Three lines have another stride than four: 1, 3, 2.
+    assert found.pairs["fra_Latn"] == tuple((ENGLISH[i], FRENCH[i]) for i in (1, 3, 2))
+    assert found.order == (
+        "deu_Latn: spread over 4 lines, line 1 + 3 k modulo 4,"
+        " fra_Latn: spread over 3 lines, line 1 + 2 k modulo 3"
+    )
     assert not found.shared_pivot
     assert found.where("fra_Latn", 0) == "tatoeba.eng-fra.fra:1"
     assert ParallelCorpus.from_tatoeba(tmp_path, languages=["fr"], n_pairs=2).n_pairs == 2

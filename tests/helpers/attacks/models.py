@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-HIDDEN, WIDTH, VOCABULARY, LAYERS = 24, 40, 64, 3
+HIDDEN, WIDTH, VOCABULARY, LAYERS = 24, 40, 400, 3
 States = tuple[Tensor, Tensor]
 Join = Callable[["GatedNetwork", Tensor, Tensor, Tensor], Tensor]
 
@@ -151,22 +151,28 @@ def stirred(model: Any, seed: int = 0) -> Any:
 
 def expected_states(model: Decoder, tokens: Tensor) -> list[list[States]]:
     """Per layer the gate and product [batch, tokens, width] of each network, by hand."""
-    seen: list[tuple[Network, Tensor]] = []
+    seen: list[tuple[Network, Tensor] | None] = []
     networks = {p: m for p, m in model.layers.named_modules() if isinstance(m, Network)}
+    outer = [m for p, m in networks.items() if not any(p.startswith(f"{o}.") for o in networks)]
     hooks = [
         module.register_forward_pre_hook(lambda net, args: seen.append((net, args[0].clone())))
-        for path, module in networks.items()
-        if not any(path.startswith(f"{outer}.") for outer in networks)
+        for module in outer
     ]
+    hooks += [
+        layer.register_forward_pre_hook(lambda *_: seen.append(None)) for layer in model.layers
+    ]
+    layers: list[list[States]] = []
     with torch.no_grad():
         model(input_ids=tokens)
         for hook in hooks:
             hook.remove()
-        layers = []
-        for network, x in seen:
-            found = network.by_hand(x)
-            states = found if isinstance(found, list) else [found]
-            layers.append(
-                [tuple(model.kept(state, tokens.shape[1]) for state in pair) for pair in states]
-            )
-    return layers  # type: ignore[return-value]
+        for one in seen:
+            if one is None:
+                layers.append([])
+                continue
+            found = one[0].by_hand(one[1])
+            layers[-1] += [
+                tuple(model.kept(state, tokens.shape[1]) for state in pair)
+                for pair in (found if isinstance(found, list) else [found])
+            ]
+    return [layer for layer in layers if layer]

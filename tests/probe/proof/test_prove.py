@@ -15,19 +15,13 @@ from neuronxa_callback.probe.proof.prove import (
     PROOFS,
     RECOMPUTED,
 )
-from tests.helpers import hostile
+from tests.helpers.attacks.models import HIDDEN, GatedNetwork, decoder
+from tests.helpers.attacks.networks import OwnLayer
+from tests.helpers.attacks.proofs import SEEN_BY_ONE, mixing
+from tests.helpers.attacks.scores import difference
 from tests.helpers.families import adapted, tiny
 from tests.helpers.probes import config_of
 from tests.helpers.tiny import parallel
-
-ATTACKS = {
-    RECOMPUTED: {
-        "a scale of either sign": lambda: hostile.uniform(join=hostile.signed_scale, gated=False),
-        "a norm of the product": lambda: hostile.uniform(join=hostile.hidden_norm),
-    },
-}
-"""Models that discovery reads wrong, so that only a proof sees it."""
-MIXES = {"fourier": hostile.Fourier, "window": hostile.Window, "batch": hostile.BatchScale}
 
 
 def probe_of(tokenizer, proofs=PROOFS, n=12, **options):
@@ -41,27 +35,21 @@ def without(proof):
 
 
 @pytest.mark.parametrize(
-    ("proof", "attack"), [(proof, name) for proof, attacks in ATTACKS.items() for name in attacks]
+    ("proof", "attack"), [(proof, name) for proof, named in SEEN_BY_ONE.items() for name in named]
 )
-def test_each_proof_refuses_what_no_other_sees(tokenizer, proof, attack):
-    make = ATTACKS[proof][attack]
-    with pytest.raises(TapError, match=r"layers\.\d"):
-        probe_of(tokenizer, (proof,)).run(make())
-    # Without it, the same model gets a score, and nothing warns.
-    report = probe_of(tokenizer, without(proof)).run(make())
-    assert 0 <= report.score("nasca") <= 1
-
-
-@pytest.mark.parametrize("mix", MIXES)
-def test_sentences_run_one_at_a_time_if_others_change_them(tokenizer, mix):
-    model = hostile.mixed_by(MIXES[mix])
-    report = probe_of(tokenizer).run(model)
-    assert report.run["proof"]["batching"] == "one sentence at a time"
-    assert report.fingerprint["environment"]["batching"] == "one sentence at a time"
-    alone = probe_of(tokenizer, (), batch_tokens=1).run(model)
-    together = probe_of(tokenizer, without(INVARIANT)).run(model)
-    assert report.metrics == alone.metrics
-    assert report.diagnostics["margins"] != together.diagnostics["margins"]
+def test_each_proof_sees_what_no_other_does(tokenizer, proof, attack):
+    model, probe = SEEN_BY_ONE[proof][attack](), probe_of(tokenizer, without(proof))
+    assert difference(probe.run(model), model, probe), "without it, a wrong score and no word"
+    for proofs in (PROOFS, (proof,)):
+        model, probe = SEEN_BY_ONE[proof][attack](), probe_of(tokenizer, proofs)
+        if proof != INVARIANT:
+            with pytest.raises(TapError, match=r"layers\.\d"):
+                probe.run(model)
+            continue
+        report = probe.run(model)
+        assert report.run["proof"]["batching"] == "one sentence at a time"
+        assert report.fingerprint["environment"]["batching"] == "one sentence at a time"
+        assert difference(report, model, probe) == ""
 
 
 def test_random_states_are_refused(tokenizer):
@@ -70,7 +58,7 @@ def test_random_states_are_refused(tokenizer):
             return torch.rand_like(x)
 
     with pytest.raises(TapError, match="must be the same in every forward pass"):
-        probe_of(tokenizer).run(hostile.mixed_by(Noise))
+        probe_of(tokenizer).run(mixing(Noise)())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +95,7 @@ def test_adapters_are_proved(tokenizer):
     assert probe_of(tokenizer).run(model).run["proof"]["not_recomputed"] == {}
 
 
-def change_layers(model):
+def append_layer(model):
     model.layers.append(copy.deepcopy(model.layers[0]))
 
 
@@ -115,44 +103,98 @@ def remove_layer(model):
     del model.layers[2]
 
 
+def reorder_layers(model):
+    model.layers.insert(0, model.layers.pop(2))
+
+
 def replace_network(model):
-    model.layers[1].mlp = hostile.Network()
+    model.layers[1].ffn = GatedNetwork()
     model.eval()
 
 
+def replace_weights(model):
+    first, other = (model.layers[k].ffn for k in (0, 2))
+    first.up.weight, other.up.weight = other.up.weight, first.up.weight
+
+
+def load_weights(model):
+    other = {name: 2 * value.flip(0) for name, value in model.state_dict().items()}
+    model.load_state_dict(other, assign=True)
+
+
 def widen(model):
-    network = model.layers[0].mlp
-    for name in ("gate_proj", "up_proj"):
-        setattr(network, name, nn.Linear(hostile.HIDDEN, 96, bias=False))
-    network.down_proj = nn.Linear(96, hostile.HIDDEN, bias=False)
+    network = model.layers[0].ffn
+    network.gate, network.up = nn.Linear(HIDDEN, 96), nn.Linear(HIDDEN, 96)
+    network.down = nn.Linear(96, HIDDEN)
+
+
+def cut_in_place(model):
+    network = model.layers[0].ffn
+    for layer in (network.gate, network.up):
+        layer.weight, layer.bias = nn.Parameter(layer.weight[:9]), nn.Parameter(layer.bias[:9])
+    network.down.weight = nn.Parameter(network.down.weight[:, :9])
 
 
 def replace_activation(model):
-    model.layers[1].mlp.act_fn = nn.GELU()
+    model.layers[1].ffn.act = nn.ReLU()
 
 
-@pytest.mark.parametrize(
-    "change", [change_layers, remove_layer, replace_network, widen, replace_activation]
+def add_hook(model):
+    model.layers[1].ffn.up.register_forward_hook(lambda module, args, output: 2 - output)
+
+
+def add_adapter(model):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["up", "down"], init_lora_weights=False)
+    torch.manual_seed(0)
+    peft.inject_adapter_in_model(config, model).eval()
+
+
+def offload(model):
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+
+
+CHANGES = (
+    append_layer,
+    remove_layer,
+    reorder_layers,
+    replace_network,
+    replace_weights,
+    load_weights,
+    widen,
+    cut_in_place,
+    replace_activation,
+    add_hook,
+    add_adapter,
+    offload,
 )
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_proved_again(tokenizer, change):
-    model, probe = hostile.uniform(), probe_of(tokenizer)
-    before = probe.run(model)
+    model, probe = decoder(GatedNetwork), probe_of(tokenizer)
+    probe.run(model)
+    first = probe.run(model).run["proof"]
     change(model)
     after = probe.run(model)
     assert after == probe_of(tokenizer).run(model)
-    assert after != before
+    assert after.run["proof"] is not first
+    if change not in (add_hook, add_adapter, offload):
+        assert difference(after, model, probe) == ""
 
 
 def test_a_changed_network_is_found_and_proved_again(tokenizer):
-    model, probe = hostile.uniform(), probe_of(tokenizer)
+    model, probe = decoder(GatedNetwork), probe_of(tokenizer)
     probe.run(model)
-    network = model.layers[1].mlp
-    network.down_proj = hostile.Bare(network.down_proj)
+    network = model.layers[1].ffn
+    weight, network.down = network.down.weight, OwnLayer(*network.down.weight.shape[::-1])
+    network.down.weight = weight
     assert probe.run(model).metrics == probe_of(tokenizer).run(model).metrics
 
 
 def test_warn_goes_on_and_says_so(tokenizer, caplog):
-    model = hostile.uniform(join=hostile.hidden_norm)
+    model = SEEN_BY_ONE[RECOMPUTED]["a norm"]()
     probe = probe_of(tokenizer, on_unproved="warn")
     with caplog.at_level(logging.WARNING):
         first, second = probe.run(model), probe.run(model)

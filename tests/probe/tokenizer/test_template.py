@@ -1,13 +1,17 @@
 """The text that is really measured is part of the fingerprint."""
 
+import random
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
+from transformers.utils import chat_template_utils
 
-from neuronxa_callback import Probe
+from neuronxa_callback import Probe, ProbeConfig
 from neuronxa_callback.errors import ConfigError, FingerprintError
 from neuronxa_callback.history import compare
 from neuronxa_callback.history.history import History
+from neuronxa_callback.probe.tokenization import SentenceTokenizer
 from tests.helpers.probes import config_of, half_translated
 from tests.helpers.tiny import llama, tokenizer_of
 
@@ -71,11 +75,89 @@ def test_a_clock_behind_a_condition_or_a_variable_is_refused_too(template):
         measured(template + CHAT)
 
 
-def test_a_chat_template_with_a_date_is_recorded_with_it():
-    rendered = measured("{{ strftime_now('%Y') }} " + CHAT).fingerprint["definition"]
-    year = rendered["rendered_template"].split(" '")[1][:4]
-    assert year.isdigit()
-    assert measured("{% if false %}{{ strftime_now('%S') }}{% endif %}" + CHAT).n_pairs == 14
+LLAMA = """
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{{- "Today Date: " + date_string + " " }}"""
+
+MACRO = "{% macro day(form) %}{{ strftime_now(form) }}{% endmacro %}"
+
+
+class Clock(datetime):
+    """A clock whose days pass as a test likes."""
+
+    day = 1
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 11, cls.day, 9, 30)
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        (LLAMA, "Today Date: 26 Jul 2024 "),
+        ("{{ strftime_now(format='%Y-%m-%d') }} ", "2024-07-26 "),
+        (f"{MACRO}{{{{ day('%-d' ~ ' %B') }}}} ", "26 July "),
+        ("{% if strftime_now('%Y')|int > 2025 %}late {% endif %}", ""),
+        ("{% if false %}{{ strftime_now('%S') }}{% endif %}", ""),
+    ],
+)
+def test_a_chat_template_with_a_date_is_measured_alike_on_every_day(template, shown, monkeypatch):
+    monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+    history = History()
+    for step in (1, 2):
+        monkeypatch.setattr(Clock, "day", step)
+        plain = with_template(template + CHAT).apply_chat_template(
+            [{"role": "user", "content": "?"}], tokenize=False
+        )
+        assert ("2026" in plain or "Nov" in plain) == bool(shown)
+        history.append(replace(measured(template + CHAT), step=step))
+    definition = history.fingerprint["definition"]
+    assert definition["rendered_template"].endswith(f" '{shown}[user] {{sentence}}'")
+    assert definition["template_date"] == "2024-07-26"
+    assert history.change("nasca").difference == 0
+
+
+@pytest.mark.parametrize("start", ["\n", "  \n ", "  {% if true %}\nx{% endif %}\n", "{{- '' }} "])
+@pytest.mark.parametrize("form", ["%%d is a day", "100%", "%A %B %j %U %y%m%d", "%^a %-m", ""])
+def test_a_fixed_date_changes_nothing_else(start, form, monkeypatch):
+    class Fixed(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2024, 7, 26, 1, 12, 23)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Fixed)
+    tokenizer = with_template(start + f"{{{{ strftime_now({form!r}) }}}} " + CHAT)
+    turns = [{"role": "user", "content": "{sentence}"}]
+    expected = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert SentenceTokenizer(tokenizer, ProbeConfig(template="chat")).chat.rendered == expected
+
+
+def test_a_chat_template_without_a_date_records_none():
+    assert measured(CHAT).fingerprint["definition"]["template_date"] is None
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ range(2)|random }}", "{{ lipsum(n=1) }}", "{% set n = [1, 2, 3]|random %}{{ n }}"],
+)
+def test_a_random_chat_template_is_refused_and_draws_nothing_from_training(template):
+    before = random.getstate()
+    with pytest.raises(ConfigError, match="the chat template must give the same text every time"):
+        measured(template + CHAT)
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no user') }}", "{{ 1 / 0 }}"])
+def test_a_chat_template_that_cannot_be_rendered_is_one_sentence(template):
+    with pytest.raises(ConfigError, match="template='chat' needs a tokenizer whose chat template"):
+        measured(template)
 
 
 def test_a_curve_does_not_go_on_with_other_tokens():

@@ -1,0 +1,1 @@
+"""Statistics of single neurons: which fire in which language, each with its chance level."""

@@ -1,0 +1,117 @@
+"""How often the neurons of a layer fire, per language: whole numbers, exact in any order.
+
+A neuron fires at a token if its gate is above 0 (NAS, arXiv:2507.14900). Special tokens and padding
+do not count. Language 0 is the pivot; sentence i of all languages has the same meaning.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SentenceTokens:
+    """The sentences of a microbatch, one entry [batch] each."""
+
+    language: Tensor
+    """0 for the pivot, then the languages in order; int64."""
+    pair: Tensor
+    """The number i of the sentence within its language; int64."""
+    tokens: Tensor
+    """Its real tokens without special ones; int64."""
+
+
+class FiringCounts:
+    """Counts of one layer; ``add`` takes microbatches in any order, on any rank.
+
+    Args:
+        languages: K, the pivot included.
+        pairs: n.
+        neurons: D, the neurons of the layer.
+        device: Where the counts are kept: about ``(5 K + 2 n) D`` numbers of 4 bytes and
+            ``2 K D`` of 8 bytes.
+
+    Example:
+        >>> counts = FiringCounts(languages=2, pairs=1, neurons=3, device=torch.device("cpu"))
+        >>> batch = SentenceTokens(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([4, 2]))
+        >>> fired = torch.tensor([[4.0, 1.0, 0.0], [2.0, 0.0, 0.0]])
+        >>> last = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+        >>> counts.add(fired, last, batch)
+        >>> counts.rates().tolist()
+        [[1.0, 0.25, 0.0], [1.0, 0.0, 0.0]]
+        >>> counts.languages_any.tolist()
+        [[2, 1, 0]]
+    """
+
+    def __init__(self, languages: int, pairs: int, neurons: int, device: torch.device) -> None:
+        def zeros(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+            return torch.zeros(*shape, dtype=dtype, device=device)
+
+        self.tokens = zeros(2, languages, dtype=torch.int64)
+        """[half, language]: tokens of the even and of the odd sentences."""
+        self.token_squares = zeros(languages, dtype=torch.int64)
+        """[language]: sum over sentences of tokens squared."""
+        self.firings = zeros(2, languages, neurons)
+        """[half, language, neuron]: tokens at which it fires, in even and in odd sentences."""
+        self.firing_squares = zeros(languages, neurons, dtype=torch.int64)
+        """[language, neuron]: sum over sentences of firings squared."""
+        self.firing_tokens = zeros(languages, neurons, dtype=torch.int64)
+        """[language, neuron]: sum over sentences of firings times tokens."""
+        self.sentences_any = zeros(languages, neurons)
+        """[language, neuron]: sentences in which it fires at any token."""
+        self.sentences_last = zeros(languages, neurons)
+        """[language, neuron]: sentences in which it fires at the last token."""
+        self.languages_any = zeros(pairs, neurons)
+        """[pair, neuron]: languages in which it fires at any token of sentence i."""
+        self.languages_last = zeros(pairs, neurons)
+        """[pair, neuron]: languages in which it fires at the last token of sentence i."""
+
+    def add(self, fired: Tensor, last: Tensor, batch: SentenceTokens) -> None:
+        """Adds a microbatch.
+
+        Args:
+            fired: [batch, neurons], the number of tokens at which each neuron fires.
+            last: [batch, neurons], 1 where it fires at the last token, else 0.
+            batch: Which sentences these are; each sentence is added once.
+        """
+        fired, last = fired.round().long(), last.round().int()
+        anywhere = (fired > 0).int()
+        language, pair, tokens = batch.language, batch.pair, batch.tokens
+        half, languages = pair % 2, len(self.token_squares)
+        self.tokens.view(-1).index_add_(0, half * languages + language, tokens)
+        self.token_squares.index_add_(0, language, tokens**2)
+        flat = self.firings.view(2 * languages, -1)
+        flat.index_add_(0, half * languages + language, fired.int())
+        self.firing_squares.index_add_(0, language, fired**2)
+        self.firing_tokens.index_add_(0, language, fired * tokens[:, None])
+        self.sentences_any.index_add_(0, language, anywhere)
+        self.sentences_last.index_add_(0, language, last)
+        self.languages_any.index_add_(0, pair, anywhere)
+        self.languages_last.index_add_(0, pair, last)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All counts, in a fixed order: their sums over ranks are the counts of all ranks."""
+        return tuple(vars(self).values())
+
+    def rates(self) -> Tensor:
+        """The share p of tokens at which each neuron fires [languages, neurons], float64."""
+        return self.firings.sum(0).double() / self.tokens.sum(0).double()[:, None]
+
+    def half_rates(self) -> Tensor:
+        """The same of the even and of the odd sentences [half, languages, neurons]."""
+        return self.firings.double() / self.tokens.double()[..., None]
+
+    def design_effect(self) -> Tensor:
+        """[languages, neurons]: variance of p over that of independent tokens; NaN for p 0 or 1.
+
+        The sentences are the sample, p is a ratio estimate (Cochran 1977, chapter 2); so the
+        standard error of p is ``sqrt(deff * p * (1 - p) / T)`` for T tokens.
+        """
+        p, n = self.rates(), self.languages_any.shape[0]
+        total = self.tokens.sum(0).double()[:, None]
+        squares = self.token_squares.double()[:, None]
+        deviations = self.firing_squares - 2 * p * self.firing_tokens + p**2 * squares
+        variance = deviations.clamp(min=0) * n / (n - 1) / total**2
+        independent = p * (1 - p) / total
+        return torch.where(independent > 0, variance / independent, torch.nan)

@@ -1,0 +1,1 @@
+"""The arguments with which a model of any kind is called."""
