@@ -10,6 +10,7 @@ from neuronxa_callback.taps.expert_recipes import find_recipe
 from neuronxa_callback.taps.flow.positions import MIXED, Order, order_of, rows_of
 from neuronxa_callback.taps.flow.streams import (
     leave_out_adapters,
+    refuse_lone_networks,
     refuse_second_streams,
     refuse_uncertain,
 )
@@ -73,6 +74,7 @@ class Discovery:
             refuse_unread_networks(self.use, self._found)
             refuse_uncertain(self.trace, self._found, self.empty)
             refuse_second_streams(self.trace, networks)
+            refuse_lone_networks(self.trace, networks)
         _, tokens = self.trace.shape or (0, 0)
         # If some networks of a stack run on exactly the tokens, longer inputs are not padding.
         unpadded = {stack_of(ffn.path) for ffn in networks if ffn.length == tokens}

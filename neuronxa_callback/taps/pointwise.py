@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from neuronxa_callback.taps.flow.operations import (
@@ -79,8 +80,9 @@ class _Builder:
             return _Fixed(node.value)
         if node.name in LAYOUT:
             before = node.inputs[0]
-            same = before.value.shape[-1] == node.value.shape[-1]
-            return self.build(before) if same else None
+            if before.value.shape[-1] == node.value.shape[-1]:
+                return self.build(before)
+            return self._divide(before, node.value.shape)
         if node.op in ("module", "norm") and node.module is not None:
             self.parts[f"{node.path}:"] = None
             return self._repeat(node, f"{node.path}:")
@@ -89,6 +91,15 @@ class _Builder:
         if isinstance(node.op, str) or not (known or made) or node.within in self.escaped:
             return None
         return self._repeat(node, node.op)
+
+    def _divide(self, before: Node, shape: tuple[int, ...]) -> "_Step | None":
+        """The neurons in several axes instead of one."""
+        axes = before.value.ndim - 1
+        inner = self.build(before)
+        if inner is None or before.value.shape[:-1] != shape[:axes] or len(shape) == axes:
+            return None
+        args = (_Slot(id(before)), -1, tuple(shape[axes:]))
+        return _Repeat(torch.unflatten, {id(before): inner}, args, {}, None, in_place=False)
 
     def _repeat(self, node: Node, op: Any) -> "_Step | None":
         parts = {id(part): self.build(part) for part in node.inputs}

@@ -36,6 +36,31 @@ def leave_out_adapters(found: dict[str, FoundFFN]) -> None:
             )
 
 
+def refuse_lone_networks(trace: Trace, networks: Sequence[FoundFFN]) -> None:
+    """Refuses a list of networks alone, if other lists have blocks with more layers than a network.
+
+    They may belong to the embedding or to a head.
+
+    Raises:
+        TapError: If there is such a list; names its first network.
+    """
+    linear = {call.path for call in trace.calls if call.linear}
+    alone: dict[tuple[str, str], FoundFFN | None] = {}
+    for ffn in networks:
+        block = ffn.passes[0].block[0] if ffn.passes else ""
+        read = {ffn.path, *(path for path, _ in getattr(ffn.tap, "projections", ()))}
+        inside = {path for path in linear if path.startswith(f"{block}.")}
+        key = (stack_of(ffn.path), block.rpartition(".")[0])
+        alone[key] = alone.get(key, ffn) if inside and inside <= read else None
+    for (stack, _), lone in alone.items():
+        if lone and any(key[0] == stack and ffn is None for key, ffn in alone.items()):
+            raise TapError(
+                f"{lone.path} lies in a list of networks alone, so that it may belong to the"
+                " embedding or to a head instead of a layer; pass the networks that count as"
+                " neuron_modules="
+            )
+
+
 def refuse_uncertain(trace: Trace, found: Collection[str], empty: Sequence[Call]) -> None:
     """Refuses networks compiled by ``torch.jit``, and networks that got no rows.
 

@@ -153,20 +153,19 @@ def _inside(path: str, read: Sequence[str]) -> bool:
 def _check_blocks(plan: TapPlan, model: nn.Module) -> None:
     """Blocks of one list with the same modules must have the same networks."""
     modules = modules_by_path(model)
-    networks: dict[str, dict[tuple[str, str, bool], None]] = {}
-    for part in plan.parts:
-        block = up_to_first_number(part.path)
-        inner = (part.path.removeprefix(block), part.kind, bool(part.experts))
-        networks.setdefault(block, {})[inner] = None
-    kinds: dict[tuple[object, ...], str] = {}
-    lists = {block.rpartition(".")[0] for block in networks if block}
+    read = {id(modules[part.path]): (part.kind, part.experts > 0) for part in plan.parts}
+    blocks = (up_to_first_number(part.path) for part in plan.parts)
+    lists = {block.rpartition(".")[0] for block in blocks if block}
+    kinds: dict[tuple[object, ...], tuple[str, object]] = {}
     for path, module in modules.items():
         head, _, number = path.rpartition(".")
         if head not in lists or not number.isdigit():
             continue
-        key = (head, *((name, type(inner)) for name, inner in module.named_modules()))
-        other = kinds.setdefault(key, path)
-        if list(networks.get(other, {})) != list(networks.get(path, {})):
+        inner = list(module.named_modules())
+        networks = {name: read[id(one)] for name, one in inner if id(one) in read}
+        key = (head, *((name, type(one)) for name, one in inner))
+        other, same = kinds.setdefault(key, (path, networks))
+        if networks != same:
             raise TapError(
                 f"blocks with the same modules must have the same feed-forward networks, but"
                 f" {other} and {path} do not; pass the down projections as neuron_modules="

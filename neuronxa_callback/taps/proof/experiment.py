@@ -19,6 +19,8 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torc
 """Dtype of the states -> relative difference that rounding allows."""
 MAX_OUTLIERS = 0.01
 """Share of values that may differ by more: those near zero."""
+MIN_FREE = 0.1
+"""Smallest share of values that must be neither masked nor clamped to compare these alone."""
 MAX_PROJECTIONS = 4
 """The most projections without a fused one that the copies can tell apart."""
 
@@ -168,12 +170,23 @@ def _mixed_signs(gate: Tensor, tolerance: float) -> bool:
 
 
 def _not_a_factor(gate: Tensor, product: Tensor, copy: int, tolerance: float) -> bool:
-    """Whether product / gate changes although the gate's projection alone does."""
+    """Whether product / gate changes although the gate's projection alone does.
+
+    Masked and clamped values, which equal 0 or the extremes, are left out if others remain.
+    """
     one, other = product[BASE] * gate[copy], product[copy] * gate[BASE]
     difference, size = (one - other).abs(), one.abs() + other.abs()
     # "not <=" instead of ">", so that NaN counts as a difference.
     wrong = ~(difference <= tolerance * size + 1e-9 * size.amax())
+    kept = _is_free(product[BASE]) & _is_free(product[copy])
+    if kept.float().mean() > MIN_FREE:
+        wrong = wrong[kept]
     return bool(wrong.float().mean() > MAX_OUTLIERS)
+
+
+def _is_free(product: Tensor) -> Tensor:
+    """Where values are neither masked nor clamped."""
+    return (product != 0) & (product < product.amax()) & (product > product.amin())
 
 
 def _precise(states: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ ADAPTERS = ("_active_adapter", "_disable_adapters", "merged_adapters")
 
 
 class ModelSignature:
-    """Modules, parameters, hooks, patched functions and adapters of a model at one time.
+    """Modules, parameters, hooks, patched functions, flags and adapters of a model at one time.
 
     It reads no value of a tensor, so it needs no synchronization with a device, and it keeps
     neither modules nor parameters alive.
@@ -58,11 +58,16 @@ def _facts(model: nn.Module) -> list[Any]:
         # Handles of hooks are never used twice.
         hooks = (*module._forward_pre_hooks, *module._forward_hooks)
         functions = tuple((name, id(value)) for name, value in own.items() if callable(value))
+        flags = tuple(
+            (name, value)
+            for name, value in own.items()
+            if isinstance(value, (bool, str)) and name != "training"
+        )
         adapters = tuple(str(own[name]) for name in ADAPTERS if name in own)
         shapes = tuple(
             (name, tuple(getattr(parameter, "ds_shape", parameter.shape)), parameter.dtype)
             for name, parameter in module._parameters.items()
             if parameter is not None
         )
-        facts.append((path, type(module), hooks, functions, adapters, shapes))
+        facts.append((path, type(module), hooks, functions, flags, adapters, shapes))
     return facts
