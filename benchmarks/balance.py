@@ -21,7 +21,7 @@ from neuronxa_callback.probe.sharding import shard_microbatches
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 LANGUAGES = (8, 12, 20, 40, 80, 120, 200)
 KINDS = ("one pivot for all", "a pivot for each")
-MOST, ENOUGH = 1.10, 4
+MOST, ENOUGH = 1.15, 4
 
 
 def lengths_of(texts):

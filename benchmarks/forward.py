@@ -30,9 +30,8 @@ def bare(model, probe):
     device = next(model.parameters()).device
     batches = []
     for work in microbatches(groups, probe.batch_tokens):
-        group = groups[work.group]
-        side = group.pivot if work.target is None else group.targets[work.target]
-        batches.append(collate([side.sentences[row] for row in work.rows], probe.tokenizer.pad))
+        sentences = groups[work.group].sentences(work.window)
+        batches.append(collate([sentences[row] for row in work.rows], probe.tokenizer.pad))
 
     def run():
         with torch.no_grad():

@@ -74,13 +74,11 @@ class NeuronXACallback(TrainerCallback):
         name: str = "",
         forward: ForwardFunction | None = None,
     ) -> None:
-        self.forward = forward
-        self.config = as_probe_config(config)
+        self.config, self.forward = as_probe_config(config), forward
         self.name = check_name(name)
         self.schedule = ProbeSchedule(every, max_overhead)
         self.stop = as_rules(stop)
-        self.history = History()
-        self._given_sinks = check_sinks(sinks)
+        self.history, self._given_sinks = History(), check_sinks(sinks)
         self._probe = TrainingProbe(self.make_probe, on_error, tokenizer)
         self._training = False
         self._reset()

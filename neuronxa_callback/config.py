@@ -61,7 +61,8 @@ class ProbeConfig:
     special_tokens: bool = True
     """Whether the tokenizer adds special tokens such as BOS and EOS, which then count."""
     template: str | None = None
-    """Text around ``{sentence}``, or ``"chat"`` for the tokenizer's chat template."""
+    """Text around ``{sentence}``, or ``"chat"`` for the tokenizer's chat template. A chat template
+    that asks for the date gets 2024-07-26 on every day."""
     lang_codes: str | Mapping[str, str] = "own"
     """For tokenizers with codes of source languages (NLLB, M2M100, mBART): ``"own"`` tokenizes each
     language with its own code, ``"pivot"`` all with the pivot's, ``"none"`` without a code; a

@@ -50,7 +50,7 @@ def require_share(name: str, value: object, zero: bool, optional: bool = False) 
     """Accept a number below 1 that is above 0, or at least 0 if ``zero``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = is_number and (0 if zero else 1e-300) <= value < 1  # type: ignore[operator]
-    expected = "a number in [0, 1)" if zero else "a number between 0 and 1"
+    expected = "in [0, 1)" if zero else "between 0 and 1"
     require(fits or (optional and value is None), name, expected, value)
 
 

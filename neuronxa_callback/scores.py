@@ -59,6 +59,15 @@ class MetricScores:
     hub_limited: tuple[str, ...] = ()
     """The languages, or ``"mean"``, whose interval says next to nothing, as one hub moves them."""
 
+    def strongest_hub(self, language: str) -> tuple[Hub, Layer, int] | None:
+        """The strongest hub of a language, its layer, and how many layers have one; or None."""
+        layers = zip(self.hubs[language], self.layers, strict=True)
+        known = [(hub, layer) for hub, layer in layers if hub is not None]
+        if not known:
+            return None
+        hub, layer = max(known, key=lambda one: (one[0].sole, one[0].blocked))
+        return hub, layer, len(known)
+
     def to_dict(self, n_pairs: int) -> dict[str, Any]:
         """The scores as JSON values; bit masks become hexadecimal digits."""
         digits = -(-n_pairs // 4)

@@ -166,7 +166,7 @@ def test_the_time_of_evaluations_and_probes_is_not_that_of_steps(tokenizer, tmp_
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"every": 0}, "every must be a number of steps of at least 1, got 0"),
+        ({"every": 0}, "every must be an integer of at least 1, got 0"),
         (
             {"on_error": "warm"},
             "unknown on_error: 'warm'; did you mean 'warn'? (known: warn, raise)",

@@ -9,7 +9,8 @@ from typing import Any
 from neuronxa_callback.cli.options import is_builtin
 from neuronxa_callback.corpus.check import check, fertility, read_and_check
 from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
-from neuronxa_callback.corpus.findings import ERROR, Finding
+from neuronxa_callback.corpus.findings import ERROR, Finding, errors_first
+from neuronxa_callback.corpus.identify import LanguageCheck, check_languages
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.readers import detect
 from neuronxa_callback.errors import ConfigError
@@ -28,6 +29,8 @@ class CheckResult:
     """Errors first."""
     tokenizer: Any = None
     """The tokenizer whose fertility is reported; None for no fertility."""
+    note: str = ""
+    """Which languages' lines were not checked for other languages, and why."""
 
     @property
     def n_errors(self) -> int:
@@ -62,7 +65,7 @@ class CheckResult:
         return {
             "languages": [] if self.corpus is None else list(self.corpus.languages),
             "pairs": 0 if self.corpus is None else self.corpus.n_pairs,
-            "notes": [] if self.corpus is None else list(self.corpus.notes),
+            "notes": self._notes(),
             "findings": [asdict(finding) for finding in self.findings],
             "fertility": self.fertility,
             "contamination": [asdict(hit) for hit in hits],
@@ -70,7 +73,7 @@ class CheckResult:
 
     def show(self, hits: Sequence[Hit], files: Sequence[Path]) -> None:
         """Print everything, errors after advice, so that they are next to the prompt."""
-        for note in () if self.corpus is None else self.corpus.notes:
+        for note in self._notes():
             show_text(note)
         for language, ratio in self.fertility.items():
             show_text(f"{language}: {ratio:.2f} times the tokens of the pivot")
@@ -84,6 +87,11 @@ class CheckResult:
         if files:
             note = f" ({MAX_HITS_SHOWN} are shown)" if len(hits) > MAX_HITS_SHOWN else ""
             show_text(f"searched {len(files)} files: {len(hits)} sentences in training data{note}")
+
+    def _notes(self) -> list[str]:
+        corpus = self.corpus
+        notes = [] if corpus is None else [*corpus.notes, corpus.order and f"pairs: {corpus.order}"]
+        return [note for note in (*notes, self.note) if note]
 
     def _summary(self) -> str:
         if self.corpus is None:
@@ -117,14 +125,26 @@ def check_corpus(
     set_options = {key: value for key, value in options.items() if value is not None}
     if is_builtin(name):
         builtin = _read_builtin(name, **set_options)
-        return CheckResult(builtin, check(builtin, tokenizer, max_length), tokenizer)
+        return _result(builtin, check(builtin, tokenizer, max_length), tokenizer)
     if not Path(name).exists() and not any(Path(name).parent.glob(f"{Path(name).name}.*")):
         raise ConfigError(f"a corpus must be 'builtin', a folder or a file, got {name!r}")
     kind = reader or detect.guess(name)
     corpus, findings = read_and_check(name, kind, tokenizer, max_length, **set_options)
-    return CheckResult(corpus, findings, tokenizer)
+    return _result(corpus, findings, tokenizer)
 
 
-def _read_builtin(name: str, n_pairs: int | None = None, **options: Any) -> ParallelCorpus:
+def _result(
+    corpus: ParallelCorpus | None, findings: tuple[Finding, ...], tokenizer: Any
+) -> CheckResult:
+    """The result with the lines in other languages."""
+    foreign = LanguageCheck() if corpus is None else check_languages(corpus.in_file_order())
+    return CheckResult(
+        corpus, errors_first([*findings, *foreign.findings]), tokenizer, foreign.note
+    )
+
+
+def _read_builtin(
+    name: str, n_pairs: int | None = None, order: str | None = None, **options: Any
+) -> ParallelCorpus:
     corpus = ParallelCorpus.builtin(name.partition(":")[2] or "dev", **options)
     return corpus if n_pairs is None else corpus.select(n_pairs=n_pairs)

@@ -1,14 +1,11 @@
 """The commands: their options and their output. Heavy imports wait until a command runs."""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
 from neuronxa_callback.cli import options
 from neuronxa_callback.errors import ConfigError
-from neuronxa_callback.report import AlignmentReport
 
 PROBLEM_FOUND = 1
 """Exit code of a command that worked and found a problem."""
@@ -55,6 +52,7 @@ def score(
     """Measure one model and print a table, JSON or CSV."""
     from dataclasses import replace
 
+    from neuronxa_callback.cli.hubs import hub_sentences
     from neuronxa_callback.cli.load_model import (
         LoadOptions,
         load_model,
@@ -79,7 +77,8 @@ def score(
         with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
             report = probe.run(loaded, options.saved_step(model), progress)
     if rank == 0:
-        print_report(report, as_json, as_csv)
+        hubs = hub_sentences(report, probe.corpus, probe.tokenize(loaded)[0].pairs)
+        print_report(report, as_json, as_csv, hubs)
 
 
 @app.command(
@@ -136,64 +135,6 @@ def sweep(
 
 @app.command(
     epilog=examples(
-        "neuronxa compare runs/a runs/b",
-        "neuronxa compare runs/a@first runs/a@best --metric navca",
-        "neuronxa compare before.json after.json --fail-on-drop",
-        "neuronxa compare runs/pairs100 runs/pairs400 --at-n 100",
-    )
-)
-def compare(
-    before: options.Before,
-    after: options.After,
-    metric: options.Metric = None,
-    at_n: options.AtN = None,
-    fail_on_drop: options.FailOnDrop = False,
-    as_json: options.Json = False,
-) -> None:
-    """Compare two reports: paired differences with p-values (Holm)."""
-    from neuronxa_callback.cli.compare import ReportDiff
-    from neuronxa_callback.cli.output import echo, echo_json
-    from neuronxa_callback.cli.run_record import select_report
-
-    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
-    if as_json:
-        echo_json(diff.to_json())
-    else:
-        diff.show()
-    if fail_on_drop and diff.drops:
-        echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
-        raise typer.Exit(PROBLEM_FOUND)
-
-
-@app.command(epilog=examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
-def page(
-    runs: options.Runs,
-    out: options.PageFile = Path("alignment.html"),
-) -> None:
-    """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.output import echo
-    from neuronxa_callback.cli.run_record import read_curves, shortest_names
-    from neuronxa_callback.history.records import find_record
-    from neuronxa_callback.show.page.page import write_page
-
-    options.require_parent(out)
-    curves: dict[str, Sequence[AlignmentReport]] = {}
-    skipped = []
-    for name, run in zip(shortest_names(runs), runs, strict=True):
-        found, messages = read_curves(run)
-        skipped += messages
-        for message in messages:
-            echo(f"neuronxa: {message}", err=True)
-        if not found:
-            raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
-        several = len(found) > 1
-        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
-    write_page(curves, out, notes=skipped)
-    echo(str(out))
-
-
-@app.command(
-    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",
@@ -207,6 +148,7 @@ def check(
     pivot: options.Pivot = None,
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
+    order: options.Order = None,
     tokenizer: options.Tokenizer = None,
     max_length: options.MaxLength = 512,
     as_json: options.Json = False,
@@ -220,7 +162,8 @@ def check(
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
     files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
-    selection = {"languages": options.split_names(languages), "n_pairs": n_pairs, "pivot": pivot}
+    names = options.split_names(languages)
+    selection = {"languages": names, "n_pairs": n_pairs, "pivot": pivot, "order": order}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
     with progress_bar(enabled, "training text", in_bytes=True) as progress:

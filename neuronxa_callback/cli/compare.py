@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from neuronxa_callback.history.comparison import compare_languages, note_on_tokens
+from neuronxa_callback.history.comparison import (
+    compare_languages,
+    note_on_sentences,
+    note_on_tokens,
+)
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
 
@@ -36,7 +40,8 @@ class ReportDiff:
         self.metric = metric or next(iter(before.metrics))
         self.at_n = at_n
         self.changes = compare_languages(before, after, self.metric, at_n)
-        self.note = note_on_tokens(before, after)
+        notes = (note_on_tokens(before, after), note_on_sentences(before, after))
+        self.note = "; ".join(filter(None, notes)) or None
 
     @property
     def drops(self) -> dict[str, str]:

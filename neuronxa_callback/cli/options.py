@@ -102,6 +102,9 @@ Reader = Annotated[
     str | None,
     typer.Option(help="`folder`, `tatoeba`, `bible`, `tsv`, `jsonl`; inferred if omitted."),
 ]
+Order = Annotated[
+    str | None, typer.Option(help="Which pairs come first: `spread` over the file, or `file`.")
+]
 Pivot = Annotated[str | None, typer.Option(help="Code of the pivot language; default: English.")]
 MaxLength = Annotated[int, typer.Option(help="Most tokens of a sentence.", min=1)]
 Empty = Annotated[

@@ -1,6 +1,6 @@
 """Output of commands: reports and progress bars."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -23,8 +23,10 @@ def echo_json(text: str) -> None:
     typer.echo(terminal.escape_controls(text))
 
 
-def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
-    """Print one report as JSON, as CSV, or as a table followed by its warnings."""
+def print_report(
+    report: AlignmentReport, as_json: bool, as_csv: bool, hubs: Sequence[str] = ()
+) -> None:
+    """Print one report as JSON, as CSV, or as a table followed by warnings, hubs and the order."""
     if as_json:
         echo_json(report.to_json())
     elif as_csv:
@@ -33,6 +35,10 @@ def print_report(report: AlignmentReport, as_json: bool, as_csv: bool) -> None:
         terminal.show(tables.one_report(report))
         for warning in report.warnings:
             echo(f"warning: {warning}")
+        for message in hubs:
+            echo(message)
+        if "order" in report.run:
+            echo(f"pairs: {report.run['order']}")
 
 
 @contextmanager

@@ -1,9 +1,77 @@
 """The commands that read records, without a model; importing this module makes all commands."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
 from neuronxa_callback.cli import options
-from neuronxa_callback.cli.commands import app, examples
+from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
+from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.report import AlignmentReport
 
 __all__ = ["app"]
+
+
+@app.command(
+    epilog=examples(
+        "neuronxa compare runs/a runs/b",
+        "neuronxa compare runs/a@first runs/a@best --metric navca",
+        "neuronxa compare before.json after.json --fail-on-drop",
+        "neuronxa compare runs/pairs100 runs/pairs400 --at-n 100",
+    )
+)
+def compare(
+    before: options.Before,
+    after: options.After,
+    metric: options.Metric = None,
+    at_n: options.AtN = None,
+    fail_on_drop: options.FailOnDrop = False,
+    as_json: options.Json = False,
+) -> None:
+    """Compare two reports: paired differences with p-values (Holm)."""
+    from neuronxa_callback.cli.compare import ReportDiff
+    from neuronxa_callback.cli.output import echo, echo_json
+    from neuronxa_callback.cli.run_record import select_report
+
+    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
+    if as_json:
+        echo_json(diff.to_json())
+    else:
+        diff.show()
+    if fail_on_drop and diff.drops:
+        echo(f"neuronxa: {'; '.join(diff.drops.values())}", err=True)
+        raise typer.Exit(PROBLEM_FOUND)
+
+
+@app.command(epilog=examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
+def page(
+    runs: options.Runs,
+    out: options.PageFile = Path("alignment.html"),
+    corpus: options.Corpus = None,
+) -> None:
+    """Write an interactive page of runs: one HTML file that needs no network."""
+    from neuronxa_callback.cli.hubs import recorded_hub_sentences
+    from neuronxa_callback.cli.output import echo
+    from neuronxa_callback.cli.run_record import read_curves, shortest_names
+    from neuronxa_callback.history.records import find_record
+    from neuronxa_callback.show.page.page import write_page
+
+    options.require_parent(out)
+    curves: dict[str, Sequence[AlignmentReport]] = {}
+    skipped = []
+    for name, run in zip(shortest_names(runs), runs, strict=True):
+        found, messages = read_curves(run)
+        skipped += messages
+        for message in messages:
+            echo(f"neuronxa: {message}", err=True)
+        if not found:
+            raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
+        several = len(found) > 1
+        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
+    hubs = [text for found in curves.values() for text in recorded_hub_sentences(found[-1], corpus)]
+    write_page(curves, out, notes=[*skipped, *dict.fromkeys(hubs)])
+    echo(str(out))
 
 
 @app.command(
@@ -24,13 +92,13 @@ def correlate(
 ) -> None:
     """Correlate alignment per language with downstream scores per language."""
     from neuronxa_callback.cli.correlate import correlate_files, write_plot
-    from neuronxa_callback.cli.output import echo
+    from neuronxa_callback.cli.output import echo, echo_json
 
     if plot is not None:
         options.require_parent(plot)
     found = correlate_files(reports, scores, options.split_names(metrics), task)
     if as_json:
-        echo(found.to_json())
+        echo_json(found.to_json())
     elif as_csv:
         echo(found.to_csv(), nl=False)
     else:

@@ -21,8 +21,9 @@ from neuronxa_callback.report import AlignmentReport
 
 KINDS = ("target", "plateau", "collapse")
 WORST = "worst"
-ONE_SIDED = 2 * LEVEL - 1
-"""Level of a two-sided interval whose upper end alone holds with 95 %."""
+ONE_SIDED = 0.80
+"""Level of a two-sided interval whose upper end alone holds with 90 %; chosen by
+``benchmarks/stopping.py``."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class StopRule:
         """Stop when the score rises by less than ``min_delta`` in ``patience`` probes.
 
         The rise is the slope of a line through the latest probes, ``patience`` + 1 to
-        2 x ``patience`` + 1 of them. The upper end of its one-sided 95 % interval must be below
+        2 x ``patience`` + 1 of them. The upper end of its one-sided 90 % interval must be below
         ``min_delta``.
 
         Args:

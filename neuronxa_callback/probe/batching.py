@@ -1,24 +1,28 @@
-"""Which sentences run together: tokenized once, cut into fixed microbatches, made into tensors.
+"""Which sentences run together: cut into fixed microbatches, made into tensors.
 
-Nothing here depends on a model. A microbatch holds sentences of one side, sorted by length. Its
-composition, and with it every rounding of the model, is the same for any number of ranks.
+Nothing here depends on a model. A microbatch holds sentences of about equal length, of one pivot or
+of up to ``WINDOW`` languages. Its composition, and with it every rounding of the model, is the same
+for any number of ranks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.rows import PIVOT
-from neuronxa_callback.corpus.text import shorten
-from neuronxa_callback.errors import ConfigError, CorpusError
 
 CPU = torch.device("cpu")
-FORWARD_COST = 96
+FORWARD_COST = 208
 """Fixed cost of a microbatch in tokens: it weighs padding against the number of forwards."""
+WINDOW = 32
+"""Number of languages whose sentences run together; memory does not grow beyond one window."""
+MAX_LOAD, MIN_PER_RANK, MAX_RANKS = 1.12, 4, 128
+"""Tokens of the busiest rank over the mean, for up to so many ranks with so many microbatches."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,9 @@ class Sentence:
     special: tuple[bool, ...]
 
 
-Tokenize = Callable[[str, str], Sentence]
-"""(text, language) -> its tokens."""
-
-
 @dataclass(frozen=True)
 class Side:
-    """The distinct sentences of one language that run together."""
+    """The sentences of one language."""
 
     language: str
     sentences: tuple[Sentence, ...]
@@ -50,20 +50,46 @@ class PivotGroup:
     rows: tuple[tuple[int, ...], ...]
     """Per target, the pivot sentence of each pair."""
 
-    def side(self, target: int | None) -> Side:
-        """One of the targets; the pivot for None."""
-        return self.pivot if target is None else self.targets[target]
+    @cached_property
+    def windows(self) -> tuple["Window", ...]:
+        """The targets in order, ``WINDOW`` languages at a time."""
+        starts = range(0, len(self.targets), WINDOW)
+        return tuple(Window.of(self.targets, start, start + WINDOW) for start in starts)
+
+    def sentences(self, window: int | None) -> tuple[Sentence, ...]:
+        """The sentences of a window; those of the pivot for None."""
+        return self.pivot.sentences if window is None else self.windows[window].sentences
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some languages of a group, whose sentences run together."""
+
+    sentences: tuple[Sentence, ...]
+    """Those of each language in turn."""
+    rows: Mapping[int, slice]
+    """Index of a target in its group -> its part of ``sentences``."""
+
+    @classmethod
+    def of(cls, targets: Sequence[Side], start: int, stop: int) -> "Window":
+        """The window of the targets ``start`` to ``stop``."""
+        sentences: tuple[Sentence, ...] = ()
+        rows = {}
+        for k, side in enumerate(targets[start:stop], start):
+            rows[k] = slice(len(sentences), len(sentences) + len(side.sentences))
+            sentences += side.sentences
+        return cls(sentences, rows)
 
 
 @dataclass(frozen=True)
 class Microbatch:
-    """Some sentences of one side: the unit of work, never split."""
+    """Some sentences of a pivot or of a window: the unit of work, never split."""
 
     group: int
-    target: int | None
-    """Index of the target in its group; None for the pivot."""
+    window: int | None
+    """Index of the window in its group; None for the pivot."""
     rows: tuple[int, ...]
-    """Indices of the sentences in their side."""
+    """Indices into the sentences of the pivot or of the window."""
     tokens: int
     """Number of tokens, padding included."""
 
@@ -123,78 +149,39 @@ def _fits(texts: Sequence[str], index: Mapping[str, int]) -> bool:
     return new <= len(texts) / 2 and len(index) + new <= 2 * len(texts)
 
 
-def tokenize(
-    corpus: ParallelCorpus, n_pairs: int, tokenize_sentence: Tokenize, limit: int
-) -> TokenizedCorpus:
-    """The first ``n_pairs`` usable pairs of every language, as token ids.
-
-    A pair is dropped if one of its sentences has no tokens or more than ``limit``; it is never
-    cut. If the pivot is shared, the pair is dropped in every language, so that the pivot stays the
-    same.
-
-    Raises:
-        CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
-        ConfigError: If two encodings of one sentence differ.
-    """
-    sentences = _tokenize_twice(corpus, tokenize_sentence)
-    unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
-    dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
-    anywhere = {i for pairs in unusable.values() for i in pairs}
-    usable: dict[str, tuple[tuple[str, str], ...]] = {}
-    for language in corpus.languages:
-        excluded = anywhere if corpus.shared_pivot else unusable[language].keys()
-        pairs = [pair for i, pair in enumerate(corpus.pairs[language]) if i not in excluded]
-        if len(pairs) < n_pairs:
-            raise CorpusError(
-                f"every language needs {n_pairs} usable pairs, {language} has {len(pairs)} of"
-                f" {len(corpus.pairs[language])}"
-                + (f" ({len(excluded)} dropped, first: {dropped[0]})" if dropped else "")
-                + f"; set n_pairs={len(pairs)} or leave the language out"
-            )
-        usable[language] = tuple(pairs[:n_pairs])
-    return TokenizedCorpus(usable, sentences, dropped, corpus.pivot)
-
-
-def _tokenize_twice(
-    corpus: ParallelCorpus, tokenize_sentence: Tokenize
-) -> dict[tuple[str, str], Sentence]:
-    pivots = [(corpus.pivot, pair[0]) for pairs in corpus.pairs.values() for pair in pairs]
-    targets = [(name, pair[1]) for name, pairs in corpus.pairs.items() for pair in pairs]
-    keys = tuple(dict.fromkeys((*pivots, *targets)))
-    sentences = {(name, text): tokenize_sentence(text, name) for name, text in keys}
-    for (name, text), sentence in sentences.items():
-        if tokenize_sentence(text, name) != sentence:
-            raise ConfigError(
-                "the tokenizer must give the same tokens for the same sentence, but two encodings"
-                f" of {shorten(text)!r} differ; switch its random segmentation off (BPE dropout,"
-                " SentencePiece sampling)"
-            )
-    return sentences
-
-
-def _unusable_pairs(
-    corpus: ParallelCorpus, language: str, sentences: Mapping[tuple[str, str], Sentence], limit: int
-) -> dict[int, str]:
-    """Pair -> the reason why it cannot be used, with its place in the corpus."""
-    reasons: dict[int, str] = {}
-    for i, pair in enumerate(corpus.pairs[language]):
-        for side, text in zip((corpus.pivot, language), pair, strict=True):
-            length = len(sentences[side, text].ids)
-            if not 0 < length <= limit:
-                reason = f"{length} tokens of {side}, allowed 1 to {limit}"
-                reasons.setdefault(i, f"{corpus.where(language, i)}: {reason}")
-    return reasons
-
-
 def microbatches(groups: Sequence[PivotGroup], batch_tokens: int) -> tuple[Microbatch, ...]:
-    """All work in order: per group its pivot, then its targets."""
+    """All work in order: per group its pivot, then its windows."""
     work = []
     for g, group in enumerate(groups):
-        for target in (None, *range(len(group.targets))):
-            lengths = [len(sentence.ids) for sentence in group.side(target).sentences]
-            for rows in cut(lengths, batch_tokens):
-                tokens = len(rows) * max(lengths[row] for row in rows)
-                work.append(Microbatch(g, target, rows, tokens))
+        for window in (None, *range(len(group.windows))):
+            lengths = [len(sentence.ids) for sentence in group.sentences(window)]
+            work += [_microbatch(g, window, rows, lengths) for rows in cut(lengths, batch_tokens)]
+    return _balanced(work, groups)
+
+
+def _microbatch(
+    group: int, window: int | None, rows: tuple[int, ...], lengths: Sequence[int]
+) -> Microbatch:
+    return Microbatch(group, window, rows, len(rows) * max(lengths[row] for row in rows))
+
+
+def _balanced(work: list[Microbatch], groups: Sequence[PivotGroup]) -> tuple[Microbatch, ...]:
+    """Halves as few microbatches as any number of ranks needs, if each has four or more."""
+    for ranks in range(2, MAX_RANKS + 1):
+        while (
+            MIN_PER_RANK * ranks <= len(work)
+            and imbalance([m.tokens for m in work], ranks) > MAX_LOAD
+        ):
+            k = max(range(len(work)), key=lambda k: (work[k].tokens * (len(work[k].rows) > 1), -k))
+            whole = work[k]
+            if len(whole.rows) == 1:
+                break
+            lengths = [len(each.ids) for each in groups[whole.group].sentences(whole.window)]
+            middle = len(whole.rows) // 2
+            work[k : k + 1] = [
+                _microbatch(whole.group, whole.window, rows, lengths)
+                for rows in (whole.rows[:middle], whole.rows[middle:])
+            ]
     return tuple(work)
 
 
@@ -204,46 +191,35 @@ def cut(lengths: Sequence[int], batch_tokens: int) -> tuple[tuple[int, ...], ...
     Of all cuts the one with the least cost, by dynamic programming; a microbatch costs its padded
     tokens plus ``FORWARD_COST``. A sentence longer than ``batch_tokens`` runs alone.
 
-    >>> cut([3, 100, 4, 101], batch_tokens=4096)
+    >>> cut([3, 500, 4, 501], batch_tokens=4096)
     ((0, 2), (1, 3))
     """
     order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    ends = [
-        k + 1
-        for k in range(len(order))
-        if k + 1 == len(order) or lengths[order[k]] != lengths[order[k + 1]]
-    ]
-    best: dict[int, tuple[float, int]] = {0: (0.0, 0)}
-    for end in ends:
+    cost = np.zeros(len(order) + 1, dtype=np.int64)
+    starts = [0]
+    for end in range(1, len(order) + 1):
         longest = lengths[order[end - 1]]
-        for start in sorted(best, reverse=True):
-            tokens = (end - start) * longest
-            if tokens > batch_tokens and end - start > 1 and end in best:
-                break
-            cost = best[start][0] + _cost(end - start, longest, batch_tokens)
-            if end not in best or cost < best[end][0]:
-                best[end] = (cost, start)
+        first = max(0, end - max(1, batch_tokens // longest))
+        costs = cost[first:end] + longest * np.arange(end - first, 0, -1)
+        starts.append(first + int(costs.argmin()))
+        cost[end] = costs.min() + FORWARD_COST
     cuts, end = [], len(order)
     while end > 0:
-        start = best[end][1]
-        cuts.append(order[start:end])
-        end = start
-    return tuple(
-        tuple(rows) for whole in reversed(cuts) for rows in _split(whole, lengths, batch_tokens)
-    )
+        cuts.append(tuple(order[starts[end] : end]))
+        end = starts[end]
+    return tuple(reversed(cuts))
 
 
-def _cost(rows: int, longest: int, batch_tokens: int) -> float:
-    forwards = -(-rows * longest // max(batch_tokens, longest))
-    return rows * longest + forwards * FORWARD_COST
+def imbalance(tokens: Sequence[int], ranks: int) -> float:
+    """Load of the busiest rank over the mean, if the longest run first, on the least-loaded.
 
-
-def _split(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[Sequence[int]]:
-    """Pieces of about equal size that fit ``batch_tokens``."""
-    most = max(1, batch_tokens // lengths[rows[-1]])
-    pieces = -(-len(rows) // most)
-    bounds = [round(k * len(rows) / pieces) for k in range(pieces + 1)]
-    return [rows[a:b] for a, b in pairwise(bounds)]
+    >>> imbalance([5, 4, 3, 3, 3], ranks=2)
+    1.1111111111111112
+    """
+    loads = [0] * ranks
+    for most in sorted(tokens, reverse=True):
+        heapq.heapreplace(loads, loads[0] + most)
+    return max(loads) * ranks / sum(loads)
 
 
 @dataclass(frozen=True)

@@ -170,16 +170,14 @@ def hub_doubts(metric: str, scores: MetricScores) -> list[Doubt]:
     """One doubt per language with a hub: which sentence blocks how many pairs in which layer."""
     doubts = []
     for language, hubs in scores.hubs.items():
-        known = [
-            (hub, layer) for hub, layer in zip(hubs, scores.layers, strict=True) if hub is not None
-        ]
-        if not known:
+        strongest = scores.strongest_hub(language)
+        if strongest is None:
             continue
-        hub, layer = max(known, key=lambda one: (one[0].sole, one[0].blocked))
+        hub, layer, count = strongest
         limited = "; it leaves the mean no interval" if language in scores.hub_limited else ""
         text = (
             f"the {hub.side} sentence of pair {hub.pair + 1} blocks {hub.blocked} other"
-            f" pairs in layer {layer} of {metric}, {hub.sole} of them alone ({len(known)} of"
+            f" pairs in layer {layer} of {metric}, {hub.sole} of them alone ({count} of"
             f" {len(hubs)} layers have such a hub){limited}"
         )
         doubts.append(Doubt(language, hub.sole, text))

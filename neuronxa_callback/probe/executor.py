@@ -19,14 +19,14 @@ from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
 from neuronxa_callback.probe.similarity import (
     LayerLayout,
-    PartialSimilarity,
     Pivot,
     SimilarityAccumulator,
+    WindowSums,
 )
 from neuronxa_callback.taps.plan import Reader, TapPlan
 
 STATISTICS = ("shares", "activity")
-"""Statistics per sentence, each a field of ``Read`` and of ``PartialSimilarity``."""
+"""Statistics per sentence, each a field of ``Read``."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Executor:
         self.results = ResultCollector(context.margins)
         self.batch = context.dummy
         self.pivots: dict[int, Pivot] = {}
-        self.pending: dict[tuple[int, int], list[PartialSimilarity]] = {}
-        """(group, target) -> what this rank has computed of an incomplete language."""
+        self.pending: dict[tuple[int, int], WindowSums] = {}
+        """(group, window) -> what this rank has computed of an incomplete window."""
         own = [work[self.world.rank] for stage in context.stages for work in stage.rounds]
         self.total, self.done = sum(work is not None for work in own), 0
 
@@ -109,10 +109,10 @@ class Executor:
                 for group in stage.groups
                 if self.world.rank in stage.ranks_of(group)
             }
-        for one_round, complete in zip(stage.rounds, stage.complete_targets(), strict=True):
+        for one_round, complete in zip(stage.rounds, stage.complete_windows(), strict=True):
             self._run_microbatch(stage, one_round[self.world.rank], reader)
-            for group, target in complete:
-                self._score_language(group, target)
+            for group, window in complete:
+                self._score_window(group, window)
         if stage.pivots:
             self._exchange_pivots(stage)
 
@@ -129,7 +129,7 @@ class Executor:
         self._report_progress(work)
 
     def _collate(self, work: Microbatch) -> Batch:
-        sentences = self.context.groups[work.group].side(work.target).sentences
+        sentences = self.context.groups[work.group].sentences(work.window)
         return collate([sentences[row] for row in work.rows], self.context.pad)
 
     def _begin(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
@@ -146,8 +146,13 @@ class Executor:
             self.accumulator.fill_pivot()
             return
         partial_similarity = self.accumulator.partial_similarity()
-        if work is not None and work.target is not None:
-            self.pending.setdefault((work.group, work.target), []).append(partial_similarity)
+        if work is not None and work.window is not None:
+            key = (work.group, work.window)
+            if key not in self.pending:
+                self.pending[key] = WindowSums(
+                    len(self.context.groups[work.group].sentences(work.window))
+                )
+            self.pending[key].add(partial_similarity)
 
     def _report_progress(self, work: Microbatch | None) -> None:
         if work is not None:
@@ -176,18 +181,24 @@ class Executor:
     def _empty_pivot(self, group: int) -> Pivot:
         return self.accumulator.empty_pivot(len(self.context.groups[group].pivot.sentences))
 
-    def _score_language(self, group: int, target: int) -> None:
-        """Sums a complete language over all ranks and scores it."""
-        blocks = self.pending.pop((group, target), [])
+    def _score_window(self, group: int, window: int) -> None:
+        """Sums the languages of a complete window over all ranks and scores them."""
+        sums = self.pending.pop((group, window), None)
+        for target, rows in self.context.groups[group].windows[window].rows.items():
+            self._score_language(group, target, sums, rows)
+
+    def _score_language(
+        self, group: int, target: int, window: WindowSums | None, rows: slice
+    ) -> None:
         pairs = list(self.context.groups[group].rows[target])
         language = self.context.groups[group].targets[target].language
         for metric in self.accumulator.source_of:
             pivot = self.pivots.get(group)
-            dot, lengths = self._own_sums(metric, blocks, pairs, pivot)
+            dot, lengths = self._own_sums(metric, window, rows, pairs, pivot)
             self.world.sum_over_data_ranks(dot, lengths)
             similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
             self.results.add_similarity(metric, language, similarity)
-        statistics = self._own_statistics(blocks, len(pairs))
+        statistics = self._own_statistics(window, rows)
         self.world.sum_over_data_ranks(*statistics.values())
         for name, values in statistics.items():
             self.results.add_statistic(name, language, values)
@@ -195,7 +206,8 @@ class Executor:
     def _own_sums(
         self,
         metric: str,
-        blocks: Sequence[PartialSimilarity],
+        window: WindowSums | None,
+        rows: slice,
         pairs: Sequence[int],
         pivot: Pivot | None,
     ) -> tuple[Tensor, Tensor]:
@@ -208,24 +220,21 @@ class Executor:
         dtype = alignment.product_dtype(self.device)
         sums = torch.zeros((layers, n, n + 1), dtype=dtype, device=self.device)
         lengths = torch.zeros_like(sums[:, :, 0])
-        for block in blocks:
-            sums[:, :, list(block.rows)] = block.dot[metric][:, pairs]
-            sums[:, list(block.rows), n] = block.squares[metric]
-        # The one rank that ran the first sentence of the language.
-        if pivot is not None and any(0 in block.rows for block in blocks):
-            lengths.copy_(pivot.squares[metric][:, pairs])
+        if window is not None:
+            sums[:, :, :n] = window.dot[metric][:, pairs, rows]
+            sums[:, :, n] = window.squares[metric][:, rows]
+            # The one rank that ran the first sentence of the language.
+            if pivot is not None and rows.start in window.filled:
+                lengths.copy_(pivot.squares[metric][:, pairs])
         return sums, lengths
 
-    def _own_statistics(self, blocks: Sequence[PartialSimilarity], pairs: int) -> dict[str, Tensor]:
+    def _own_statistics(self, window: WindowSums | None, rows: slice) -> dict[str, Tensor]:
         """This rank's part of the statistics [layers, pairs] that any read computes."""
         statistics = {}
         for name in STATISTICS:
             sources = [read.source for read in self.accumulator.all_reads if getattr(read, name)]
             if sources:
-                layers = self.context.layouts[sources[0]].layers
-                statistics[name] = torch.zeros(
-                    layers, pairs, dtype=torch.float32, device=self.device
-                )
-            for block in blocks if sources else ():
-                statistics[name][:, list(block.rows)] = getattr(block, name)
+                shape = (self.context.layouts[sources[0]].layers, rows.stop - rows.start)
+                own = torch.zeros(shape, dtype=torch.float32, device=self.device)
+                statistics[name] = own if window is None else own + window.statistics[name][:, rows]
         return statistics

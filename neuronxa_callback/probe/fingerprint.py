@@ -5,7 +5,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -41,11 +41,10 @@ def definition(
         tokenized: The pairs that were measured.
         chat: The chat template; None if it is not used.
     """
-    pairs = json.dumps(tokenized.pairs, ensure_ascii=False, sort_keys=True)
     return {
         "method": METHOD,
         "corpus": corpus.name,
-        "digest": _digest(pairs),
+        "digest": pairs_digest(tokenized.pairs),
         "pivot": corpus.pivot,
         "shared_pivot": corpus.shared_pivot,
         "languages": sorted(corpus.languages),
@@ -62,6 +61,11 @@ def definition(
         "stack": config.stack,
         "neuron_modules": _name_of_override(config.neuron_modules),
     }
+
+
+def pairs_digest(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """Identifies the measured pairs: language -> (pivot sentence, translation)."""
+    return _digest(json.dumps(pairs, ensure_ascii=False, sort_keys=True))
 
 
 def model_part(

@@ -22,7 +22,6 @@ from neuronxa_callback.probe.batching import (
     PivotGroup,
     TokenizedCorpus,
     microbatches,
-    tokenize,
 )
 from neuronxa_callback.probe.distributed import (
     World,
@@ -47,6 +46,7 @@ from neuronxa_callback.probe.tokenization import (
     longest_sentence,
     padding_id,
     require_embeddings,
+    tokenize,
 )
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.taps.proof.signature import ModelSignature
@@ -167,6 +167,8 @@ class Probe:
             report = self._report(step, context, measurement, tokenized, work, batched)
         free_memory()
         info = _run_info(world, measurement) | drift | {"proof": proved.record(batched)}
+        if self.corpus.order:
+            info["order"] = self.corpus.order
         return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:

@@ -40,13 +40,13 @@ class Stage:
             ranks |= dict.fromkeys(running)
         return tuple(sorted(ranks))
 
-    def complete_targets(self) -> list[list[tuple[int, int]]]:
-        """Per round the (group, target) whose last microbatch runs in it, equal on all ranks."""
+    def complete_windows(self) -> list[list[tuple[int, int]]]:
+        """Per round the (group, window) whose last microbatch runs in it, equal on all ranks."""
         last: dict[tuple[int, int], int] = {}
         for r, one_round in enumerate(self.rounds):
             for m in one_round:
-                if m is not None and m.target is not None:
-                    last[m.group, m.target] = r
+                if m is not None and m.window is not None:
+                    last[m.group, m.window] = r
         return [[key for key in sorted(last) if last[key] == r] for r in range(len(self.rounds))]
 
 
@@ -102,7 +102,7 @@ def _single_language_stages(
 
 def _split_pivots(work: Sequence[Microbatch]) -> tuple[list[Microbatch], list[Microbatch]]:
     """Microbatches of pivots, and of targets."""
-    return [m for m in work if m.target is None], [m for m in work if m.target is not None]
+    return [m for m in work if m.window is None], [m for m in work if m.window is not None]
 
 
 def _stages(
@@ -206,11 +206,11 @@ def _longest_first(work: Sequence[Microbatch]) -> list[Microbatch]:
 
 
 def _order(m: Microbatch) -> tuple[int, int, tuple[int, ...]]:
-    return m.group, -1 if m.target is None else m.target, m.rows
+    return m.group, -1 if m.window is None else m.window, m.rows
 
 
 def _rounds(lists: RankLists) -> tuple[tuple[Microbatch | None, ...], ...]:
-    """Each rank's microbatches in the order of the languages, so that each is complete soon."""
+    """Each rank's microbatches in the order of the windows, so that each is complete soon."""
     ordered = [sorted(own, key=_order) for own in lists]
     most = max(map(len, ordered), default=0)
     return tuple(tuple(own[r] if r < len(own) else None for own in ordered) for r in range(most))

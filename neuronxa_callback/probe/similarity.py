@@ -72,18 +72,52 @@ class Pivot:
 
 @dataclass(frozen=True)
 class PartialSimilarity:
-    """What one microbatch of a target adds to the similarity matrices of its language."""
+    """What one microbatch adds to the similarity matrices of its window."""
 
     rows: tuple[int, ...]
-    """Which sentences of the target these are."""
+    """Which sentences of the window these are."""
     dot: Mapping[str, Tensor]
     """metric -> [layers, sentences, batch]."""
     squares: Mapping[str, Tensor]
     """metric -> [layers, batch]."""
-    shares: Tensor | None
-    """[layers, batch] share of the largest token in NAV, in [0, 1]."""
-    activity: Tensor | None
-    """[layers, batch] fraction of active states, in [0, 1]."""
+    statistics: Mapping[str, Tensor]
+    """``"shares"``, of the largest token in NAV, and ``"activity"``, of active states, if computed:
+    each [layers, batch] in [0, 1]."""
+
+
+class WindowSums:
+    """What a rank has computed of a window; zero in the sentences that other ranks run.
+
+    Args:
+        sentences: The number of sentences of the window.
+    """
+
+    def __init__(self, sentences: int) -> None:
+        self.sentences = sentences
+        self.filled: set[int] = set()
+        """The sentences that this rank has run."""
+        self.dot: dict[str, Tensor] = {}
+        """metric -> [layers, sentences of the pivot, sentences]."""
+        self.squares: dict[str, Tensor] = {}
+        """metric -> [layers, sentences]."""
+        self.statistics: dict[str, Tensor] = {}
+        """``"shares"`` or ``"activity"`` -> [layers, sentences]."""
+
+    def add(self, part: PartialSimilarity) -> None:
+        """Puts the sums of one microbatch in their places."""
+        self.filled.update(part.rows)
+        index: Tensor | None = None
+        for whole, parts in (
+            (self.dot, part.dot),
+            (self.squares, part.squares),
+            (self.statistics, part.statistics),
+        ):
+            for name, values in parts.items():
+                if name not in whole:
+                    whole[name] = values.new_zeros(*values.shape[:-1], self.sentences)
+                if index is None:
+                    index = torch.tensor(part.rows, dtype=torch.long, device=values.device)
+                whole[name][..., index] = values
 
 
 def storage_device(nbytes: int, device: torch.device) -> torch.device:
@@ -189,14 +223,14 @@ class SimilarityAccumulator:
         squares = {
             name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.squares.items()
         }
-        shares = activity = None
+        statistics = {}
         if self.token_sizes is not None:
             sizes = self.world.sum_over_tensor_ranks(self.token_sizes)
-            shares = sizes.amax(dim=2) / sizes.sum(dim=2)
+            statistics["shares"] = sizes.amax(dim=2) / sizes.sum(dim=2)
         if self.active is not None:
             active = self.world.sum_over_tensor_ranks(self.active)
-            activity = active / (self._neurons_per_layer() * self.mask.sum(dim=1))
-        return PartialSimilarity(self.rows, dot, squares, shares, activity)
+            statistics["activity"] = active / (self._neurons_per_layer() * self.mask.sum(dim=1))
+        return PartialSimilarity(self.rows, dot, squares, statistics)
 
     def fill_pivot(self) -> None:
         """Collective over slices: puts the squared lengths of this microbatch into the pivot."""

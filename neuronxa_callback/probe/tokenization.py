@@ -3,7 +3,7 @@
 Training tokenizes with its own object, possibly in another thread, so a probe never touches it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.text import shorten
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, CorpusError
 from neuronxa_callback.probe.batching import Sentence, TokenizedCorpus
 from neuronxa_callback.probe.forward import (
     embedding_rows,
@@ -27,6 +27,9 @@ from neuronxa_callback.probe.tokenizer.private_copy import (
     private_copy,
     state_of,
 )
+
+Tokenize = Callable[[str, str], Sentence]
+"""(text, language) -> its tokens."""
 
 
 class SentenceTokenizer:
@@ -126,6 +129,69 @@ def _special_ids(tokenizer: Any) -> tuple[int, ...]:
     marks = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep")]
     special = getattr(tokenizer, "all_special_ids", ())
     return tuple(i for i in special if i != unknown_id or i in marks)
+
+
+def tokenize(
+    corpus: ParallelCorpus, n_pairs: int, tokenize_sentence: Tokenize, limit: int
+) -> TokenizedCorpus:
+    """The first ``n_pairs`` usable pairs of every language, as token ids.
+
+    A pair is dropped if one of its sentences has no tokens or more than ``limit``; it is never
+    cut. If the pivot is shared, the pair is dropped in every language, so that the pivot stays the
+    same.
+
+    Raises:
+        CorpusError: If a language is left with fewer than ``n_pairs`` pairs.
+        ConfigError: If two encodings of one sentence differ.
+    """
+    sentences = _tokenize_twice(corpus, tokenize_sentence)
+    unusable = {lang: _unusable_pairs(corpus, lang, sentences, limit) for lang in corpus.languages}
+    dropped = tuple(dict.fromkeys(text for pairs in unusable.values() for text in pairs.values()))
+    anywhere = {i for pairs in unusable.values() for i in pairs}
+    usable: dict[str, tuple[tuple[str, str], ...]] = {}
+    for language in corpus.languages:
+        excluded = anywhere if corpus.shared_pivot else unusable[language].keys()
+        pairs = [pair for i, pair in enumerate(corpus.pairs[language]) if i not in excluded]
+        if len(pairs) < n_pairs:
+            raise CorpusError(
+                f"every language needs {n_pairs} usable pairs, {language} has {len(pairs)} of"
+                f" {len(corpus.pairs[language])}"
+                + (f" ({len(excluded)} dropped, first: {dropped[0]})" if dropped else "")
+                + f"; set n_pairs={len(pairs)} or leave the language out"
+            )
+        usable[language] = tuple(pairs[:n_pairs])
+    return TokenizedCorpus(usable, sentences, dropped, corpus.pivot)
+
+
+def _tokenize_twice(
+    corpus: ParallelCorpus, tokenize_sentence: Tokenize
+) -> dict[tuple[str, str], Sentence]:
+    pivots = [(corpus.pivot, pair[0]) for pairs in corpus.pairs.values() for pair in pairs]
+    targets = [(name, pair[1]) for name, pairs in corpus.pairs.items() for pair in pairs]
+    keys = tuple(dict.fromkeys((*pivots, *targets)))
+    sentences = {(name, text): tokenize_sentence(text, name) for name, text in keys}
+    for (name, text), sentence in sentences.items():
+        if tokenize_sentence(text, name) != sentence:
+            raise ConfigError(
+                "the tokenizer must give the same tokens for the same sentence, but two encodings"
+                f" of {shorten(text)!r} differ; switch its random segmentation off (BPE dropout,"
+                " SentencePiece sampling)"
+            )
+    return sentences
+
+
+def _unusable_pairs(
+    corpus: ParallelCorpus, language: str, sentences: Mapping[tuple[str, str], Sentence], limit: int
+) -> dict[int, str]:
+    """Pair -> the reason why it cannot be used, with its place in the corpus."""
+    reasons: dict[int, str] = {}
+    for i, pair in enumerate(corpus.pairs[language]):
+        for side, text in zip((corpus.pivot, language), pair, strict=True):
+            length = len(sentences[side, text].ids)
+            if not 0 < length <= limit:
+                reason = f"{length} tokens of {side}, allowed 1 to {limit}"
+                reasons.setdefault(i, f"{corpus.where(language, i)}: {reason}")
+    return reasons
 
 
 def padding_id(model: nn.Module, pad: int) -> int:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronxa_callback.history.agreement import Agreement, MetricDifference, StepAgreement
-from neuronxa_callback.show.tables import numeric_table
+from neuronxa_callback.show.tables import numeric_table, p_value
 
 
 def correlations(agreements: Sequence[Agreement]) -> list[Table]:
@@ -98,17 +98,6 @@ def step_correlations(agreements: Sequence[StepAgreement]) -> Table:
             "-".join(f"{end:.2f}" for end in found.together_interval),
         )
     return table
-
-
-def p_value(p: float) -> str:
-    """A p-value with four decimals; never 0.
-
-    >>> p_value(0.03), p_value(0.0)
-    ('0.0300', '< 0.0001')
-    """
-    if math.isnan(p):
-        return "nan"
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _ends(low: float, high: float) -> str:

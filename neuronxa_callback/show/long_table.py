@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from neuronxa_callback.report import AlignmentReport
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a text that begins with one of these."""
+from neuronxa_callback.show.csv_cells import plain_cell
 
 
 def long_table(reports: Sequence[AlignmentReport]) -> str:
@@ -27,8 +25,3 @@ def write_long_table(file: TextIO, reports: Iterable[AlignmentReport]) -> None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow({name: plain_cell(cell) for name, cell in row.items()})
-
-
-def plain_cell(cell: object) -> object:
-    """A text that a spreadsheet does not run as a formula: an apostrophe goes in front of it."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell

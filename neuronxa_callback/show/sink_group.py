@@ -35,11 +35,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def new_run_id() -> str:
-    """An id for a run: 12 random hexadecimal digits, drawn without the seeds of training."""
-    return uuid.uuid4().hex[:12]
-
-
 def check_sinks(sinks: Any) -> tuple[Any, ...] | None:
     """The sinks of a callback; None for the trackers.
 
@@ -54,6 +49,11 @@ def check_sinks(sinks: Any) -> tuple[Any, ...] | None:
         writes = not isinstance(sink, type) and callable(getattr(sink, "write", None))
         require(writes, "sinks", expected, sinks)
     return given
+
+
+def new_run_id() -> str:
+    """An id for a run: 12 random hexadecimal digits, drawn without the seeds of training."""
+    return uuid.uuid4().hex[:12]
 
 
 class SinkGroup:

@@ -44,7 +44,7 @@ def test_the_interval_keeps_within_the_overhead(every, interval):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((0, None), "every must be a number of steps of at least 1, got 0"),
+        ((0, None), "every must be an integer of at least 1, got 0"),
         ((None, 1), "max_overhead must be between 0 and 1, got 1"),
     ],
 )

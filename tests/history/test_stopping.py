@@ -152,7 +152,7 @@ def test_a_probe_of_nan_does_not_hide_the_best():
         (
             StopRule.plateau(1, 0.02, languages="a"),
             (0.5, 0.3),
-            "nasca of a rises by at most -0.133 in 1 probe, less than 0.02",
+            "nasca of a rises by at most -0.148 in 1 probe, less than 0.02",
         ),
         (
             StopRule.collapse(0.1),
@@ -209,8 +209,8 @@ def test_what_a_report_has_is_no_error(languages):
         (lambda: StopRule.target(NAN), "score must be in [0, 1), got nan"),
         (lambda: StopRule.collapse(-0.1), "drop must be in [0, 1), got -0.1"),
         (lambda: StopRule.plateau(min_delta=2), "min_delta must be in [0, 1), got 2"),
-        (lambda: StopRule.plateau(0), "patience must be at least 1 probe, got 0"),
-        (lambda: StopRule.plateau(2.5), "patience must be at least 1 probe, got 2.5"),
+        (lambda: StopRule.plateau(0), "patience must be an integer of at least 1, got 0"),
+        (lambda: StopRule.plateau(2.5), "patience must be an integer of at least 1, got 2.5"),
         (
             lambda: StopRule.collapse(reference="last"),
             "unknown reference: 'last'; did you mean 'best'? (known: best, first)",

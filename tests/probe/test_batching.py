@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from neuronxa_callback import CorpusError, ParallelCorpus
 from neuronxa_callback.probe.batching import (
     FORWARD_COST,
+    PivotGroup,
     Sentence,
+    Side,
     collate,
     cut,
-    tokenize,
+    microbatches,
 )
+from neuronxa_callback.probe.tokenization import tokenize
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=120)
 
@@ -34,14 +37,57 @@ def test_cuts_cost_no_more_than_any_single_forward(lengths):
     assert cost <= len(lengths) * max(lengths) + FORWARD_COST
 
 
-def test_padding_of_realistic_lengths_is_below_15_percent():
-    draw = random.Random(0)
-    run = real = 0
-    for _ in range(12):
-        lengths = [max(4, round(draw.lognormvariate(3.2, 0.35))) for _ in range(100)]
-        run += sum(len(rows) * max(lengths[r] for r in rows) for rows in cut(lengths, 4096))
-        real += sum(lengths)
-    assert 1 - real / run < 0.15
+def side_of(lengths, name="l"):
+    return Side(name, tuple(Sentence(tuple(range(n)), (False,) * n) for n in lengths))
+
+
+def group_of(pivot, targets):
+    """A group of languages with these lengths of sentences."""
+    rows = tuple(range(len(pivot)))
+    return PivotGroup(side_of(pivot), tuple(map(side_of, targets)), (rows,) * len(targets))
+
+
+def drawn(languages, mean=3.1, n=100):
+    draw = random.Random(languages)
+    base = [draw.lognormvariate(mean, 0.25) for _ in range(n)]
+    factors = [draw.uniform(0.9, 1.5) for _ in range(languages)]
+    return [[max(4, round(x * factor)) for x in base] for factor in (0.7, *factors)]
+
+
+def test_languages_share_full_microbatches():
+    pivot, *targets = drawn(25, mean=2.85)
+    work = microbatches((group_of(pivot, targets),), 4096)
+    real = sum(pivot) + sum(map(sum, targets))
+    assert 50_000 < real < 60_000
+    assert len(work) <= 20
+    assert 1 - real / sum(m.tokens for m in work) <= 0.03
+    assert max(m.tokens for m in work) <= 4096
+
+
+def test_a_window_holds_32_languages_and_no_microbatch_crosses_it():
+    pivot, *targets = drawn(70, n=10)
+    group = group_of(pivot, targets)
+    assert [len(window.rows) for window in group.windows] == [32, 32, 6]
+    work = microbatches((group,), 512)
+    for number, window in enumerate(group.windows):
+        ran = [row for m in work if m.window == number for row in m.rows]
+        assert sorted(ran) == list(range(len(window.sentences)))
+        for target, rows in window.rows.items():
+            assert window.sentences[rows] == group.targets[target].sentences
+    first = microbatches((group_of(pivot, targets[:32]),), 1 << 30)
+    assert [m for m in microbatches((group,), 1 << 30) if m.window in (None, 0)] == list(first)
+
+
+@pytest.mark.parametrize("languages", [5, 17, 29, 53])
+def test_any_number_of_ranks_with_four_microbatches_is_balanced(languages):
+    pivot, *targets = drawn(languages)
+    work = microbatches((group_of(pivot, targets),), 512)
+    assert len(work) >= 30
+    for ranks in range(2, len(work) // 4 + 1):
+        loads = [0] * ranks
+        for m in sorted(work, key=lambda m: -m.tokens):
+            loads[loads.index(min(loads))] += m.tokens
+        assert max(loads) * ranks <= 1.15 * sum(loads)
 
 
 def encode(text, language=None):

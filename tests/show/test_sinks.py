@@ -162,6 +162,6 @@ def test_sinks_follow_report_to(tmp_path):
 def test_a_text_of_a_csv_is_no_formula_and_a_number_stays_one(start):
     name = f"{start}cmd|' /C calc'!A0"
     report = make_report(-5, {name: 0.5, "deu_Latn": 0.5})
-    rows = list(csv.DictReader(io.StringIO(sinks.long_table([report]), newline="")))
-    assert {row["language"] for row in rows} == {f"'{name}", "deu_Latn"}
-    assert {row["step"] for row in rows} == {"-5"}
+    first, *rows = sinks.long_table([report]).split("\n")[:-1]
+    assert first.startswith("step,language,")
+    assert all(row.startswith(("-5,deu_Latn,", f"-5,'{name},")) for row in rows)

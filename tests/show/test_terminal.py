@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 from rich.console import Console
 
 from neuronxa_callback.history import compare
@@ -123,6 +124,25 @@ def test_an_interval_that_a_hub_makes_worthless_is_said_in_words():
     assert "unknown: a hub decides" in rows["b"]
     assert "unknown" not in rows["a"]
     assert "unknown: a hub decides" in text_of(tables.over_steps([report]))
+
+
+def test_a_change_within_the_margin_is_not_significant():
+    # 8 of 2,000 pairs moved: more than by chance, but less than 0.005 of the score.
+    hits = np.tile(np.arange(2000) < 1000, (4, 1))
+    within, beyond = hits.copy(), hits.copy()
+    within[:, 1000:1008] = True
+    beyond[:, 1000:1030] = True
+    words = []
+    for after in (within, beyond):
+        history = History()
+        for step, rows in enumerate((hits, after)):
+            history.append(make_report(step, hits={"a": rows}))
+        assert history.change("nasca").p < 0.02
+        words.append(terminal.changes(history, "nasca"))
+    assert words == [
+        "not significant: +0.004 since the last",
+        "significant: +0.015 since the last",
+    ]
 
 
 def test_significant_spends_alpha_over_the_looks_of_a_run():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from neuronxa_callback.errors import TapError
 from neuronxa_callback.probe.batching import Batch, Sentence, collate
 from neuronxa_callback.taps.plan import FFNPart, TapPlan
 
@@ -123,6 +124,24 @@ class Invariance:
     def read_again(self, number: int) -> None:
         """Runs a sentence by itself once more and compares the states."""
         self._compare(self._read([number]), self.again)
+
+    def check_axes(self) -> None:
+        """Refuses a model that takes sentences for tokens: sentences mix, and tokens do not.
+
+        Raises:
+            TapError: Shows a function that swaps the axes.
+        """
+        first, *rest = self.sentences[0].ids
+        other = next((token for token in self.sentences[1].ids if token != first), None)
+        if self.beside.allowed or not rest or other is None:
+            return
+        if not self.sees_other_tokens(0, other):
+            raise TapError(
+                "the tokens of a sentence must reach each other, but the states of the last do not"
+                " change with the first, while those of other sentences in the microbatch do; if"
+                " the model wants token ids as [tokens, sentences], give forward=, such as"
+                ' def forward(model, batch): return model(batch["input_ids"].T)'
+            )
 
     def sees_other_tokens(self, number: int, token: int) -> bool:
         """Whether the last token's states change if the first token becomes another one."""
