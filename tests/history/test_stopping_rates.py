@@ -13,7 +13,9 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "stopping.py"
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return runpy.run_path(str(BENCHMARK))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARK.parent)
+        return runpy.run_path(str(BENCHMARK))
 
 
 def outside(cells, runs):
