@@ -18,6 +18,7 @@ from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch, Microbatch, PivotGroup, collate
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
 from neuronxa_callback.probe.similarity import (
@@ -53,8 +54,10 @@ class ProbeContext:
     """What a rank runs when it has no microbatch."""
     pad: int
     """Token id of padding."""
-    margins: bool
-    """Whether to compute margins."""
+    results: ResultCollector
+    """Empty: where the scores of each language go."""
+    counter: FiringCounter | None = None
+    """Empty: counts firings, if a statistic needs them."""
     progress: Callable[[int, int], None] | None = None
     """Called with (microbatches done, microbatches in all) of this rank."""
 
@@ -76,7 +79,6 @@ class Executor:
 
     def __init__(self, context: ProbeContext) -> None:
         self.context, self.world, self.device = context, context.world, context.flag.device
-        self.results = ResultCollector(context.margins)
         self.failure: Exception | None = None
         self.batch = context.dummy
         self.pivots: dict[int, Pivot] = {}
@@ -95,7 +97,7 @@ class Executor:
         with ExitStack() as hooks:
             with self._record_failure():
                 self.accumulator = SimilarityAccumulator(
-                    context.layouts, context.reads, self.world, self.device
+                    context.layouts, context.reads, self.world, self.device, context.counter
                 )
                 sites = tuple(site for site in context.reads if site != "hidden")
                 attached = context.plan.attach(
@@ -105,9 +107,12 @@ class Executor:
             self._leave_if_any_failed()
             for stage in context.stages:
                 self._run_stage(stage, reader)
+        if context.counter is not None:
+            self._leave_if_any_failed()
+            context.counter.exchange(self.world, self.device)
         if self.failure is not None:
             raise self.failure
-        return Measurement(self.results, self.pivots, self.accumulator.dtype)
+        return Measurement(context.results, self.pivots, self.accumulator.dtype)
 
     def _batch_shape(self) -> tuple[int, int]:
         sentences, tokens = self.batch.ids.shape
@@ -158,6 +163,8 @@ class Executor:
             pivot = self.accumulator.empty_pivot(1)
         reader.begin()
         rows = () if work is None else work.rows
+        if self.context.counter is not None:
+            self.context.counter.begin(work)
         self.accumulator.begin(self.batch, pivot, stage.pivots, rows)
 
     def _keep_sums(self, stage: Stage, work: Microbatch | None) -> None:
@@ -239,12 +246,12 @@ class Executor:
             with self._record_failure():
                 dot, lengths = sums["dot"], sums["lengths"]
                 similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
-                self.results.add_similarity(metric, language, similarity)
+                self.context.results.add_similarity(metric, language, similarity)
         own = partial(self._own_statistics, window, rows)
         statistics = self._sum_over_ranks(own)
         with self._record_failure():
             for name, values in statistics.items():
-                self.results.add_statistic(name, language, values)
+                self.context.results.add_statistic(name, language, values)
 
     def _sum_over_ranks(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Collective: the sums over all ranks of what each of them computes."""
