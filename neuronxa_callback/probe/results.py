@@ -18,6 +18,7 @@ from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.metrics.subset import score_subset
 from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
+from neuronxa_callback.probe.batching import TokenizedCorpus
 from neuronxa_callback.report_schema import MEAN
 from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts, without_nan
 
@@ -72,6 +73,15 @@ class ResultCollector:
     def add_statistic(self, name: str, language: str, values: Tensor) -> None:
         """Averages a statistic [layers, pairs] of a complete language over its sentences."""
         self.statistics.setdefault(name, {})[language] = values.mean(dim=1)
+
+
+def empty_results(config: ProbeConfig, tokenized: TokenizedCorpus) -> ResultCollector:
+    """A collector of what the options ask for."""
+    return ResultCollector(
+        margins="margins" in config.diagnostics,
+        contrast="contrast" in config.neurons,
+        surface_hits=tokenized.surface_hits if "beyond_surface" in config.neurons else None,
+    )
 
 
 def metric_scores(

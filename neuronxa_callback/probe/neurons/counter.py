@@ -70,11 +70,12 @@ class FiringCounter:
         """Collective: the sums over all ranks that share the work, exact whole numbers."""
         if world.size == 1:
             return
-        for tensor in (self.nan, *(counts for part in self.parts for counts in part.tensors())):
-            # A tensor on the host is exchanged through the device.
-            on_device = tensor.to(device)
-            world.sum_over_data_ranks(on_device)
-            tensor.copy_(on_device)
+        for tensors in ((self.nan,), *(part.tensors() for part in self.parts)):
+            # Tensors on the host are exchanged through the device.
+            on_device = [tensor.to(device) for tensor in tensors]
+            world.sum_over_data_ranks(*on_device)
+            for tensor, total in zip(tensors, on_device, strict=True):
+                tensor.copy_(total)
 
     def layer(self, parts: Sequence[int]) -> FiringCounts | None:
         """The counts of a layer with these parts; None if it holds NaN."""

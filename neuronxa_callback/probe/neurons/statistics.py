@@ -32,6 +32,7 @@ class NeuronStatistics:
         self.names = tuple(name for name in COUNTED if name in names)
         self.bar: float | None = None
         """Above this firing rate a neuron fires often; None until the first probe of a run."""
+        self._found_bar: float | None = None
         self.selected: tuple[LanguageNeuron, ...] = ()
         """LAPE's neurons in the latest probe; ``layer`` counts the layers from 0."""
 
@@ -78,14 +79,17 @@ class NeuronStatistics:
     def _language_neurons(self, layers: Layers, languages: Sequence[str]) -> dict[str, Any] | None:
         """None, and no bar, if any layer holds NaN: the bar is one for all layers."""
         known = [layer for layer in layers if layer is not None]
-        self.selected = ()
+        self._found_bar, self.selected = None, ()
         if len(known) < len(layers):
             return None
         rates = [layer.rates() for layer in known]
-        if self.bar is None:
-            self.bar = kinds.firing_bar(rates)
-        self.selected = kinds.select(rates, self.bar)
-        return language_neurons_entry(known, rates, self.bar, languages)
+        bar = kinds.firing_bar(rates) if self.bar is None else self.bar
+        self._found_bar, self.selected = bar, kinds.select(rates, bar)
+        return language_neurons_entry(known, rates, bar, languages)
+
+    def keep(self) -> None:
+        """Keeps the bar of a probe that no rank failed in."""
+        self.bar = self._found_bar if self.bar is None else self.bar
 
 
 def overlap_entry(layers: Layers, languages: Sequence[str]) -> dict[str, Any]:
