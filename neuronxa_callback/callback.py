@@ -282,9 +282,9 @@ class NeuronXACallback(TrainerCallback):
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""
-        choices = self.schedule.interval, self._stopped, self._probe.batch_tokens
-        saved = ResumeState(self.history, *choices, self._sinks.record_path, self._sinks.run)
-        trainer_events.save_state(state, self.name, saved.to_dict())
+        chosen = self.history, self.schedule.interval, self._stopped, self._probe.batch_tokens
+        later = self._sinks.record_path, self._sinks.run, self._probe.firing_bar
+        trainer_events.save_state(state, self.name, ResumeState(*chosen, *later).to_dict())
 
     def _load_state(self, args: TrainingArguments, state: TrainerState) -> ResumeState:
         """Load the state of a checkpoint; a new run has none."""
@@ -292,5 +292,5 @@ class NeuronXACallback(TrainerCallback):
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
         self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
-        self._probe.begin(saved.batch_tokens)
+        self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved

@@ -17,6 +17,7 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.distributed import World
+from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.pooling import Pooling, Vectors
 from neuronxa_callback.taps.plan import TapPlan
 
@@ -133,6 +134,7 @@ class SimilarityAccumulator:
         reads: Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there.
         world: The ranks, for slices of neurons.
         device: Where vectors are compared and results are collected.
+        counter: Counts firings; None if no read has any.
     """
 
     def __init__(
@@ -141,7 +143,9 @@ class SimilarityAccumulator:
         reads: Mapping[str, Sequence[Read]],
         world: World,
         device: torch.device,
+        counter: FiringCounter | None = None,
     ) -> None:
+        self.counter = counter
         self.layouts, self.reads, self.world, self.device = layouts, reads, world, device
         self.all_reads = [read for at_site in reads.values() for read in at_site]
         self.source_of = {name: read.source for read in self.all_reads for name in read.names}
@@ -269,6 +273,8 @@ class SimilarityAccumulator:
         layer = self.layouts[read.source].layer_of_part[part]
         for k, metric in enumerate(read.names):
             self._compare(metric, part, layer, vectors.pooled[:, k].to(self.device))
+        if read.firings and self.counter is not None:
+            self.counter.add(part, vectors.pooled[:, len(read.names) :])
         if vectors.token_sizes is not None and self.token_sizes is not None:
             self.token_sizes[layer] += vectors.token_sizes.to(self.device)
         if vectors.active is not None and self.active is not None:

@@ -61,6 +61,7 @@ class TrainingProbe:
         self._made_for: tuple[Any, Any] | None = None
         """A weak reference to the model of ``probe``, and its tokenizer."""
         self._batch_tokens: int | None = None
+        self._firing_bar: float | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
         self._measured: AlignmentReport | None = None
@@ -86,9 +87,14 @@ class TrainingProbe:
         """The most tokens per forward pass, for a resume; None before the first use."""
         return self._batch_tokens if self.probe is None else self.probe.batch_tokens
 
-    def begin(self, batch_tokens: int | None) -> None:
-        """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
-        self._batch_tokens = batch_tokens
+    @property
+    def firing_bar(self) -> float | None:
+        """The bar of language neurons, for a resume; None before the first probe."""
+        return self._firing_bar if self.probe is None else self.probe.neurons.bar
+
+    def begin(self, batch_tokens: int | None, firing_bar: float | None = None) -> None:
+        """Start a run, or resume one with the values that it has chosen before."""
+        self._batch_tokens, self._firing_bar = batch_tokens, firing_bar
         self._warned = set()
         self.probe, self._measured = None, None
         self._first_probe_done = False
@@ -144,10 +150,11 @@ class TrainingProbe:
         """The probe of this model and tokenizer."""
         made_for = (weakref.ref(model), tokenizer)
         if self.probe is None or self._made_for != made_for:
-            self._batch_tokens = self.batch_tokens
+            self._batch_tokens, self._firing_bar = self.batch_tokens, self.firing_bar
             probe = self.make_probe(tokenizer)
             # A resume may lower it, when memory has run out.
             probe.batch_tokens = min(probe.batch_tokens, self._batch_tokens or probe.batch_tokens)
+            probe.neurons.bar = self._firing_bar
             self.probe, self._made_for = probe, made_for
         return self.probe
 
