@@ -23,7 +23,9 @@ from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.synchronization import synchronized
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show import tables, terminal
+from neuronxa_callback.show import probe_line, tables, terminal
+from neuronxa_callback.show.probe_screen import ProbeScreen
+from neuronxa_callback.show.scalar_choice import DEFAULT, check_scalars
 from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
 from neuronxa_callback.show.sinks import Sink
 
@@ -51,6 +53,8 @@ class NeuronXACallback(TrainerCallback):
         name: Needed for a second callback in the same Trainer: part of its keys
             (``neuronxa/<name>/...``, ``eval_<name>_nasca``), its record and its saved state.
         forward: A function of the model and a batch that runs the model, as for ``Probe``.
+        scalars: Trackers get ``"mean"`` (mean and bands of layers), ``"languages"`` (also each
+            language), or ``"all"`` (also the ends of intervals, hidden in W&B otherwise).
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -73,9 +77,10 @@ class NeuronXACallback(TrainerCallback):
         max_overhead: float | None = None,
         name: str = "",
         forward: ForwardFunction | None = None,
+        scalars: str = DEFAULT,
     ) -> None:
         self.config, self.forward = as_probe_config(config), forward
-        self.name = check_name(name)
+        self.name, self.scalars = check_name(name), check_scalars(scalars)
         self.schedule = ProbeSchedule(every, max_overhead)
         self.stop = as_rules(stop)
         self.history, self._given_sinks = History(), check_sinks(sinks)
@@ -95,7 +100,7 @@ class NeuronXACallback(TrainerCallback):
         self._probed_step: int | None = None
         self._metrics_step: int | None = None
         self._stopped: str | None = None
-        self._halted = False
+        self._halted, self._screen = False, ProbeScreen()
 
     # When to probe
 
@@ -118,6 +123,7 @@ class NeuronXACallback(TrainerCallback):
         trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
+        self._screen = ProbeScreen(state.is_world_process_zero, not args.disable_tqdm)
         resumed = state.global_step > 0
         saved = self._load_state(args, state)
         steps = [point.step for point in self.history.points]
@@ -126,16 +132,8 @@ class NeuronXACallback(TrainerCallback):
         if resumed and not self._probe.first_probe_done:
             self._verify_resume(state.global_step, **kwargs)
         # After the check: a resume that is refused leaves the record unchanged.
-        if state.is_world_process_zero:
-            self._sinks = SinkGroup.open(
-                args.output_dir or ".",
-                args.report_to or (),
-                self._given_sinks,
-                resumed_at=state.global_step if resumed else None,
-                name=self.name,
-                previous_record=saved.record,
-                run=saved.run,
-            )
+        given = self._given_sinks
+        self._sinks = trainer_events.open_sinks(args, state, given, self.name, self.scalars, saved)
         if not resumed:
             self._probe_once(state, control, **kwargs)
         if resumed and self._stopped is not None and self.stop:
@@ -226,7 +224,7 @@ class NeuronXACallback(TrainerCallback):
                 self.history.append(report)
                 self._report = report
                 trainer_events.log_row(state, report.scalars())
-                trainer_events.say(state, terminal.line(report, self.history))
+                trainer_events.say(state, probe_line.line(report, self.history))
                 self.schedule.time_sinks(partial(self._sinks.write, report))
                 if self.stop:
                     self._apply_stop_rules(state, control)
@@ -235,8 +233,9 @@ class NeuronXACallback(TrainerCallback):
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on."""
         first = not self._probe.first_probe_done
-        report = self._probe.run(step, **kwargs)
+        report = self._probe.run(step, watch=self._screen.watch, **kwargs)
         if report is not None:
+            self._screen.show_cost(report)
             self.schedule.probe_seconds = float(report.run["seconds"])
             for rule in self.stop if first else ():
                 rule.check(report)
@@ -253,7 +252,7 @@ class NeuronXACallback(TrainerCallback):
         """Measure the weights once and print; the report is no point of the run's curve."""
         report, is_new = self._probe.run_once_per_weights(state.global_step, **kwargs)
         if report is not None and is_new:
-            trainer_events.say(state, terminal.line(report))
+            trainer_events.say(state, probe_line.line(report))
         return report
 
     def _apply_stop_rules(self, state: TrainerState, control: TrainerControl) -> None:

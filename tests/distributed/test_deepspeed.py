@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from tests.helpers.launch import WORKERS, launch
-from tests.helpers.zero import CPU, needs_deepspeed
+from tests.helpers.launch import DEEPSPEED_ON_CPU, WORKERS, launch, needs_deepspeed
 
 pytestmark = pytest.mark.distributed
 
@@ -14,7 +13,9 @@ pytestmark = pytest.mark.distributed
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_zero_gives_the_same_report_and_training_goes_on_as_without(stage, tmp_path):
     script = WORKERS / "zero.py"
-    done = launch(script, stage, tmp_path, ranks=2, folder=tmp_path, seconds=500, more=CPU)
+    done = launch(
+        script, stage, tmp_path, ranks=2, folder=tmp_path, seconds=500, more=DEEPSPEED_ON_CPU
+    )
     assert done.code == 0, done.output[-4000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     for found in (first, second):

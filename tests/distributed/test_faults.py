@@ -5,8 +5,7 @@ import json
 import pytest
 
 from tests.helpers.faults import MEMORY, PLACES, PROOF
-from tests.helpers.launch import WORKERS, launch
-from tests.helpers.zero import CPU, needs_deepspeed
+from tests.helpers.launch import DEEPSPEED_ON_CPU, WORKERS, launch, needs_deepspeed
 
 pytestmark = pytest.mark.distributed
 ELSEWHERE = "ProbeError: a probe failed on another rank: "
@@ -46,4 +45,4 @@ def test_a_fault_anywhere_is_one_error_on_all_ranks_and_the_next_probe_is_right(
 @pytest.mark.slow
 @needs_deepspeed
 def test_a_fault_anywhere_is_one_error_on_all_ranks_of_zero_3(tmp_path):
-    check(*faults("zero", tmp_path, CPU))
+    check(*faults("zero", tmp_path, DEEPSPEED_ON_CPU))
