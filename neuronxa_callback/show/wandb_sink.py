@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 
 PICTURES_EVERY = 10
 """Probes per drawing of pictures for W&B, which take most of the time of a sink."""
+MAX_TITLE = 63
+"""Characters of the title of an alert, a limit of W&B."""
+ALERT_WAIT = 0.001
+"""Seconds in which W&B drops an alert of the same title; it reads 0 as a minute."""
 
 
 class WandbSink:
@@ -27,6 +31,8 @@ class WandbSink:
     language x layer are logged as pictures (W&B shows a slider over steps), for every tenth probe
     and the last one, because they take most of the time; the curve of every probe is also a native
     W&B chart, which has no slider. A picture that cannot be drawn is left out with a warning.
+
+    Each entry of ``run["alerts"]`` is sent as an alert of W&B.
 
     The summary has the last value of each key, as a W&B sweep needs it, and the best values as
     ``neuronxa_best/<metric>/<language>``.
@@ -83,6 +89,11 @@ class WandbSink:
         self._not_drawn = None if draws else report
         self._note_best(scalars)
         run.summary.update(self.best)
+        for alert in report.run.get("alerts", ()):
+            # The wait is W&B's own limit per title; ours is one alert per event.
+            title = f"NeuronXA: {alert['rule']}"[:MAX_TITLE]
+            text = f"step {report.step}: {alert['reason']}"
+            run.alert(title=title, text=text, level="WARN", wait_duration=ALERT_WAIT)
 
     def close(self) -> None:
         """Log the pictures of the last report, and upload the record and the table of all scores.
