@@ -15,8 +15,9 @@ from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import ResumeState
+from neuronxa_callback.history.rule_events import RuleOutcome, apply_rules, as_rules, can_stop
 from neuronxa_callback.history.schedule import ProbeSchedule
-from neuronxa_callback.history.stopping import StopRule, as_rules
+from neuronxa_callback.history.stopping import StopRule
 from neuronxa_callback.probe.distributed import all_ranks
 from neuronxa_callback.probe.forward import ForwardFunction
 from neuronxa_callback.probe.probe import Probe
@@ -44,7 +45,7 @@ class NeuronXACallback(TrainerCallback):
         every: N probes every N steps. None probes at every evaluation, or every 500 steps if the
             run has none. The first and the last step are always probed.
         sinks: Objects with ``write(report)`` that replace the trackers of ``report_to``.
-        stop: One or several ``StopRule``; None never stops a run.
+        stop: One or several ``StopRule``, each to stop the run or to alert; None for none.
         tokenizer: None uses the Trainer's ``processing_class``.
         on_error: ``"warn"`` continues after a failed probe, ``"raise"`` does not. The first probe
             of a run always raises, before GPU hours are spent.
@@ -100,6 +101,7 @@ class NeuronXACallback(TrainerCallback):
         self._probed_step: int | None = None
         self._metrics_step: int | None = None
         self._stopped: str | None = None
+        self._outcome = RuleOutcome()
         self._halted, self._screen = False, ProbeScreen()
 
     # When to probe
@@ -136,7 +138,7 @@ class NeuronXACallback(TrainerCallback):
         self._sinks = trainer_events.open_sinks(args, state, given, self.name, self.scalars, saved)
         if not resumed:
             self._probe_once(state, control, **kwargs)
-        if resumed and self._stopped is not None and self.stop:
+        if resumed and self._stopped is not None and can_stop(self.stop):
             self._halted = True
             trainer_events.say(state, f"NeuronXA: this run had been stopped: {self._stopped}")
         self.schedule.start_step()
@@ -222,12 +224,14 @@ class NeuronXACallback(TrainerCallback):
                 entries = trainer_events.run_entries(state) | self.schedule.run_entries
                 report = self.history.note_changes(report.with_run(**entries, name=self.name))
                 self.history.append(report)
-                self._report = report
+                self._outcome = apply_rules(self.stop, self.history, self._outcome.holding)
+                self._report = report = report.with_run(**self._outcome.run_entries)
                 trainer_events.log_row(state, report.scalars())
                 trainer_events.say(state, probe_line.line(report, self.history))
+                trainer_events.say(state, *self._outcome.alert_lines(report.step))
                 self.schedule.time_sinks(partial(self._sinks.write, report))
-                if self.stop:
-                    self._apply_stop_rules(state, control)
+                if can_stop(self.stop):
+                    self._stop_if_due(state, control)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -255,16 +259,13 @@ class NeuronXACallback(TrainerCallback):
             trainer_events.say(state, probe_line.line(report))
         return report
 
-    def _apply_stop_rules(self, state: TrainerState, control: TrainerControl) -> None:
+    def _stop_if_due(self, state: TrainerState, control: TrainerControl) -> None:
         """Collective: all ranks follow the decision of rank 0."""
-        reasons = [rule.reason(self.history) for rule in self.stop]
-        first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = all_ranks().from_first_rank(first)
-        if chosen >= 0:
-            self._stopped = reasons[chosen] or "rank 0 stops"
+        if all_ranks().from_first_rank(int(self._outcome.stop is not None)):
+            self._stopped = self._outcome.stop or "rank 0 stops"
             control.should_training_stop = True
-            text = f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
-            trainer_events.say(state, text)
+            stops = f"NeuronXA stops this run at step {state.global_step}"
+            trainer_events.say(state, f"{stops}: {self._stopped}")
 
     def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
@@ -282,15 +283,24 @@ class NeuronXACallback(TrainerCallback):
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""
-        chosen = self.history, self.schedule.interval, self._stopped, self._probe.batch_tokens
-        later = self._sinks.record_path, self._sinks.run, self._probe.firing_bar
-        trainer_events.save_state(state, self.name, ResumeState(*chosen, *later).to_dict())
+        saved = ResumeState(
+            self.history,
+            interval=self.schedule.interval,
+            stopped=self._stopped,
+            batch_tokens=self._probe.batch_tokens,
+            record=self._sinks.record_path,
+            run=self._sinks.run,
+            firing_bar=self._probe.firing_bar,
+            holding=self._outcome.holding,
+        )
+        trainer_events.save_state(state, self.name, saved.to_dict())
 
     def _load_state(self, args: TrainingArguments, state: TrainerState) -> ResumeState:
         """Load the state of a checkpoint; a new run has none."""
         plain = trainer_events.load_state(state, self.name) if state.global_step else None
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
+        self._outcome = RuleOutcome(holding=saved.holding)
         self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
         self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved
