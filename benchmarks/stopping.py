@@ -1,17 +1,10 @@
 """How often stop rules stop a run that they should not, and miss what they should see.
 
-    python benchmarks/stopping.py [--runs 300] [--out benchmarks/stopping_<date>.md]
+    python benchmarks/stopping.py [--runs 150] [--other-runs 60] [--out FILE]
 
-A run is 50 probes of 20 languages, 100 pairs and 12 layers; its true score is flat, rises once by
-0.005, falls once, or rises steadily. A verdict (pair, layer) is 1 where a sum of normal numbers is
-above a threshold: one number of the pivot sentence, one of the pair in its language, one of its
-own. All of them are kept from probe to probe but for a step, so that neighbouring probes agree in
-most verdicts and changes add up like a random walk. That, an effect of each checkpoint that all
-pairs of a language share, and hubs (one pair per language that blocks many others) were measured on
-a real model: in Gemma-3-270M neighbouring checkpoints agree in 92 to 99 % of the verdicts.
-
-The rules are those of the package, applied after every probe. Their levels were chosen on
-``TUNED``; the noise in ``HELD_OUT`` was not used for that.
+A run is one of ``simulated.py``: its true score is flat, rises once by 0.005, falls once, or rises
+steadily. The rules are those of the package, applied after every probe. Their levels were chosen on
+``TUNED`` with ``SEEN`` in view; the noise in ``HELD_OUT`` was not used for that.
 """
 
 import argparse
@@ -23,88 +16,30 @@ from pathlib import Path
 
 import numpy as np
 import scipy
-from scipy import special
 
 from neuronxa_callback import StopRule
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.points import Point
-from neuronxa_callback.metrics.variance import signs
 from neuronxa_callback.show import terminal
+from simulated import (
+    HELD_OUT,
+    LANGUAGES,
+    LAYERS,
+    NOISE,
+    PAIRS,
+    PROBES,
+    SEEN,
+    TUNED,
+    falling,
+    flat,
+    noise_of,
+    rising,
+    run,
+    stepping,
+)
 
-PAIRS, LAYERS, LANGUAGES, PROBES = 100, 12, 20, 50
-SHARES = (0.20, 0.30)
-"""Shares of the variance that lie in the pivot sentence and in the pair of a language."""
-DROP, ABOVE, PATIENCE, GAIN = 0.10, 0.03, 5, 0.02
+DROP, PATIENCE, GAIN = 0.10, 5, 0.02
 PLACES = ("macro-mean", "one language")
-
-
-@dataclass(frozen=True)
-class Noise:
-    """How the verdicts of a run move from probe to probe."""
-
-    kept: float
-    """Correlation of a verdict's numbers between neighbouring probes."""
-    common: float
-    """Standard deviation of the effect that all pairs of a language share at one probe."""
-    hub: float = 0.0
-    """Strength of the hub of each language."""
-    jump: float = 0.0
-    """The correlation at every tenth probe, if it is another one."""
-
-
-TUNED = {
-    "agree 99 %": Noise(0.9995, 0.005),
-    "agree 97 %": Noise(0.9956, 0.010),
-    "agree 95 %": Noise(0.9877, 0.015),
-    "agree 97 %, hubs": Noise(0.9956, 0.010, hub=1.2),
-}
-HELD_OUT = {
-    "agree 92 %": Noise(0.9690, 0.020),
-    "agree 95 %, hubs": Noise(0.9877, 0.015, hub=1.2),
-    "99 %, with jumps to 88 %": Noise(0.9995, 0.010, jump=0.9298),
-}
-NOISE = TUNED | HELD_OUT
-
-
-def run(rng, truth, noise):
-    """h, u and r [probes, languages, 3, pairs] of one run with a true score per probe."""
-    pivot, pair = SHARES
-    variances = (pivot, pair, 1 - pivot - pair)
-    shapes = ((1, 1, PAIRS), (LANGUAGES, 1, PAIRS), (LANGUAGES, LAYERS, PAIRS))
-    parts = [_normal(rng, *each) for each in zip(variances, shapes, strict=True)]
-    hubs = _normal(rng, 1.0, shapes[-1]) if noise.hub else None
-    found = np.zeros((len(truth), LANGUAGES, 3, PAIRS), dtype=np.int32)
-    eps = signs(PAIRS)
-    for probe, edge in enumerate(edges(truth, noise.hub)):
-        if probe:
-            kept = noise.jump if noise.jump and probe % 10 == 5 else noise.kept
-            for part, variance in zip(parts, variances, strict=True):
-                _step(rng, part, variance, kept)
-            if hubs is not None:
-                _step(rng, hubs, 1.0, kept)
-        shift = np.float32(edge) + _normal(rng, noise.common**2, (LANGUAGES, 1, 1))
-        strength = parts[2] + (parts[0] + parts[1] + shift)
-        own = strength > 0
-        if hubs is not None:
-            blocked = own & (hubs + strength < noise.hub - 1)
-            blocked[..., 0] = False
-            own &= ~blocked
-            # Pair 0 of every language is the hub: it alone blocks the pairs that it blocks.
-            found[probe, :, 1, 0] = blocked.sum(axis=(1, 2))
-            found[probe, :, 2] = -eps[0] * blocked.sum(axis=1)
-            found[probe, :, 2, 0] = -(blocked * eps).sum(axis=(1, 2))
-        found[probe, :, 0] = own.sum(axis=1)
-    return found
-
-
-def edges(truth, hub):
-    """The mean strength of a verdict that gives each true score, found on a grid."""
-    if not hub:
-        return special.ndtri(truth)
-    grid, strength = np.linspace(-4, 4, 801)[:, None], np.linspace(0, 8, 1601)
-    density = np.exp(-((strength - grid) ** 2) / 2) / (2 * np.pi) ** 0.5
-    share = (density * special.ndtr(strength - (hub - 1))).sum(axis=1) * (strength[1] - strength[0])
-    return np.interp(truth, share, grid[:, 0])
 
 
 class Called:
@@ -174,99 +109,51 @@ def stops(rules, counts, layers):
     return found
 
 
-def flat(rng):
-    return np.full(PROBES, 0.5), 0
+FEW, MOST, CALLED = ("<= 5", "<= 5"), (">= 80", ">= 80"), "called significant in the terminal"
 
 
-def stepping(rng):
-    return np.where(np.arange(PROBES) < 1, 0.5, 0.505), 1
+def selected(truth):
+    return BestMisses(truth, corrected=True)
 
 
-def falling(size):
-    def truth_of(rng):
-        when = int(rng.integers(3, PROBES - 10))
-        return np.where(np.arange(PROBES) < when, 0.55, 0.55 - size), when
-
-    return truth_of
-
-
-def rising(rng):
-    return 0.3 + 2 * GAIN / PATIENCE * np.arange(PROBES), 0
+def unselected(truth):
+    return BestMisses(truth, corrected=False)
 
 
 def scenes():
     """The kinds of runs, and what is asked of each."""
     collapse, plateau = StopRule.collapse(DROP), StopRule.plateau(PATIENCE, GAIN)
-    few, most = ("<= 5", "<= 5"), (">= 80", ">= 80")
-    called = "called significant in the terminal"
+    flats = (
+        Question("flat, target 0.03 above it: stopped", StopRule.target(0.53), FEW),
+        Question("flat, target 0.10 below it: stopped", StopRule.target(0.40), MOST),
+        Question("flat: stopped by collapse(0.10)", collapse, FEW),
+        Question("flat: stopped by plateau(5, 0.02) within 10 probes", plateau, MOST, 11),
+        Question(f"flat: {CALLED} at any of 50 probes", Called(), ("<= 5", None)),
+        Question("flat: the best probe outside of its report's interval", unselected, ("", "")),
+        Question("flat: the best probe outside of `best_interval`", selected, FEW),
+    )
+    step = f"0.005 higher from the second probe on, no effects of checkpoints: {CALLED}"
+    fall = "falls by 0.15: stopped by collapse(0.10) within"
+    falls = (
+        Question(f"{fall} 2 probes", collapse, (">= 95", ">= 80"), 2),
+        Question(f"{fall} 10 probes", collapse, (">= 95", ">= 95"), 10),
+    )
+    words = "falls by 0.20: stopped by collapse(0.10) within 2 probes"
+    large = Question(words, collapse, (">= 95", ">= 95"), 2)
+    half = Question("falls by 0.05: stopped by collapse(0.10)", collapse, FEW)
+    small = f"falls by 0.03: {CALLED} within 2 probes"
+    rises = (
+        Question("rises by 0.04 in 5 probes: stopped by plateau(5, 0.02)", plateau, FEW),
+        Question("rises: the best probe outside of `best_interval`", selected, FEW),
+    )
     return (
-        Scene(
-            flat,
-            (
-                Question("flat, target 0.03 above it: stopped", StopRule.target(0.53), few),
-                Question("flat, target 0.10 below it: stopped", StopRule.target(0.40), most),
-                Question("flat: stopped by collapse(0.10)", collapse, few),
-                Question("flat: stopped by plateau(5, 0.02) within 10 probes", plateau, most, 11),
-                Question(f"flat: {called} at any of 50 probes", Called(), ("<= 5", None)),
-                Question(
-                    "flat: the best probe outside of its report's interval",
-                    lambda truth: BestMisses(truth, corrected=False),
-                    ("", ""),
-                ),
-                Question(
-                    "flat: the best probe outside of `best_interval`",
-                    lambda truth: BestMisses(truth, corrected=True),
-                    few,
-                ),
-            ),
-        ),
-        Scene(
-            stepping,
-            (
-                Question(
-                    f"0.005 higher from the second probe on, no effects of checkpoints: {called}",
-                    Called(),
-                    few,
-                ),
-            ),
-            common=False,
-        ),
-        Scene(
-            falling(1.5 * DROP),
-            (
-                Question(
-                    "falls by 0.15: stopped by collapse(0.10) within 2 probes",
-                    collapse,
-                    (">= 95", ">= 80"),
-                    2,
-                ),
-                Question(
-                    "falls by 0.15: stopped by collapse(0.10) within 10 probes",
-                    collapse,
-                    (">= 95", ">= 95"),
-                    10,
-                ),
-            ),
-        ),
-        Scene(
-            falling(0.5 * DROP),
-            (Question("falls by 0.05: stopped by collapse(0.10)", collapse, few),),
-        ),
-        Scene(
-            falling(0.03),
-            (Question(f"falls by 0.03: {called} within 2 probes", Called(), (">= 80", None), 2),),
-        ),
-        Scene(
-            rising,
-            (
-                Question("rises by 0.04 in 5 probes: stopped by plateau(5, 0.02)", plateau, few),
-                Question(
-                    "rises: the best probe outside of `best_interval`",
-                    lambda truth: BestMisses(truth, corrected=True),
-                    few,
-                ),
-            ),
-        ),
+        Scene(flat, flats),
+        Scene(stepping, (Question(step, Called(), FEW),), common=False),
+        Scene(falling(1.5 * DROP), falls),
+        Scene(falling(0.5 * DROP), (half,)),
+        Scene(falling(0.03), (Question(small, Called(), (">= 80", None), 2),)),
+        Scene(rising, rises),
+        Scene(falling(2 * DROP), (large,)),
     )
 
 
@@ -303,34 +190,30 @@ def shares(runs, scene, noise, seed):
 
 
 def table(runs, columns, seed):
-    """(place, words, limit) -> one share of runs per column of noise."""
+    """(place, words, limit) -> one share of runs per column of noise.
+
+    runs: Their number, or one number per column.
+    """
     cells = {}
-    for column in columns:
+    numbers = [runs] * len(columns) if isinstance(runs, int) else runs
+    for column, number_of_runs in zip(columns, numbers, strict=True):
         for number, scene in enumerate(scenes()):
-            found = shares(runs, scene, NOISE[column], [seed, number, *column.encode()])
-            for key, share in found.items():
+            stream = [seed, number, *column.encode()]
+            for key, share in shares(number_of_runs, scene, NOISE[column], stream).items():
                 cells.setdefault(key, []).append(share)
     return cells
 
 
-def noise_of(name, runs=10):
-    """Standard errors of a change over 1 and 20 probes: (macro-mean, one language) each."""
-    rng = np.random.default_rng(0)
-    h = np.stack([run(rng, np.full(21, 0.5), NOISE[name])[:, :, 0] / LAYERS for _ in range(runs)])
-    return [
-        (x[:, later] - x[:, 0]).std(axis=1, ddof=1).mean() / PAIRS**0.5
-        for later in (1, 20)
-        for x in (h.mean(axis=2), h[:, :, 0])
-    ]
-
-
-def report(runs, seed):
+def report(runs, other_runs, seed):
     columns = list(NOISE)
     lines = ["", "Per cent of runs. Columns: the noise between neighbouring probes. The rules were"]
-    lines += [f"tuned on the first {len(TUNED)}; {', '.join(HELD_OUT)} were held out."]
-    lines += ["One standard error of a cell, in points:"]
-    lines += ["; ".join(f"{(p * (100 - p) / runs) ** 0.5:.1f} at {p} %" for p in (5, 80, 95)) + "."]
-    cells = table(runs, columns, seed)
+    lines += [f"tuned on the first {len(TUNED)}, with the next {len(SEEN)} in view; the last"]
+    lines += [f"{len(HELD_OUT)} were held out."]
+    for each in (runs, other_runs):
+        errors = [f"{(p * (100 - p) / each) ** 0.5:.1f} at {p} %" for p in (5, 80, 95)]
+        lines += [f"One standard error of a cell of {each} runs, in points: {', '.join(errors)}."]
+    numbers = [runs if column in TUNED else other_runs for column in columns]
+    cells = table(numbers, columns, seed)
     for place in PLACES:
         asked = {key[1:]: row for key, row in cells.items() if key[0] == place}
         lines += _rows(f"Rules on the {place}".replace("the one", "one"), columns, asked)
@@ -353,34 +236,25 @@ def _rows(title, columns, cells):
     return lines
 
 
-def _step(rng, part, variance, kept):
-    """Move numbers of this variance by one probe, in place: correlated by ``kept``."""
-    part *= np.float32(kept)
-    part += _normal(rng, (1 - kept**2) * variance, part.shape)
-
-
-def _normal(rng, variance, shape):
-    numbers = rng.standard_normal(shape, dtype=np.float32)
-    numbers *= np.float32(variance**0.5)
-    return numbers
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--runs", type=int, default=150)
+    parser.add_argument("--other-runs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     head = [
         "# Stop rules",
         "",
-        f"`python benchmarks/stopping.py --runs {options.runs} --seed {options.seed}`, "
+        f"`python benchmarks/stopping.py --runs {options.runs} --other-runs "
+        f"{options.other_runs} --seed {options.seed}`, "
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}. "
-        f"{options.runs} runs per cell: {PROBES} probes, {LANGUAGES} languages, {PAIRS} pairs, "
+        f"{options.runs} runs per cell, {options.other_runs} after the first {len(TUNED)} columns: "
+        f"{PROBES} probes, {LANGUAGES} languages, {PAIRS} pairs, "
         f"{LAYERS} layers.",
     ]
-    text = "\n".join([*head, *report(options.runs, options.seed)]) + "\n"
+    text = "\n".join([*head, *report(options.runs, options.other_runs, options.seed)]) + "\n"
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

@@ -8,20 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neuronxa_callback import trainer_events
 from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
-from neuronxa_callback.errors import NeuronXAError
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import ResumeState
 from neuronxa_callback.history.schedule import ProbeSchedule
 from neuronxa_callback.history.stopping import StopRule, as_rules
+from neuronxa_callback.probe.distributed import all_ranks
 from neuronxa_callback.probe.forward import ForwardFunction
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.training_probe import TrainingProbe, rank0_value
+from neuronxa_callback.probe.synchronization import synchronized
+from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
 from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
@@ -110,6 +110,7 @@ class NeuronXACallback(TrainerCallback):
         last = state.global_step >= state.max_steps
         return control.should_evaluate or last or self.schedule.includes(state.global_step)
 
+    @synchronized
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -121,7 +122,7 @@ class NeuronXACallback(TrainerCallback):
         saved = self._load_state(args, state)
         steps = [point.step for point in self.history.points]
         options = {"name": self.name, **self.schedule.options, "stop": self.stop, "history": steps}
-        self._probe.check_ranks(kwargs["model"], options)
+        self._probe.check_ranks(options)
         if resumed and not self._probe.first_probe_done:
             self._verify_resume(state.global_step, **kwargs)
         # After the check: a resume that is refused leaves the record unchanged.
@@ -153,7 +154,7 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe if the step is due, before an evaluation of the same step."""
-        self._report_overhead(state, kwargs["model"])
+        self._report_overhead(state)
         self._after_step(state, control, **kwargs)
 
     def on_epoch_end(
@@ -169,6 +170,7 @@ class NeuronXACallback(TrainerCallback):
             self._probe_once(state, control, **kwargs)
         self.schedule.start_step()
 
+    @synchronized
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -192,6 +194,7 @@ class NeuronXACallback(TrainerCallback):
         if metrics is not None:
             metrics.update(self._probe.evaluation_metrics(report, prefix, self.name))
 
+    @synchronized
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -209,28 +212,24 @@ class NeuronXACallback(TrainerCallback):
         """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer, forward=self.forward)
 
+    @synchronized
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Probe, record the report and apply the stop rules; at most once per step."""
         if self._probed_step == state.global_step:
             return
         self._probed_step, self._report = state.global_step, None
         report = self._measure(state.global_step, **kwargs)
-        if report is None:
-            self._save_state(state)
-            return
-        entries = trainer_events.run_entries(state) | self.schedule.run_entries
-        report = report.with_run(**entries, name=self.name)
-        try:
-            self.history.append(report)
-        except NeuronXAError as error:
-            self._probe.handle_error(error)
-            return
-        self._report = report
-        trainer_events.log_row(state, report.scalars())
-        trainer_events.say(state, terminal.line(report, self.history))
-        self.schedule.time_sinks(partial(self._sinks.write, report))
-        if self.stop:
-            self._apply_stop_rules(state, control, kwargs["model"])
+        if report is not None:
+            with self._probe.handle_errors():
+                entries = trainer_events.run_entries(state) | self.schedule.run_entries
+                report = self.history.note_changes(report.with_run(**entries, name=self.name))
+                self.history.append(report)
+                self._report = report
+                trainer_events.log_row(state, report.scalars())
+                trainer_events.say(state, terminal.line(report, self.history))
+                self.schedule.time_sinks(partial(self._sinks.write, report))
+                if self.stop:
+                    self._apply_stop_rules(state, control)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -257,30 +256,28 @@ class NeuronXACallback(TrainerCallback):
             trainer_events.say(state, terminal.line(report))
         return report
 
-    def _apply_stop_rules(
-        self, state: TrainerState, control: TrainerControl, model: nn.Module
-    ) -> None:
+    def _apply_stop_rules(self, state: TrainerState, control: TrainerControl) -> None:
         """Collective: all ranks follow the decision of rank 0."""
         reasons = [rule.reason(self.history) for rule in self.stop]
         first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = rank0_value(model, first)
+        chosen = all_ranks().from_first_rank(first)
         if chosen >= 0:
             self._stopped = reasons[chosen] or "rank 0 stops"
             control.should_training_stop = True
-            trainer_events.say(
-                state, f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
-            )
+            text = f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
+            trainer_events.say(state, text)
 
-    def _report_overhead(self, state: TrainerState, model: nn.Module) -> None:
+    def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
         step_seconds = self.schedule.record_step()
         if step_seconds is None:
             return
-        steps = self.schedule.min_interval(step_seconds)
-        if steps is not None:
-            self.schedule.interval = rank0_value(model, steps)
-            self._save_state(state)
-        trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
+        with self._probe.handle_errors():
+            steps = self.schedule.min_interval(step_seconds)
+            if steps is not None:
+                self.schedule.interval = all_ranks().from_first_rank(steps)
+                self._save_state(state)
+            trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
 
     # What a resume needs
 

@@ -85,6 +85,29 @@ def test_a_resume_that_measures_something_else_is_refused_at_its_start(
     assert [report.step for report in before] == [0, 2, 4]
 
 
+@pytest.mark.parametrize(("tokens", "used"), [(64, 64), (4096, 128)])
+def test_a_resume_with_other_batch_tokens_goes_on_and_notes_a_lower_number(
+    tokens, used, tokenizer, tmp_path
+):
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    first = NeuronXACallback(replace(CONFIG, batch_tokens=128), every=2)
+    trainer_of(tokenizer, tmp_path, [first], args=args).train()
+    before = read_reports(tmp_path)
+    other = NeuronXACallback(replace(CONFIG, batch_tokens=tokens), every=2)
+    again = trainer_of(tokenizer, tmp_path, [other], args=args)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    reports = read_reports(tmp_path)
+    assert [report.step for report in reports] == [0, 2, 4, 6]
+    environments = [report.fingerprint["environment"]["batch_tokens"] for report in reports]
+    assert environments == [128, 128, used, used]
+    notes = [
+        set(after.warnings) - set(b.warnings) for b, after in zip(before, reports, strict=True)
+    ]
+    note = "batch_tokens is 64 from step 4 on, it was 128 before"
+    assert notes == [set(), set(), {note} if used == 64 else set(), set()]
+    assert [report.score("nasca") for report in reports] == [each.score("nasca") for each in before]
+
+
 THREE = parallel(12, ("deu_Latn", "fra_Latn", "spa_Latn"))
 
 

@@ -104,6 +104,18 @@ def cosines(
     return torch.where(lengths == 0, torch.zeros_like(dot), dot / lengths)
 
 
+def tie_width(similarity: Tensor) -> float:
+    """Cosines this near to each other are ties: 1e-12 in fp64, 1e-6 in fp32.
+
+    Two sentences with the same vector are equally near to a third one, but the rounding of a matrix
+    product depends on where in the matrix they stand.
+
+    >>> tie_width(torch.zeros(1, dtype=torch.float64))
+    1e-12
+    """
+    return 1e-12 if similarity.dtype == torch.float64 else 1e-6
+
+
 def rivals(
     similarity: Float[Tensor, "*layers pairs pairs"],
 ) -> tuple[Float[Tensor, "*layers pairs"], Float[Tensor, "*layers pairs"]]:
@@ -123,8 +135,8 @@ def weakly_aligned(
     """Which pairs are nearer to each other than to any other sentence, in both directions.
 
     Pair i is aligned when c_ii > c_ij and c_ii > c_ji for every j != i. Both comparisons are
-    strict: a tie is no evidence. The result for a layer with NaN has no meaning; ``holds_nan``
-    finds such layers.
+    strict: a tie (``tie_width``) is no evidence. The result for a layer with NaN has no meaning;
+    ``holds_nan`` finds such layers.
 
     >>> weakly_aligned(torch.tensor([[0.9, 0.1, 0.1], [0.2, 0.8, 0.8], [0.1, 0.1, 0.7]])).tolist()
     [True, False, False]
@@ -149,7 +161,7 @@ def retrieved(
     """
     _check_square(similarity)
     row, column = rivals(similarity)
-    own = similarity.diagonal(dim1=-2, dim2=-1)
+    own = similarity.diagonal(dim1=-2, dim2=-1) - tie_width(similarity)
     return own > row, own > column
 
 
@@ -167,8 +179,9 @@ def mutual_maxima(
         ValueError: If ``similarity`` is not square or has fewer than 2 pairs.
     """
     _check_square(similarity)
-    row_maxima = similarity == similarity.amax(dim=-1, keepdim=True)
-    column_maxima = similarity == similarity.amax(dim=-2, keepdim=True)
+    width = tie_width(similarity)
+    row_maxima = similarity >= similarity.amax(dim=-1, keepdim=True) - width
+    column_maxima = similarity >= similarity.amax(dim=-2, keepdim=True) - width
     unique = (row_maxima.sum(dim=-1, keepdim=True) == 1) & (
         column_maxima.sum(dim=-2, keepdim=True) == 1
     )

@@ -41,7 +41,7 @@ def count_blocks(similarity: Tensor) -> Blocking:
         >>> counts.blockers.tolist(), counts.by_pivot.tolist(), counts.by_target.tolist()
         ([[1, 1]], [[0, 1]], [[1, 0]])
     """
-    own = similarity.diagonal(dim1=-2, dim2=-1)
+    own = similarity.diagonal(dim1=-2, dim2=-1) - alignment.tie_width(similarity)
     eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     # [layers, i, j]: whether the target, or the pivot, sentence of pair j blocks pair i.
     by_target = (similarity >= own[..., :, None]) & ~eye

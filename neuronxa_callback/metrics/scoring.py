@@ -75,7 +75,8 @@ def margins_of(similarity: Tensor) -> dict[str, Tensor]:
     pairs = similarity.shape[-1]
     levels = torch.tensor(QUANTILES, dtype=margin.dtype, device=margin.device)
     quantiles = margin.quantile(levels, dim=-1)
-    ranks = [(similarity >= own.unsqueeze(axis)).sum(dim=axis).to(own) for axis in (-1, -2)]
+    width = alignment.tie_width(similarity)
+    ranks = [(similarity >= own.unsqueeze(axis) - width).sum(dim=axis).to(own) for axis in (-1, -2)]
     others = similarity.sum(dim=(-2, -1)) - own.sum(dim=-1)
     statistics = {
         f"margin_{level * 100:.0f}": quantile
@@ -84,7 +85,7 @@ def margins_of(similarity: Tensor) -> dict[str, Tensor]:
     return statistics | {
         "mrr": sum((1 / rank).mean(dim=-1) for rank in ranks) / 2,
         "non_pairs": others / (pairs * (pairs - 1)),
-        "ties": (margin == 0).sum(dim=-1),
+        "ties": (margin.abs() <= width).sum(dim=-1),
     }
 
 

@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from neuronxa_callback.config import ProbeConfig, reads_by_site
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
@@ -26,6 +25,7 @@ from neuronxa_callback.probe.batching import (
 )
 from neuronxa_callback.probe.distributed import (
     World,
+    all_ranks,
     is_sharded,
     reshard_on_exit,
     unwrap_ddp,
@@ -49,7 +49,7 @@ from neuronxa_callback.probe.tokenization import (
     tokenize,
 )
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.taps.proof.signature import ModelSignature
+from neuronxa_callback.taps.flow.signature import ModelSignature
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Probe:
         self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
 
-    def run(  # long: the steps of a probe, in order
+    def run(
         self, model: nn.Module, step: int = 0, progress: ProgressCallback | None = None
     ) -> AlignmentReport:
         """Measures ``model`` as it is now. Collective: every rank calls it.
@@ -118,51 +118,55 @@ class Probe:
             ProbeMemoryError: If memory ran out on any rank; the next run halves ``batch_tokens``.
             ProbeError: If another rank failed, with that rank's message.
         """
-        started = time.perf_counter()
-        model = unwrap_ddp(model)
+        started, everyone = time.perf_counter(), all_ranks()
+        with self._halve_batch_tokens_on_oom(), synchronize_errors(everyone):
+            report = self._run(unwrap_ddp(model), step, progress)
+            report = report.with_run(seconds=round(time.perf_counter() - started, 3))
+        self._drift.keep()
+        return report
+
+    def _run(  # long: the steps of a probe, in order
+        self, model: nn.Module, step: int, progress: ProgressCallback | None
+    ) -> AlignmentReport:
+        """Collective. An error may be raised anywhere: all ranks learn of it."""
         world = world_of(model, self.mesh)
         reads = reads_by_site(self.config)
-        collective = is_sharded(model) or world.tensor is not None
-        forward = Forward(model, self.config.stack, "hidden" in reads, collective, self.forward)
-        flag = torch.zeros(1, dtype=torch.float32, device=world.device(forward.device))
-        with self._halve_batch_tokens_on_oom(), ExitStack() as stack:
-            with synchronize_errors(world, flag):
-                stack.enter_context(preserve_model_state(model))
-                stack.enter_context(reshard_on_exit(model))
-                tokenized, groups = self.tokenize(model)
-                sentences = ProofSentences.of(groups, padding_id(model, self.tokenizer.pad))
-                forward.choose(sentences.dummy)
-                work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
-            with synchronize_errors(world, flag):
-                parts = fingerprint.shared_work(
-                    self.config, self.corpus, tokenized, self.batch_tokens, work
-                ) | {"the option forward": fingerprint.qualified_name(self.forward)}
-                check_same_on_ranks(world, forward.device, parts)
-            proved, batched = self._prove(model, forward, sentences, world, flag)
-            with synchronize_errors(world, flag):
-                check_same_on_ranks(world, forward.device, {"the list of layers": proved.plan})
-                work = work if batched else microbatches(groups, 1)
-                context = ProbeContext(
-                    model=model,
-                    forward=forward,
-                    plan=proved.plan,
-                    layouts=layouts_of(proved.plan, proved.hidden_sizes),
-                    reads=reads,
-                    world=world,
-                    flag=flag,
-                    groups=groups,
-                    stages=shard_microbatches(work, groups, world.size),
-                    dummy=sentences.dummy,
-                    pad=sentences.pad,
-                    margins="margins" in self.config.diagnostics,
-                    progress=progress,
-                )
-                measurement = Executor(context).run()
-            with synchronize_errors(world, flag):
-                drift = self._measure_drift(context, measurement, step)
-                report = self._report(step, context, measurement, tokenized, work, batched)
-                free_memory(flag.device)
-        info = _run_info(started, world, measurement) | drift | {"proof": proved.record(batched)}
+        together = world.run_together if is_sharded(model) or world.tensor is not None else None
+        forward = Forward(model, self.config.stack, "hidden" in reads, together, self.forward)
+        with ExitStack() as stack:
+            stack.enter_context(preserve_model_state(model))
+            stack.enter_context(reshard_on_exit(model))
+            tokenized, groups = self.tokenize(model)
+            sentences = ProofSentences.of(groups, padding_id(model, self.tokenizer.pad))
+            forward.choose(sentences.dummy)
+            work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
+            parts = fingerprint.shared_work(
+                self.config, self.corpus, tokenized, self.batch_tokens, work
+            ) | {"the option forward": fingerprint.qualified_name(self.forward)}
+            check_same_on_ranks(world, parts)
+            proved, batched = self._prove(model, forward, sentences, world)
+            check_same_on_ranks(world, {"the list of layers": proved.plan})
+            work = work if batched else microbatches(groups, 1)
+            context = ProbeContext(
+                model=model,
+                forward=forward,
+                plan=proved.plan,
+                layouts=layouts_of(proved.plan, proved.hidden_sizes),
+                reads=reads,
+                world=world,
+                device=world.device(forward.device),
+                groups=groups,
+                stages=shard_microbatches(work, groups, world.size),
+                dummy=sentences.dummy,
+                pad=sentences.pad,
+                margins="margins" in self.config.diagnostics,
+                progress=progress,
+            )
+            measurement = Executor(context).run()
+            drift = self._measure_drift(context, measurement, step)
+            report = self._report(step, context, measurement, tokenized, work, batched)
+        free_memory()
+        info = _run_info(world, measurement) | drift | {"proof": proved.record(batched)}
         if self.corpus.order:
             info["order"] = self.corpus.order
         return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
@@ -191,19 +195,17 @@ class Probe:
         forward: Forward,
         sentences: ProofSentences,
         world: World,
-        flag: Tensor,
     ) -> tuple[ProvedPlan, bool]:
         """The neurons, cached, and whether sentences may run together. Collective."""
         known = self._proved is not None and self._proved[0].matches(model)
-        if not world.all_ok(known, flag) or self._proved is None:
+        if not world.all_ok(known) or self._proved is None:
             self._proved = None
-            with synchronize_errors(world, flag):
-                sites = tuple(site for site in reads_by_site(self.config) if site != "hidden")
-                proved = prove(model, forward, self.config, sentences, sites, self.proofs)
-                signature = ModelSignature(model, identities=not is_sharded(model))
+            sites = tuple(site for site in reads_by_site(self.config) if site != "hidden")
+            proved = prove(model, forward, self.config, sentences, sites, world, self.proofs)
+            signature = ModelSignature(model, identities=not is_sharded(model))
             for problem in proved.unproved:
                 log.warning("a NeuronXA probe is not proved, it goes on: %s", problem)
-            self._proved = (signature, proved, world.all_ok(proved.batched, flag))
+            self._proved = (signature, proved, world.all_ok(proved.batched))
         return self._proved[1:]
 
     def _measure_drift(
@@ -289,10 +291,9 @@ class Probe:
             ) from error
 
 
-def _run_info(started: float, world: World, measurement: Measurement) -> dict[str, Any]:
+def _run_info(world: World, measurement: Measurement) -> dict[str, Any]:
     """About the run, not part of the measurement."""
     return {
-        "seconds": round(time.perf_counter() - started, 3),
         "ranks": world.size,
         "time": round(time.time(), 3),
         "pivot_bytes": max((pivot.nbytes for pivot in measurement.pivots.values()), default=0),

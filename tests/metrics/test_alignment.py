@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from neuronxa_callback.metrics import alignment
+from neuronxa_callback.metrics.blocking import count_blocks
 from neuronxa_callback.metrics.registry import reads_of
 from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.pooling import Pooling
@@ -203,3 +204,18 @@ def test_infinite_states_are_active_or_not_and_no_nan():
     assert found.active.tolist() == [4.0]
     states[0, 1, 0] = math.nan
     assert Pooling(batch, [read]).dense(read, states, 0).pooled.isnan().all()
+
+
+@pytest.mark.parametrize("pairs", [7, 20, 33, 100])
+def test_equal_vectors_tie_wherever_they_stand(pairs):
+    """The rounding of a product differs by position, so ties must not hang on it."""
+    generator = torch.Generator().manual_seed(pairs)
+    pivot = torch.randn(pairs, 301, generator=generator)
+    target = torch.randn(pairs, 301, generator=generator)
+    target[1::2] = target[1] * 2.0 ** (torch.arange(pairs // 2)[:, None] % 5)
+    pivot[1::2] = target[1] + 0.1 * pivot[1::2]
+    similarity = alignment.cosines(
+        alignment.dots(pivot, target), alignment.squares(pivot), alignment.squares(target)
+    )
+    assert not alignment.weakly_aligned(similarity)[1::2].any()
+    assert count_blocks(similarity[None]).blockers[0, 1::2].min() >= pairs // 2 - 1

@@ -35,3 +35,14 @@ def one(folder):
     """The page of one run."""
     write_page({"main": rising()}, folder / "one.html", title="A run")
     return folder / "one.html"
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Offline W&B in a folder of its own; returns the path of the k-th run's file."""
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    yield lambda k=0: sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))[k]
+    wandb.teardown()
