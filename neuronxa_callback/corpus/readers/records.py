@@ -160,13 +160,13 @@ def records_of_value(value: Any, source: str) -> list[Record]:
         else:
             rows = zip(*columns.values(), strict=True)
             return [dict(zip(columns, row, strict=True)) for row in rows]
-    wrong = next((item for item in value if not isinstance(item, Mapping)), None)
+    rows = list(value) if isinstance(value, list | tuple) else [value]
+    wrong = next((type(row).__name__ for row in rows if not isinstance(row, Mapping)), None)
     if wrong is not None:
         raise CorpusError(
-            f"a row must be an object with a key per language, but {source} has a"
-            f" {type(wrong).__name__}"
+            f"a row must be an object with a key per language, but {source} has a {wrong}"
         )
-    return list(value)
+    return rows
 
 
 def _are_objects(cells: Sequence[Any]) -> bool:
