@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.page.data import loss_step
 from neuronxa_callback.show.palette import LIGHT
+from neuronxa_callback.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +55,37 @@ def picture(
     loss_over_steps(figure.add_subplot(grid[1, 0], sharex=above), reports, losses)
     curve_by_layer(figure.add_subplot(grid[:, 1]), reports[-1], metric)
     return figure
+
+
+def write_picture(
+    reports: Sequence[AlignmentReport], path: str | Path, metric: str | None = None
+) -> None:
+    """Write ``picture`` to a file, which is replaced at once.
+
+    Args:
+        reports: The reports of one run, sorted by step.
+        path: A file that ends in ``.png``, ``.svg`` or ``.pdf``.
+        metric: As in ``picture``.
+
+    Raises:
+        ConfigError: If there is no report or no such metric, or if the file cannot be written.
+
+    Example::
+
+        from neuronxa_callback import read_reports
+        from neuronxa_callback.show.charts import write_picture
+
+        write_picture(read_reports("runs/mine"), "alignment.png")
+    """
+    if not reports:
+        raise ConfigError("a picture needs at least one report, got none")
+    if metric is not None and metric not in reports[-1].metrics:
+        raise ConfigError(unknown("metric", metric, reports[-1].metrics))
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"a picture must end in .png, .svg or .pdf, got {str(path)!r}")
+    figure = picture(reports, metric=metric)
+    with whole_file(path) as beside:
+        figure.savefig(beside)
 
 
 def score_over_steps(axes: "Axes", reports: Sequence[AlignmentReport], metric: str) -> None:
