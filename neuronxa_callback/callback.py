@@ -8,20 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neuronxa_callback import trainer_events
 from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
-from neuronxa_callback.errors import NeuronXAError
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import ResumeState
+from neuronxa_callback.history.rule_events import RuleOutcome, apply_rules, as_rules, can_stop
 from neuronxa_callback.history.schedule import ProbeSchedule
-from neuronxa_callback.history.stopping import StopRule, as_rules
+from neuronxa_callback.history.stopping import StopRule
+from neuronxa_callback.probe.distributed import all_ranks
 from neuronxa_callback.probe.forward import ForwardFunction
 from neuronxa_callback.probe.probe import Probe
-from neuronxa_callback.probe.training_probe import TrainingProbe, rank0_value
+from neuronxa_callback.probe.synchronization import synchronized
+from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import probe_line, tables, terminal
 from neuronxa_callback.show.probe_screen import ProbeScreen
@@ -44,7 +45,7 @@ class NeuronXACallback(TrainerCallback):
         every: N probes every N steps. None probes at every evaluation, or every 500 steps if the
             run has none. The first and the last step are always probed.
         sinks: Objects with ``write(report)`` that replace the trackers of ``report_to``.
-        stop: One or several ``StopRule``; None never stops a run.
+        stop: One or several ``StopRule``, each to stop the run or to alert; None for none.
         tokenizer: None uses the Trainer's ``processing_class``.
         on_error: ``"warn"`` continues after a failed probe, ``"raise"`` does not. The first probe
             of a run always raises, before GPU hours are spent.
@@ -100,6 +101,7 @@ class NeuronXACallback(TrainerCallback):
         self._probed_step: int | None = None
         self._metrics_step: int | None = None
         self._stopped: str | None = None
+        self._outcome = RuleOutcome()
         self._halted, self._screen = False, ProbeScreen()
 
     # When to probe
@@ -115,6 +117,7 @@ class NeuronXACallback(TrainerCallback):
         last = state.global_step >= state.max_steps
         return control.should_evaluate or last or self.schedule.includes(state.global_step)
 
+    @synchronized
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -127,7 +130,7 @@ class NeuronXACallback(TrainerCallback):
         saved = self._load_state(args, state)
         steps = [point.step for point in self.history.points]
         options = {"name": self.name, **self.schedule.options, "stop": self.stop, "history": steps}
-        self._probe.check_ranks(kwargs["model"], options)
+        self._probe.check_ranks(options)
         if resumed and not self._probe.first_probe_done:
             self._verify_resume(state.global_step, **kwargs)
         # After the check: a resume that is refused leaves the record unchanged.
@@ -135,7 +138,7 @@ class NeuronXACallback(TrainerCallback):
         self._sinks = trainer_events.open_sinks(args, state, given, self.name, self.scalars, saved)
         if not resumed:
             self._probe_once(state, control, **kwargs)
-        if resumed and self._stopped is not None and self.stop:
+        if resumed and self._stopped is not None and can_stop(self.stop):
             self._halted = True
             trainer_events.say(state, f"NeuronXA: this run had been stopped: {self._stopped}")
         self.schedule.start_step()
@@ -151,7 +154,7 @@ class NeuronXACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Probe if the step is due, before an evaluation of the same step."""
-        self._report_overhead(state, kwargs["model"])
+        self._report_overhead(state)
         self._after_step(state, control, **kwargs)
 
     def on_epoch_end(
@@ -167,6 +170,7 @@ class NeuronXACallback(TrainerCallback):
             self._probe_once(state, control, **kwargs)
         self.schedule.start_step()
 
+    @synchronized
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -190,6 +194,7 @@ class NeuronXACallback(TrainerCallback):
         if metrics is not None:
             metrics.update(self._probe.evaluation_metrics(report, prefix, self.name))
 
+    @synchronized
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -207,28 +212,26 @@ class NeuronXACallback(TrainerCallback):
         """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer, forward=self.forward)
 
+    @synchronized
     def _probe_once(self, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Probe, record the report and apply the stop rules; at most once per step."""
         if self._probed_step == state.global_step:
             return
         self._probed_step, self._report = state.global_step, None
         report = self._measure(state.global_step, **kwargs)
-        if report is None:
-            self._save_state(state)
-            return
-        entries = trainer_events.run_entries(state) | self.schedule.run_entries
-        report = report.with_run(**entries, name=self.name)
-        try:
-            self.history.append(report)
-        except NeuronXAError as error:
-            self._probe.handle_error(error)
-            return
-        self._report = report
-        trainer_events.log_row(state, report.scalars())
-        trainer_events.say(state, probe_line.line(report, self.history))
-        self.schedule.time_sinks(partial(self._sinks.write, report))
-        if self.stop:
-            self._apply_stop_rules(state, control, kwargs["model"])
+        if report is not None:
+            with self._probe.handle_errors():
+                entries = trainer_events.run_entries(state) | self.schedule.run_entries
+                report = self.history.note_changes(report.with_run(**entries, name=self.name))
+                self.history.append(report)
+                self._outcome = apply_rules(self.stop, self.history, self._outcome.holding)
+                self._report = report = report.with_run(**self._outcome.run_entries)
+                trainer_events.log_row(state, report.scalars())
+                trainer_events.say(state, probe_line.line(report, self.history))
+                trainer_events.say(state, *self._outcome.alert_lines(report.step))
+                self.schedule.time_sinks(partial(self._sinks.write, report))
+                if can_stop(self.stop):
+                    self._stop_if_due(state, control)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -256,37 +259,40 @@ class NeuronXACallback(TrainerCallback):
             trainer_events.say(state, probe_line.line(report))
         return report
 
-    def _apply_stop_rules(
-        self, state: TrainerState, control: TrainerControl, model: nn.Module
-    ) -> None:
+    def _stop_if_due(self, state: TrainerState, control: TrainerControl) -> None:
         """Collective: all ranks follow the decision of rank 0."""
-        reasons = [rule.reason(self.history) for rule in self.stop]
-        first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = rank0_value(model, first)
-        if chosen >= 0:
-            self._stopped = reasons[chosen] or "rank 0 stops"
+        if all_ranks().from_first_rank(int(self._outcome.stop is not None)):
+            self._stopped = self._outcome.stop or "rank 0 stops"
             control.should_training_stop = True
-            trainer_events.say(
-                state, f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
-            )
+            stops = f"NeuronXA stops this run at step {state.global_step}"
+            trainer_events.say(state, f"{stops}: {self._stopped}")
 
-    def _report_overhead(self, state: TrainerState, model: nn.Module) -> None:
+    def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
         step_seconds = self.schedule.record_step()
         if step_seconds is None:
             return
-        steps = self.schedule.min_interval(step_seconds)
-        if steps is not None:
-            self.schedule.interval = rank0_value(model, steps)
-            self._save_state(state)
-        trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
+        with self._probe.handle_errors():
+            steps = self.schedule.min_interval(step_seconds)
+            if steps is not None:
+                self.schedule.interval = all_ranks().from_first_rank(steps)
+                self._save_state(state)
+            trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
 
     # What a resume needs
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""
-        choices = self.schedule.interval, self._stopped, self._probe.batch_tokens
-        saved = ResumeState(self.history, *choices, self._sinks.record_path, self._sinks.run)
+        saved = ResumeState(
+            self.history,
+            interval=self.schedule.interval,
+            stopped=self._stopped,
+            batch_tokens=self._probe.batch_tokens,
+            record=self._sinks.record_path,
+            run=self._sinks.run,
+            firing_bar=self._probe.firing_bar,
+            holding=self._outcome.holding,
+        )
         trainer_events.save_state(state, self.name, saved.to_dict())
 
     def _load_state(self, args: TrainingArguments, state: TrainerState) -> ResumeState:
@@ -294,6 +300,7 @@ class NeuronXACallback(TrainerCallback):
         plain = trainer_events.load_state(state, self.name) if state.global_step else None
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
+        self._outcome = RuleOutcome(holding=saved.holding)
         self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
-        self._probe.begin(saved.batch_tokens)
+        self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved

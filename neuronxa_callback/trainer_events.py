@@ -124,10 +124,10 @@ def forget_nan_as_best(state: Any) -> None:
         state.best_metric = None
 
 
-def say(state: Any, text: str) -> None:
-    """Print a line on the first rank."""
-    if state.is_world_process_zero:
-        terminal.say(text)
+def say(state: Any, *lines: str) -> None:
+    """Print lines on the first rank."""
+    for line in lines if state.is_world_process_zero else ():
+        terminal.say(line)
 
 
 def claim_name(state: Any, name: str, owner: object) -> None:

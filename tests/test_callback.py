@@ -40,6 +40,16 @@ def test_scores_are_in_the_log_history_and_in_the_record(tokenizer, tmp_path):
     json.dumps(trainer.state.log_history)
 
 
+def test_the_log_history_has_means_and_languages_only(tokenizer, tmp_path):
+    trainer = trainer_of(tokenizer, tmp_path, [NeuronXACallback(CONFIG)])
+    trainer.train()
+    names = ("mean", *CORPUS.languages)
+    expected = {f"neuronxa/{metric}/{name}" for metric in CONFIG.metrics for name in names}
+    rows = [row for row in trainer.state.log_history if "neuronxa/nasca/mean" in row]
+    assert rows
+    assert all({*row} == expected | {"epoch", "step"} for row in rows)
+
+
 def test_the_model_measured_is_the_model_of_the_step(tokenizer, tmp_path):
     class Watch(TrainerCallback):
         def __init__(self):

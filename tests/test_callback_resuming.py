@@ -85,6 +85,29 @@ def test_a_resume_that_measures_something_else_is_refused_at_its_start(
     assert [report.step for report in before] == [0, 2, 4]
 
 
+@pytest.mark.parametrize(("tokens", "used"), [(64, 64), (4096, 128)])
+def test_a_resume_with_other_batch_tokens_goes_on_and_notes_a_lower_number(
+    tokens, used, tokenizer, tmp_path
+):
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    first = NeuronXACallback(replace(CONFIG, batch_tokens=128), every=2)
+    trainer_of(tokenizer, tmp_path, [first], args=args).train()
+    before = read_reports(tmp_path)
+    other = NeuronXACallback(replace(CONFIG, batch_tokens=tokens), every=2)
+    again = trainer_of(tokenizer, tmp_path, [other], args=args)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    reports = read_reports(tmp_path)
+    assert [report.step for report in reports] == [0, 2, 4, 6]
+    environments = [report.fingerprint["environment"]["batch_tokens"] for report in reports]
+    assert environments == [128, 128, used, used]
+    notes = [
+        set(after.warnings) - set(b.warnings) for b, after in zip(before, reports, strict=True)
+    ]
+    note = "batch_tokens is 64 from step 4 on, it was 128 before"
+    assert notes == [set(), set(), {note} if used == 64 else set(), set()]
+    assert [report.score("nasca") for report in reports] == [each.score("nasca") for each in before]
+
+
 THREE = parallel(12, ("deu_Latn", "fra_Latn", "spa_Latn"))
 
 
@@ -172,3 +195,19 @@ def test_weights_that_an_optimizer_swaps_are_never_mixed_in_one_curve(tokenizer,
     assert [report.step for report in read_reports(tmp_path)] == [0, 2, 4, 6, 8]
     modes = [report.fingerprint["model"]["optimizer_weights"] for report in read_reports(tmp_path)]
     assert modes == ["training"] * 5
+
+
+def test_a_resumed_run_keeps_the_bar_of_its_first_probe(tokenizer, tmp_path):
+    config = replace(CONFIG, neurons=("language_neurons",))
+    args = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8, "learning_rate": 0.05}
+
+    def train(*more, **options):
+        callbacks = [NeuronXACallback(config, every=4), *more]
+        trainer_of(tokenizer, tmp_path, callbacks, args=args).train(**options)
+
+    with pytest.raises(KilledError):
+        train(KillAt(6))
+    train(resume_from_checkpoint=True)
+    found = [r.diagnostics["language_neurons"] for r in read_reports(tmp_path)]
+    assert len({one["bar"] for one in found}) == 1
+    assert len({str(one["neurons"]) for one in found}) == len(found) == 3

@@ -79,9 +79,9 @@ def modules_loaded(statement):
 
 @pytest.mark.parametrize(
     ("external", "user"),
-    [("torch.distributed", "probe/distributed.py"), ("torch.utils.tensorboard", "show/sinks.py")],
+    [("torch.distributed", "probe/distributed/"), ("torch.utils.tensorboard", "show/sinks.py")],
 )
-def test_one_file_imports_it(external, user):
+def test_one_place_imports_it(external, user):
     """The rest of the contracts is in ``pyproject.toml``, where torch is one module."""
     assert len(SOURCES) > 60
     users = {
@@ -90,7 +90,8 @@ def test_one_file_imports_it(external, user):
         for module, name in imports_of(path)
         if f"{module}.{name or ''}.".startswith(f"{external}.")
     }
-    assert users == {user}
+    assert users
+    assert all(path.startswith(user) for path in users)
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -3,6 +3,7 @@
 A model is loaded whole or not at all: missing weights would be random, and so would its scores.
 """
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,10 @@ import typer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from neuronxa_callback.cli.adapters import ADAPTER, adapter_base, load_adapters, unmatched
 from neuronxa_callback.cli.gguf_files import formats_of, gguf_file_of, pretrained
 from neuronxa_callback.errors import ConfigError, NeuronXAError, unknown
 
-ADAPTER = "adapter_config.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model*")
 HEADS = re.compile(r"(^|\.)(lm_head|pooler|cls|score|classifier|qa_outputs|predictions)(\.|$)")
 """Weights that come after all neurons, so they may be missing."""
@@ -129,21 +130,22 @@ def load_tokenizer(name: str, load_options: LoadOptions, *fallbacks: str) -> Any
     )
 
 
-def adapter_base(name: str) -> str | None:
-    """The base model of the adapters in a folder; None if it holds no adapters."""
-    file = Path(name) / ADAPTER
-    if not file.is_file():
-        return None
-    base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    return str(base) if base else None
-
-
 def require_whole_weights(folder: Path) -> None:
-    """Check that a checkpoint's weights are not in one part per rank.
+    """Check that a checkpoint's weights are all there, and not in one part per rank.
 
     Raises:
-        ConfigError: If they are, with the command that merges them; or if there is no model.
+        ConfigError: If they are in parts, with the command that merges them; if a file of weights
+            is missing; or if there is no model.
     """
+    for index in sorted(folder.glob("*.index.json")):
+        with as_config_error(str(index), "an index of weights must be readable"):
+            files = {*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        missing = sorted(name for name in files if not (folder / name).is_file())
+        if missing:
+            raise ConfigError(
+                f"{folder} must hold the {len(files)} files of weights that {index.name} names,"
+                f" {len(missing)} are missing, such as {missing[0]}"
+            )
     if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         return
     fsdp_folders = sorted({file.parent for file in folder.glob("**/*.distcp")})
@@ -154,10 +156,11 @@ def require_whole_weights(folder: Path) -> None:
             f" merge them: accelerate merge-weights {weights} {folder}"
         )
     script = folder / "zero_to_fp32.py"
-    if script.is_file():
+    if script.is_file() or any(folder.glob("**/*_model_states.pt")):
+        program = script if script.is_file() else "-m deepspeed.utils.zero_to_fp32"
         raise ConfigError(
             f"{folder} must hold whole weights, got one part per rank from DeepSpeed; merge them:"
-            f" python {script} {folder} {folder} --safe_serialization"
+            f" python {program} {folder} {folder} --safe_serialization"
         )
     if not (folder / "config.json").is_file() and not (folder / ADAPTER).is_file():
         raise ConfigError(
@@ -196,7 +199,10 @@ def model_class(config: Any, trust_remote_code: bool) -> Any:
 
 
 def _first_line(cause: Exception) -> str:
-    return str(cause).strip().split("\n", 1)[0].strip() or type(cause).__name__
+    """The first line of an error; two if the first one announces the other."""
+    first, _, rest = str(cause).strip().partition("\n")
+    more = rest.strip().partition("\n")[0].strip() if first.rstrip().endswith(":") else ""
+    return " ".join((first.strip(), more)).strip() or type(cause).__name__
 
 
 def _require_location(name: str) -> None:
@@ -237,21 +243,15 @@ def _load_whole(name: str, load_options: LoadOptions) -> nn.Module:
 def _require_all_weights(name: str, info: Mapping[str, Any]) -> None:
     missing = [key for key in sorted(info["missing_keys"]) if not HEADS.search(key)]
     if missing:
-        raise ConfigError(
-            f"{name} must hold all weights that its neurons depend on, {len(missing)} are missing,"
-            f" such as {missing[0]}: scores of random weights mean nothing"
-        )
+        raise ConfigError(unmatched(name, missing, sorted(info["unexpected_keys"])))
 
 
 def _load_with_adapters(folder: Path, load_options: LoadOptions) -> nn.Module:
-    try:
-        from peft import PeftModel
-    except ImportError:
-        raise ConfigError(f"{folder} holds adapters, which need peft: pip install peft") from None
+    if importlib.util.find_spec("peft") is None:
+        raise ConfigError(f"{folder} holds adapters, which need peft: pip install peft")
     base = adapter_base(str(folder))
     if base is None:
         raise ConfigError(f"{folder / ADAPTER} must name base_model_name_or_path, it does not")
     with as_config_error(base):
         base_model = _load_whole(base, load_options)
-    model: nn.Module = PeftModel.from_pretrained(base_model, str(folder))
-    return model
+    return load_adapters(base_model, folder)

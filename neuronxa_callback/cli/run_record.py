@@ -129,6 +129,7 @@ class RunRecord:
         definition = self.report.fingerprint["definition"]
         names = {field.name for field in fields(ProbeConfig)}
         options = {name: value for name, value in definition.items() if name in names}
+        options["batch_tokens"] = self.report.fingerprint["environment"]["batch_tokens"]
         options["metrics"] = tuple(definition["metrics"])
         options["diagnostics"] = tuple(
             name for name in DIAGNOSTICS if name in self.report.diagnostics
@@ -173,8 +174,3 @@ class RunRecord:
             return None
         dtype = getattr(torch, str(model["states"]), None)
         return dtype if isinstance(dtype, torch.dtype) else None
-
-    @property
-    def batch_tokens(self) -> int:
-        """The most tokens per microbatch."""
-        return int(self.report.fingerprint["environment"]["batch_tokens"])

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from neuronxa_callback.cli.adapters import adapter_base
 from neuronxa_callback.cli.load_model import (
     WEIGHTS,
     LoadOptions,
-    adapter_base,
     load_model,
     load_tokenizer,
     require_model,
@@ -174,10 +174,7 @@ class Sweep:
         first = self.checkpoints[0]
         load_options = self._load_options_of(first)
         require_model(first.location, load_options)
-        probe = Probe(self.config, load_tokenizer(first.location, load_options, self.run))
-        if self.recorded is not None and "batch_tokens" not in self.overrides:
-            probe.batch_tokens = self.recorded.batch_tokens
-        return probe
+        return Probe(self.config, load_tokenizer(first.location, load_options, self.run))
 
     def _require_same_measurement(self, probe: Probe) -> None:
         """Compare definition and loading with known reports before anything is measured."""

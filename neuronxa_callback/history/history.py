@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,8 @@ class History:
         self.points: list[Point] = []
         self.fingerprint: Mapping[str, Mapping[str, Any]] | None = None
         """The fingerprint of the first report; all others must match it."""
+        self._batch_tokens: int | None = None
+        """That of the latest report; None until one is added, also after a resume."""
         self._longest_window = 1
         """The largest ``probes`` of all calls of ``window``; saved for a resume."""
         self._queried: dict[tuple[str, Names], None] = {}
@@ -60,6 +63,20 @@ class History:
         self.points = [point for point in self.points if point.step < report.step]
         number = self.points[-1].number + 1 if self.points else 0
         self.points.append(Point.of(report, number, self.points[0] if self.points else None))
+        self._batch_tokens = _batch_tokens(report.fingerprint)
+
+    def note_changes(self, report: AlignmentReport) -> AlignmentReport:
+        """The next report, with a warning if its ``batch_tokens`` differs from the one before.
+
+        After a resume it is compared with the first report of the curve. The scores are the same
+        up to rounding in the model, so the curve goes on.
+        """
+        before = self._batch_tokens or _batch_tokens(self.fingerprint or {})
+        now = _batch_tokens(report.fingerprint)
+        if before is None or now == before:
+            return report
+        note = f"batch_tokens is {now} from step {report.step} on, it was {before} before"
+        return replace(report, warnings=(*report.warnings, note))
 
     def check(self, report: AlignmentReport, ignored: Sequence[str] = ()) -> None:
         """Raise an error if a report does not belong to this curve.
@@ -233,6 +250,10 @@ class History:
                 rows.setdefault(best.step, {}).setdefault(metric, {}).update(dict.fromkeys(names))
         by_step = {point.step: point for point in self.points}
         return [by_step[step].part(rows[step]) for step in rows]
+
+
+def _batch_tokens(fingerprint: Mapping[str, Mapping[str, Any]]) -> int | None:
+    return fingerprint.get("environment", {}).get("batch_tokens")
 
 
 def _best(points: Sequence[Point], metric: str, names: Names) -> Point | None:

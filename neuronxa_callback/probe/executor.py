@@ -1,32 +1,29 @@
 """Runs the microbatches of this rank, and the exchanges between ranks.
 
-Every rank runs equally many forwards. A failure on one rank is recorded; before the next exchange
-all ranks leave together, so that none waits for a sum that another rank never gives.
+Every rank runs equally many forwards. An error may be raised anywhere, except in a forward in which
+other ranks take part (hooks keep theirs): the others learn of it at their next exchange and leave.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from neuronxa_callback.errors import BrokenForwardError
 from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch, Microbatch, PivotGroup, collate
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
 from neuronxa_callback.probe.similarity import (
     LayerLayout,
     Pivot,
     SimilarityAccumulator,
-    WindowSums,
 )
-from neuronxa_callback.probe.synchronization import OtherRankFailedError
+from neuronxa_callback.probe.sums.windows import WindowSums
 from neuronxa_callback.taps.plan import Reader, TapPlan
 
 STATISTICS = ("shares", "activity")
@@ -45,16 +42,18 @@ class ProbeContext:
     reads: Mapping[str, Sequence[Read]]
     """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
     world: World
-    flag: Tensor
-    """[1], for ``World.all_ok``; vectors are compared and sums are exchanged on its device."""
+    device: torch.device
+    """Where vectors are compared and sums are exchanged."""
     groups: Sequence[PivotGroup]
     stages: Sequence[Stage]
     dummy: Batch
     """What a rank runs when it has no microbatch."""
     pad: int
     """Token id of padding."""
-    margins: bool
-    """Whether to compute margins."""
+    results: ResultCollector
+    """Empty: where the scores of each language go."""
+    counter: FiringCounter | None = None
+    """Empty: counts firings, if a statistic needs them."""
     progress: Callable[[int, int], None] | None = None
     """Called with (microbatches done, microbatches in all) of this rank."""
 
@@ -69,15 +68,15 @@ class Measurement:
     """group -> the pivots that this rank still holds."""
     dtype: str
     """The dtype in which the neurons computed."""
+    reduction: str
+    """``"fused"`` if the states of dense layers were summed by the kernels, else ``"plain"``."""
 
 
 class Executor:
     """One run of a probe on one rank."""
 
     def __init__(self, context: ProbeContext) -> None:
-        self.context, self.world, self.device = context, context.world, context.flag.device
-        self.results = ResultCollector(context.margins)
-        self.failure: Exception | None = None
+        self.context, self.world, self.device = context, context.world, context.device
         self.batch = context.dummy
         self.pivots: dict[int, Pivot] = {}
         self.pending: dict[tuple[int, int], WindowSums] = {}
@@ -86,28 +85,25 @@ class Executor:
         self.total, self.done = sum(work is not None for work in own), 0
 
     def run(self) -> Measurement:
-        """Runs all stages. Collective: all ranks leave it at the same place.
+        """Runs all stages. Collective.
 
         Raises:
             OtherRankFailedError: If another rank failed; the failing rank raises its own error.
         """
         context = self.context
-        with ExitStack() as hooks:
-            with self._record_failure():
-                self.accumulator = SimilarityAccumulator(
-                    context.layouts, context.reads, self.world, self.device
-                )
-                sites = tuple(site for site in context.reads if site != "hidden")
-                attached = context.plan.attach(
-                    context.model, sites, self.accumulator, self._batch_shape
-                )
-                reader = hooks.enter_context(attached)
-            self._leave_if_any_failed()
+        self.accumulator = SimilarityAccumulator(
+            context.layouts, context.reads, self.world, self.device, context.counter
+        )
+        sites = tuple(site for site in context.reads if site != "hidden")
+        with context.plan.attach(
+            context.model, sites, self.accumulator, self._batch_shape
+        ) as reader:
             for stage in context.stages:
                 self._run_stage(stage, reader)
-        if self.failure is not None:
-            raise self.failure
-        return Measurement(self.results, self.pivots, self.accumulator.dtype)
+        if context.counter is not None:
+            context.counter.exchange(self.world, self.device)
+        reduction = "fused" if self.accumulator.fused else "plain"
+        return Measurement(context.results, self.pivots, self.accumulator.dtype, reduction)
 
     def _batch_shape(self) -> tuple[int, int]:
         sentences, tokens = self.batch.ids.shape
@@ -115,11 +111,11 @@ class Executor:
 
     def _run_stage(self, stage: Stage, reader: Reader) -> None:
         if stage.pivots:
-            self.pivots = {}
-            with self._record_failure():
-                for group in stage.groups:
-                    if self.world.rank in stage.ranks_of(group):
-                        self.pivots[group] = self._empty_pivot(group)
+            self.pivots = {
+                group: self._empty_pivot(group)
+                for group in stage.groups
+                if self.world.rank in stage.ranks_of(group)
+            }
         for one_round, complete in zip(stage.rounds, stage.complete_windows(), strict=True):
             self._run_microbatch(stage, one_round[self.world.rank], reader)
             for group, window in complete:
@@ -129,24 +125,15 @@ class Executor:
 
     def _run_microbatch(self, stage: Stage, work: Microbatch | None, reader: Reader) -> None:
         """Runs one microbatch, or a dummy if this rank has none, and keeps its sums."""
-        collective = self.context.forward.collective
         self.batch = self.context.dummy if work is None else self._collate(work)
-        # A collective forward runs also after a failure on this rank: other ranks wait in it.
-        if self.failure is None or collective:
-            with self._record_failure():
-                self._begin(stage, work, reader)
-        if self.failure is None or collective:
-            with self._record_failure():
-                hidden = self.context.forward(self.batch)
-                reader.end()
-                self.accumulator.hidden(hidden)
-        self.failure = self.failure or reader.error
-        if collective:
-            self._leave_if_any_failed()
-        if self.failure is None:
-            with self._record_failure():
-                self._keep_sums(stage, work)
-                self._report_progress(work)
+        self._begin(stage, work, reader)
+        hidden = self.context.forward(self.batch)
+        reader.end()
+        if reader.error is not None:
+            raise reader.error
+        self.accumulator.hidden(hidden)
+        self._keep_sums(stage, work)
+        self._report_progress(work)
 
     def _collate(self, work: Microbatch) -> Batch:
         sentences = self.context.groups[work.group].sentences(work.window)
@@ -158,6 +145,8 @@ class Executor:
             pivot = self.accumulator.empty_pivot(1)
         reader.begin()
         rows = () if work is None else work.rows
+        if self.context.counter is not None:
+            self.context.counter.begin(work)
         self.accumulator.begin(self.batch, pivot, stage.pivots, rows)
 
     def _keep_sums(self, stage: Stage, work: Microbatch | None) -> None:
@@ -182,21 +171,6 @@ class Executor:
 
     # Exchanges
 
-    @contextmanager
-    def _record_failure(self) -> Iterator[None]:
-        """Keeps an error until all ranks can learn of it."""
-        try:
-            yield
-        except BrokenForwardError:
-            raise
-        except Exception as error:
-            self.failure = self.failure or error
-
-    def _leave_if_any_failed(self) -> None:
-        """Collective: if any rank has failed, every rank raises."""
-        if not self.world.all_ok(self.failure is None, self.context.flag):
-            raise self.failure or OtherRankFailedError
-
     def _exchange_pivots(self, stage: Stage) -> None:
         """Sums pivots over the ranks that ran a part, and keeps those that are needed here."""
         for group, comparers in zip(stage.groups, stage.comparers, strict=True):
@@ -204,15 +178,10 @@ class Executor:
                 self._exchange_pivot(group)
             if self.world.rank not in comparers:
                 self.pivots.pop(group, None)
-        self._leave_if_any_failed()
 
     def _exchange_pivot(self, group: int) -> None:
-        tensors: list[Tensor] = []
-        with self._record_failure():
-            pivot = self.pivots.get(group) or self._empty_pivot(group)
-            tensors = [*pivot.vectors.values(), *pivot.squares.values()]
-        self._leave_if_any_failed()
-        for tensor in tensors:
+        pivot = self.pivots.get(group) or self._empty_pivot(group)
+        for tensor in (*pivot.vectors.values(), *pivot.squares.values()):
             # A tensor on the host is exchanged through the device.
             on_device = tensor.to(self.device)
             self.world.sum_over_data_ranks(on_device)
@@ -234,27 +203,14 @@ class Executor:
         language = self.context.groups[group].targets[target].language
         for metric in self.accumulator.source_of:
             pivot = self.pivots.get(group)
-            own = partial(self._own_sums, metric, window, rows, pairs, pivot)
-            sums = self._sum_over_ranks(own)
-            with self._record_failure():
-                dot, lengths = sums["dot"], sums["lengths"]
-                similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
-                self.results.add_similarity(metric, language, similarity)
-        own = partial(self._own_statistics, window, rows)
-        statistics = self._sum_over_ranks(own)
-        with self._record_failure():
-            for name, values in statistics.items():
-                self.results.add_statistic(name, language, values)
-
-    def _sum_over_ranks(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Collective: the sums over all ranks of what each of them computes."""
-        own: dict[str, Tensor] = {}
-        with self._record_failure():
-            own = compute()
-        self._leave_if_any_failed()
-        for tensor in own.values():
-            self.world.sum_over_data_ranks(tensor)
-        return own
+            dot, lengths = self._own_sums(metric, window, rows, pairs, pivot)
+            self.world.sum_over_data_ranks(dot, lengths)
+            similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
+            self.context.results.add_similarity(metric, language, similarity)
+        statistics = self._own_statistics(window, rows)
+        self.world.sum_over_data_ranks(*statistics.values())
+        for name, values in statistics.items():
+            self.context.results.add_statistic(name, language, values)
 
     def _own_sums(
         self,
@@ -263,11 +219,11 @@ class Executor:
         rows: slice,
         pairs: Sequence[int],
         pivot: Pivot | None,
-    ) -> dict[str, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """This rank's part of the dot products and squared lengths of a language.
 
-        ``dot`` is [layers, pairs, pairs + 1]: the last column holds the squared lengths of the
-        targets. ``lengths`` [layers, pairs] holds those of the pivot sentences, on one rank only.
+        The first is [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
+        targets. The other, [layers, pairs], holds those of the pivot sentences, on one rank only.
         """
         layers, n = self.context.layouts[self.accumulator.source_of[metric]].layers, len(pairs)
         dtype = alignment.product_dtype(self.device)
@@ -279,7 +235,7 @@ class Executor:
             # The one rank that ran the first sentence of the language.
             if pivot is not None and rows.start in window.filled:
                 lengths.copy_(pivot.squares[metric][:, pairs])
-        return {"dot": sums, "lengths": lengths}
+        return sums, lengths
 
     def _own_statistics(self, window: WindowSums | None, rows: slice) -> dict[str, Tensor]:
         """This rank's part of the statistics [layers, pairs] that any read computes."""

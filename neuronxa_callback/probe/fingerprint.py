@@ -57,7 +57,6 @@ def definition(
         "rendered_template": chat and f"{_digest(chat.rendered)} {chat.rendered[:80]!r}",
         "template_date": chat and chat.date,
         "lang_codes": config.lang_codes,
-        "batch_tokens": config.batch_tokens,
         "max_length": config.max_length,
         "stack": config.stack,
         "neuron_modules": _name_of_override(config.neuron_modules),
@@ -144,7 +143,7 @@ def shared_work(
 def environment(
     device: torch.device, batch_tokens: int, batched: bool, on_unproved: str
 ) -> dict[str, Any]:
-    """Versions and hardware: recorded, never compared."""
+    """Versions, hardware and microbatches: recorded, never compared along a curve."""
     transformers = sys.modules.get("transformers")
     return {
         "neuronxa_callback": __version__,

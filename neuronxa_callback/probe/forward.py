@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuronxa_callback.errors import BrokenForwardError, ConfigError, NeuronXAError
+from neuronxa_callback.errors import ConfigError, NeuronXAError
 from neuronxa_callback.probe.arguments.signature import (
     EXAMPLE,
     HIDDEN_BEHIND_KWARGS,
@@ -38,7 +39,8 @@ class Forward:
         model: The model.
         stack: ``"encoder"``, ``"decoder"`` or ``"both"``, for a model that has two.
         hidden: Whether to return the hidden states.
-        collective: Whether all ranks take part in one forward (sharded weights, slices).
+        together: Runs a forward in which all ranks take part (sharded weights, slices); None if
+            every rank runs its own.
         function: Calls the model instead of its signature.
 
     Raises:
@@ -50,10 +52,10 @@ class Forward:
         model: nn.Module,
         stack: str,
         hidden: bool,
-        collective: bool = False,
+        together: Callable[[Callable[[], object]], object] | None = None,
         function: ForwardFunction | None = None,
     ) -> None:
-        self.model, self.stack, self.hidden, self.collective = model, stack, hidden, collective
+        self.model, self.stack, self.hidden, self.together = model, stack, hidden, together
         self.function, self.base = function, base_of(model)
         self.parameters = parameters_of(self.base)
         self.of_transformers = function is None and is_of_transformers(self.base)
@@ -81,12 +83,8 @@ class Forward:
         try:
             states = self._hidden_states(self._call(batch, self.forms[0]))
         except Exception as error:
-            if self.collective:
-                raise BrokenForwardError(
-                    "the model's forward failed in a probe while its weights are spread over ranks,"
-                    f" so the job ends as it would in training: {type(error).__name__}: {error}"
-                ) from error
-            if self._has_run or self.of_transformers or _is_clear(error):
+            known = self._has_run or self.of_transformers or self.together is not None
+            if known or _is_clear(error):
                 raise
             raise self._not_callable(error) from error
         self._has_run = True
@@ -98,7 +96,7 @@ class Forward:
         Raises:
             ConfigError: If none succeeds.
         """
-        if self.collective or not _is_ambiguous(self.forms):
+        if self.together is not None or not _is_ambiguous(self.forms):
             # A forward that fails on sharded weights cannot be tried in another way.
             return
         candidates, first_error = list(self.forms), None
@@ -137,10 +135,14 @@ class Forward:
         ids = batch.ids.to(self.device)
         mask = batch.mask.to(self.device)
         if self.function is not None:
-            return self.function(self.model, {"input_ids": ids, "attention_mask": mask.long()})
+            inputs = {"input_ids": ids, "attention_mask": mask.long()}
+            return self._run(partial(self.function, self.model, inputs))
         options = self._options(ids, mask) if form.options else {}
         args, kwargs = form.arguments(ids, mask, options)
-        return self.model(*args, **kwargs)
+        return self._run(partial(self.model, *args, **kwargs))
+
+    def _run(self, call: Callable[[], object]) -> object:
+        return call() if self.together is None else self.together(call)
 
     def _hidden_states(self, output: Any) -> tuple[Tensor, ...]:
         if not self.hidden:

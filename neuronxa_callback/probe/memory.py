@@ -19,7 +19,7 @@ def is_oom(error: Exception) -> bool:
     return should_reduce_batch_size(error) or any(code in str(error) for code in LIBRARY_ERRORS)
 
 
-def free_memory(device: torch.device, error: Exception | None = None) -> None:
+def free_memory(error: Exception | None = None) -> None:
     """Empties the allocator's cache, and releases the tensors that an error keeps alive.
 
     A traceback refers to the local variables of every function that the error passed through.
@@ -31,5 +31,4 @@ def free_memory(device: torch.device, error: Exception | None = None) -> None:
             cause = cause.__cause__ or cause.__context__
         # Hooks and the objects that they write to refer to each other.
         gc.collect()
-    if device.type != "cpu":
-        clear_device_cache()
+    clear_device_cache()

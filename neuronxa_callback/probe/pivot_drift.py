@@ -27,11 +27,23 @@ class PivotDrift:
     def __init__(self) -> None:
         self.since: int | None = None
         self.first: Directions = {}
+        self._next: tuple[int, Directions] | None = None
+
+    def keep(self) -> None:
+        """Remembers what the latest ``measure`` found, once its probe has succeeded on all ranks.
+
+        Else ranks could differ in whether a probe is their first one.
+        """
+        if self._next is not None:
+            self.since, self.first = self._next
+            self._next = None
 
     def measure(
         self, pivot: Pivot, layouts: Mapping[str, LayerLayout], world: World, step: int
     ) -> dict[str, Any] | None:
         """Collective over slices of neurons: 1 - cosine with the first probe, per layer.
+
+        Call ``keep`` after it.
 
         Args:
             pivot: The vectors and squared lengths of this probe.
@@ -52,7 +64,7 @@ class PivotDrift:
             if name in layouts
         }
         if self.since is None or _shapes(self.first) != _shapes(now):
-            self.since, self.first = step, now
+            self._next = step, now
             return None
         drift: dict[str, Any] = {"since": self.since}
         for name, layout in layouts.items():

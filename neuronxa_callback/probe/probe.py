@@ -11,21 +11,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from neuronxa_callback.config import ProbeConfig, reads_by_site
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
 from neuronxa_callback.metrics.registry import ALIGNMENT
-from neuronxa_callback.probe import diagnostics, fingerprint
+from neuronxa_callback.probe import fingerprint
 from neuronxa_callback.probe.batching import (
     Microbatch,
     PivotGroup,
     TokenizedCorpus,
     microbatches,
 )
+from neuronxa_callback.probe.diagnostics import sentence_diagnostics, warnings
 from neuronxa_callback.probe.distributed import (
     World,
+    all_ranks,
     is_sharded,
     reshard_on_exit,
     unwrap_ddp,
@@ -35,9 +36,10 @@ from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
 from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_rows, tokens_at_once
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
+from neuronxa_callback.probe.neurons.statistics import NeuronStatistics
 from neuronxa_callback.probe.pivot_drift import PivotDrift
 from neuronxa_callback.probe.proof.prove import PROOFS, ProofSentences, ProvedPlan, prove
-from neuronxa_callback.probe.results import metric_scores, state_diagnostics
+from neuronxa_callback.probe.results import empty_results, metric_scores, state_diagnostics
 from neuronxa_callback.probe.sharding import shard_microbatches
 from neuronxa_callback.probe.similarity import layouts_of
 from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
@@ -49,7 +51,7 @@ from neuronxa_callback.probe.tokenization import (
     tokenize,
 )
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.taps.proof.signature import ModelSignature
+from neuronxa_callback.taps.flow.signature import ModelSignature
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +95,13 @@ class Probe:
         self.batch_tokens = self.config.batch_tokens
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
-        self._surface: dict[str, Any] | None = None
         self.proofs: tuple[str, ...] = PROOFS
         """The proofs that run at the first probe of a model."""
         self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
+        self.neurons = NeuronStatistics(self.config.neurons)
 
-    def run(  # long: the steps of a probe, in order
+    def run(
         self, model: nn.Module, step: int = 0, progress: ProgressCallback | None = None
     ) -> AlignmentReport:
         """Measures ``model`` as it is now. Collective: every rank calls it.
@@ -118,51 +120,59 @@ class Probe:
             ProbeMemoryError: If memory ran out on any rank; the next run halves ``batch_tokens``.
             ProbeError: If another rank failed, with that rank's message.
         """
-        started = time.perf_counter()
-        model = unwrap_ddp(model)
+        started, everyone = time.perf_counter(), all_ranks()
+        with self._halve_batch_tokens_on_oom(), synchronize_errors(everyone):
+            report = self._run(unwrap_ddp(model), step, progress)
+            report = report.with_run(seconds=round(time.perf_counter() - started, 3))
+        self._drift.keep()
+        self.neurons.keep()
+        return report
+
+    def _run(  # long: the steps of a probe, in order
+        self, model: nn.Module, step: int, progress: ProgressCallback | None
+    ) -> AlignmentReport:
+        """Collective. An error may be raised anywhere: all ranks learn of it."""
         world = world_of(model, self.mesh)
         reads = reads_by_site(self.config)
-        collective = is_sharded(model) or world.tensor is not None
-        forward = Forward(model, self.config.stack, "hidden" in reads, collective, self.forward)
-        flag = torch.zeros(1, dtype=torch.float32, device=world.device(forward.device))
-        with self._halve_batch_tokens_on_oom(), ExitStack() as stack:
-            with synchronize_errors(world, flag):
-                stack.enter_context(preserve_model_state(model))
-                stack.enter_context(reshard_on_exit(model))
-                tokenized, groups = self.tokenize(model)
-                sentences = ProofSentences.of(groups, padding_id(model, self.tokenizer.pad))
-                forward.choose(sentences.dummy)
-                work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
-            with synchronize_errors(world, flag):
-                parts = fingerprint.shared_work(
-                    self.config, self.corpus, tokenized, self.batch_tokens, work
-                ) | {"the option forward": fingerprint.qualified_name(self.forward)}
-                check_same_on_ranks(world, forward.device, parts)
-            proved, batched = self._prove(model, forward, sentences, world, flag)
-            with synchronize_errors(world, flag):
-                check_same_on_ranks(world, forward.device, {"the list of layers": proved.plan})
-                work = work if batched else microbatches(groups, 1)
-                context = ProbeContext(
-                    model=model,
-                    forward=forward,
-                    plan=proved.plan,
-                    layouts=layouts_of(proved.plan, proved.hidden_sizes),
-                    reads=reads,
-                    world=world,
-                    flag=flag,
-                    groups=groups,
-                    stages=shard_microbatches(work, groups, world.size),
-                    dummy=sentences.dummy,
-                    pad=sentences.pad,
-                    margins="margins" in self.config.diagnostics,
-                    progress=progress,
-                )
-                measurement = Executor(context).run()
-            with synchronize_errors(world, flag):
-                drift = self._measure_drift(context, measurement, step)
-                report = self._report(step, context, measurement, tokenized, work, batched)
-                free_memory(flag.device)
-        info = _run_info(started, world, measurement) | drift | {"proof": proved.record(batched)}
+        together = world.run_together if is_sharded(model) or world.tensor is not None else None
+        forward = Forward(model, self.config.stack, "hidden" in reads, together, self.forward)
+        with ExitStack() as stack:
+            stack.enter_context(preserve_model_state(model))
+            stack.enter_context(reshard_on_exit(model))
+            tokenized, groups = self.tokenize(model)
+            sentences = ProofSentences.of(groups, padding_id(model, self.tokenizer.pad))
+            forward.choose(sentences.dummy)
+            work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
+            parts = fingerprint.shared_work(
+                self.config, self.corpus, tokenized, self.batch_tokens, work
+            ) | {"the option forward": fingerprint.qualified_name(self.forward)}
+            check_same_on_ranks(world, parts)
+            proved, batched = self._prove(model, forward, sentences, world)
+            check_same_on_ranks(world, {"the list of layers": proved.plan})
+            work = work if batched else microbatches(groups, 1)
+            layouts = layouts_of(proved.plan, proved.hidden_sizes)
+            device = world.device(forward.device)
+            context = ProbeContext(
+                model=model,
+                forward=forward,
+                plan=proved.plan,
+                layouts=layouts,
+                reads=reads,
+                world=world,
+                device=device,
+                groups=groups,
+                stages=shard_microbatches(work, groups, world.size),
+                dummy=sentences.dummy,
+                pad=sentences.pad,
+                results=empty_results(self.config, tokenized),
+                counter=self.neurons.counter(groups, layouts["nas"].widths, world, device),
+                progress=progress,
+            )
+            measurement = Executor(context).run()
+            drift = self._measure_drift(context, measurement, step)
+            report = self._report(step, context, measurement, tokenized, work, batched)
+        free_memory()
+        info = _run_info(world, measurement) | drift | {"proof": proved.record(batched)}
         if self.corpus.order:
             info["order"] = self.corpus.order
         return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
@@ -182,7 +192,6 @@ class Probe:
             tokenized = tokenize(self.corpus, self.config.n_pairs, self.tokenizer, limit)
             require_embeddings(model, tokenized)
             self._tokenized = (key, tokenized, tokenized.groups(self.corpus.pivot))
-            self._surface = None
         return self._tokenized[1:]
 
     def _prove(
@@ -191,19 +200,17 @@ class Probe:
         forward: Forward,
         sentences: ProofSentences,
         world: World,
-        flag: Tensor,
     ) -> tuple[ProvedPlan, bool]:
         """The neurons, cached, and whether sentences may run together. Collective."""
         known = self._proved is not None and self._proved[0].matches(model)
-        if not world.all_ok(known, flag) or self._proved is None:
+        if not world.all_ok(known) or self._proved is None:
             self._proved = None
-            with synchronize_errors(world, flag):
-                sites = tuple(site for site in reads_by_site(self.config) if site != "hidden")
-                proved = prove(model, forward, self.config, sentences, sites, self.proofs)
-                signature = ModelSignature(model, identities=not is_sharded(model))
+            sites = tuple(site for site in reads_by_site(self.config) if site != "hidden")
+            proved = prove(model, forward, self.config, sentences, sites, world, self.proofs)
+            signature = ModelSignature(model, identities=not is_sharded(model))
             for problem in proved.unproved:
                 log.warning("a NeuronXA probe is not proved, it goes on: %s", problem)
-            self._proved = (signature, proved, world.all_ok(proved.batched, flag))
+            self._proved = (signature, proved, world.all_ok(proved.batched))
         return self._proved[1:]
 
     def _measure_drift(
@@ -234,8 +241,9 @@ class Probe:
             for name in config.metrics
         }
         diagnosed = {
-            **self._sentence_diagnostics(context, tokenized, work),
+            **sentence_diagnostics(config.diagnostics, tokenized, context.groups, work),
             **state_diagnostics(results, config, corpus),
+            **self.neurons.entries(context.counter, context.layouts["nas"].layer_of_part),
         }
         model = fingerprint.model_part(
             context.model,
@@ -247,7 +255,7 @@ class Probe:
         )
         environment = fingerprint.environment(
             context.forward.device, self.batch_tokens, batched, config.on_unproved
-        )
+        ) | {"reduction": measurement.reduction}
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,
@@ -262,20 +270,8 @@ class Probe:
                 "environment": environment,
             },
             diagnostics=diagnosed,
-            warnings=diagnostics.warnings(diagnosed, metrics, tokenized),
+            warnings=warnings(diagnosed, metrics, tokenized),
         )
-
-    def _sentence_diagnostics(
-        self, context: ProbeContext, tokenized: TokenizedCorpus, work: Sequence[Microbatch]
-    ) -> dict[str, Any]:
-        """Diagnostics of the sentences alone; those of the surface are computed once."""
-        diagnosed: dict[str, Any] = {}
-        if "surface" in self.config.diagnostics:
-            self._surface = self._surface or diagnostics.surface(tokenized)
-            diagnosed["surface"] = self._surface
-        if "tokens" in self.config.diagnostics:
-            diagnosed["tokens"] = diagnostics.tokens(tokenized, context.groups, work)
-        return diagnosed
 
     @contextmanager
     def _halve_batch_tokens_on_oom(self) -> Iterator[None]:
@@ -289,10 +285,9 @@ class Probe:
             ) from error
 
 
-def _run_info(started: float, world: World, measurement: Measurement) -> dict[str, Any]:
+def _run_info(world: World, measurement: Measurement) -> dict[str, Any]:
     """About the run, not part of the measurement."""
     return {
-        "seconds": round(time.perf_counter() - started, 3),
         "ranks": world.size,
         "time": round(time.time(), 3),
         "pivot_bytes": max((pivot.nbytes for pivot in measurement.pivots.values()), default=0),

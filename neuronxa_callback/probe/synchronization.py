@@ -1,11 +1,11 @@
 """Ranks that agree: one error for all of them, and the same work on every one."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from neuronxa_callback.errors import (
     BrokenForwardError,
@@ -13,25 +13,32 @@ from neuronxa_callback.errors import (
     ProbeError,
     ProbeMemoryError,
 )
-from neuronxa_callback.probe.distributed import World
+from neuronxa_callback.probe.distributed import OtherRankFailedError, World, all_ranks
 from neuronxa_callback.probe.memory import free_memory, is_oom
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 OUT_OF_MEMORY = "out of memory: "
 """Marks the message of a rank that ran out of memory; such a message takes precedence."""
 
 
-class OtherRankFailedError(Exception):
-    """Leaves a section early; ``synchronize_errors`` raises the other rank's message instead."""
+@dataclass
+class Outcome:
+    """How a section ended."""
+
+    error: str | None = None
+    """Type and message of the first error of any rank, equal on all ranks."""
 
 
 @contextmanager
-def synchronize_errors(world: World, flag: Tensor) -> Iterator[None]:
+def synchronize_errors(world: World) -> Iterator[Outcome]:
     """Collective at its end: an error in the section on one rank is raised on all.
+
+    Ranks that go on learn of it at their next exchange (see ``World``). Sections may be nested.
 
     Args:
         world: The ranks.
-        flag: [1], on the device of ``world``'s exchanges. It is allocated in advance, because
-            memory may have run out when it is needed.
 
     Raises:
         BrokenForwardError: At once and on this rank only: the others wait in a collective
@@ -41,46 +48,59 @@ def synchronize_errors(world: World, flag: Tensor) -> Iterator[None]:
     """
     failure: Exception | None = None
     message: str | None = None
-    try:
-        yield
-    except BrokenForwardError:
-        raise
-    except OtherRankFailedError:
-        pass
-    except Exception as error:
-        failure, message = error, f"{type(error).__name__}: {error}"
-    if failure is not None and is_oom(failure):
-        message = f"{OUT_OF_MEMORY}{message}"
-        free_memory(flag.device, failure)
-    first = world.first_error(message, flag, before=OUT_OF_MEMORY)
+    outcome = Outcome()
+    with world.section():
+        try:
+            yield outcome
+        except BrokenForwardError:
+            raise
+        except OtherRankFailedError:
+            pass
+        except Exception as error:
+            failure, message = error, f"{type(error).__name__}: {error}"
+        if failure is not None and is_oom(failure):
+            message = f"{OUT_OF_MEMORY}{message}"
+            free_memory(failure)
+        first = world.first_error(message, before=OUT_OF_MEMORY)
     if first is None:
         return
+    outcome.error = first.removeprefix(OUT_OF_MEMORY)
     if first.startswith(OUT_OF_MEMORY):
-        raise ProbeMemoryError(first.removeprefix(OUT_OF_MEMORY)) from failure
+        raise ProbeMemoryError(outcome.error) from failure
     raise failure or ProbeError(f"a probe failed on another rank: {first}")
 
 
-def check_same_on_ranks(world: World, device: torch.device, parts: Mapping[str, object]) -> None:
+def synchronized(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as one section of ``synchronize_errors``, over all processes."""
+
+    @wraps(function)
+    def in_section(*args: P.args, **kwargs: P.kwargs) -> R:
+        with synchronize_errors(all_ranks()):
+            return function(*args, **kwargs)
+
+    return in_section
+
+
+def check_same_on_ranks(world: World, parts: Mapping[str, object]) -> None:
     """Collective: raise an error on all ranks if a part differs between any of them.
 
     Args:
         world: The ranks.
-        device: The device of the model.
         parts: Name of a part -> its value, compared as text; the same names on every rank.
 
     Raises:
         ConfigError: Names the first part that differs, and how.
     """
-    if not world.everyone:
+    if world.agreement is None:
         return
     texts = [repr(value).encode() for value in parts.values()]
     digests = [int.from_bytes(hashlib.sha256(text).digest()[:7], "big") for text in texts]
-    rows = world.gather([*digests, *map(len, texts)], device)
+    rows = world.gather([*digests, *map(len, texts)])
     for part, (name, text) in enumerate(zip(parts, texts, strict=True)):
         rank = next((r for r, row in enumerate(rows) if row[part] != rows[0][part]), None)
         if rank is not None:
             lengths = [row[len(texts) + part] for row in rows]
-            gathered = world.gather([*text.ljust(max(lengths))], device)
+            gathered = world.gather([*text.ljust(max(lengths))])
             own, others = (bytes(gathered[r][: lengths[r]]).decode() for r in (0, rank))
             first, other = _around_difference(own, others)
             raise ConfigError(

@@ -3,20 +3,22 @@
 import logging
 import math
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 
 from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemoryError, unknown
 from neuronxa_callback.option_checks import require_text
-from neuronxa_callback.probe.distributed import broadcast_from_rank0, is_sharded, world_of
-from neuronxa_callback.probe.forward import device_of
+from neuronxa_callback.probe.distributed import all_ranks, is_sharded
 from neuronxa_callback.probe.model_state import weights_checksum
 from neuronxa_callback.probe.probe import Probe, ProgressCallback
-from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
+from neuronxa_callback.probe.synchronization import (
+    Outcome,
+    check_same_on_ranks,
+    synchronize_errors,
+)
 from neuronxa_callback.report import AlignmentReport
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class TrainingProbe:
         self._made_for: tuple[Any, Any] | None = None
         """A weak reference to the model of ``probe``, and its tokenizer."""
         self._batch_tokens: int | None = None
+        self._firing_bar: float | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
         self._measured: AlignmentReport | None = None
@@ -84,21 +87,27 @@ class TrainingProbe:
         """The most tokens per forward pass, for a resume; None before the first use."""
         return self._batch_tokens if self.probe is None else self.probe.batch_tokens
 
-    def begin(self, batch_tokens: int | None) -> None:
-        """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
-        self._batch_tokens = batch_tokens
+    @property
+    def firing_bar(self) -> float | None:
+        """The bar of language neurons, for a resume; None before the first probe."""
+        return self._firing_bar if self.probe is None else self.probe.neurons.bar
+
+    def begin(self, batch_tokens: int | None, firing_bar: float | None = None) -> None:
+        """Start a run, or resume one with the values that it has chosen before."""
+        self._batch_tokens, self._firing_bar = batch_tokens, firing_bar
         self._warned = set()
         self.probe, self._measured = None, None
         self._first_probe_done = False
 
-    def check_ranks(self, model: nn.Module, options: Mapping[str, object]) -> None:
+    def check_ranks(self, options: Mapping[str, object]) -> None:
         """Collective: raise an error on all ranks if an option differs between them.
 
         Raises:
             ConfigError: Names the first option that differs.
         """
         options = {**options, "on_error": self.on_error}
-        check_same_on_ranks(world_of(model), device_of(model), options)
+        with synchronize_errors(all_ranks()):
+            check_same_on_ranks(all_ranks(), options)
 
     def run(
         self,
@@ -119,18 +128,16 @@ class TrainingProbe:
             BrokenForwardError: If the ranks cannot go on together.
             Exception: Any error of the first probe, or if ``on_error="raise"``.
         """
-        try:
+        with self.handle_errors() as outcome:
             probe = self._probe_for(model, self.tokenizer or processing_class)
             with watch(probe) as progress:
                 report = self._run(probe, model, step, progress)
-        except BrokenForwardError:
-            raise
-        except Exception as error:
-            self.handle_error(error)
+            weights = _optimizer_weights(optimizer)
+            report = report if weights is None else report.with_model(optimizer_weights=weights)
+        if outcome.error is not None:
             return None
         self._first_probe_done = True
-        weights = _optimizer_weights(optimizer)
-        return report if weights is None else report.with_model(optimizer_weights=weights)
+        return report
 
     def _is_current(self, model: nn.Module, processing_class: Any) -> bool:
         """Whether the probe was made for this model and tokenizer, as they are now."""
@@ -140,15 +147,14 @@ class TrainingProbe:
         return not self.probe.tokenizer.has_changed()
 
     def _probe_for(self, model: nn.Module, tokenizer: Any) -> Probe:
-        """The probe of this model and tokenizer. Collective if it has to be made."""
+        """The probe of this model and tokenizer."""
         made_for = (weakref.ref(model), tokenizer)
         if self.probe is None or self._made_for != made_for:
-            self._batch_tokens = self.batch_tokens
-            world = world_of(model)
-            flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
-            with synchronize_errors(world, flag):
-                probe = self.make_probe(tokenizer)
-            probe.batch_tokens = self._batch_tokens or probe.batch_tokens
+            self._batch_tokens, self._firing_bar = self.batch_tokens, self.firing_bar
+            probe = self.make_probe(tokenizer)
+            # A resume may lower it, when memory has run out.
+            probe.batch_tokens = min(probe.batch_tokens, self._batch_tokens or probe.batch_tokens)
+            probe.neurons.bar = self._firing_bar
             self.probe, self._made_for = probe, made_for
         return self.probe
 
@@ -159,12 +165,13 @@ class TrainingProbe:
 
         Collective: every rank calls it.
         """
-        world, checksum = world_of(model), None if is_sharded(model) else weights_checksum(model)
-        known = self._measured is not None and checksum is not None
-        known = known and checksum == self._measured_weights
-        known = known and self._is_current(model, kwargs.get("processing_class"))
-        flag = torch.zeros(1, dtype=torch.float32, device=world.device(device_of(model)))
-        if world.all_ok(known, flag):
+        with synchronize_errors(all_ranks()):
+            checksum = None if is_sharded(model) else weights_checksum(model)
+            known = self._measured is not None and checksum is not None
+            known = known and checksum == self._measured_weights
+            known = known and self._is_current(model, kwargs.get("processing_class"))
+            known = all_ranks().all_ok(known)
+        if known:
             return self._measured, False
         self._measured, self._measured_weights = self.run(step, model=model, **kwargs), checksum
         return self._measured, True
@@ -183,6 +190,17 @@ class TrainingProbe:
             for metric in self.probe.config.metrics
             for language in (None, *self.languages)
         }
+
+    @contextmanager
+    def handle_errors(self) -> Iterator[Outcome]:
+        """Collective: a section of all ranks, whose error is handled as one of a probe."""
+        try:
+            with synchronize_errors(all_ranks()) as outcome:
+                yield outcome
+        except BrokenForwardError:
+            raise
+        except Exception as error:
+            self.handle_error(error)
 
     def handle_error(self, error: Exception) -> None:
         """Raise the error, or log one warning per cause."""
@@ -206,11 +224,6 @@ class TrainingProbe:
                 if self._first_probe_done or probe.batch_tokens < MIN_BATCH_TOKENS:
                     raise
                 log.warning("%s", error)
-
-
-def rank0_value(model: nn.Module, number: int) -> int:
-    """Collective: the number of rank 0, on every rank."""
-    return broadcast_from_rank0(world_of(model), number, device_of(model))
 
 
 def _optimizer_weights(optimizer: Any) -> str | None:

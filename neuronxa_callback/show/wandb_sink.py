@@ -25,6 +25,11 @@ from neuronxa_callback.show.scalar_choice import (
     interval_ends,
 )
 
+MAX_TITLE = 63
+"""Characters of the title of an alert, a limit of W&B."""
+ALERT_WAIT = 0.001
+"""Seconds in which W&B drops an alert of the same title; it reads 0 as a minute."""
+
 
 class WandbSink:
     """Logs to the active W&B run; does nothing if there is none.
@@ -34,6 +39,8 @@ class WandbSink:
     language x layer are logged as pictures (W&B shows a slider over steps), for every tenth probe
     and the last one, because they take most of the time; the curve of every probe is also a native
     W&B chart, which has no slider. A picture that cannot be drawn is left out with a warning.
+
+    Each entry of ``run["alerts"]`` is sent as an alert of W&B.
 
     The summary has the last value of each key, as a W&B sweep needs it, and the best values as
     ``neuronxa_best/<metric>/<language>``.
@@ -82,6 +89,11 @@ class WandbSink:
         run.log({**scalars, **ends, **media, "train/global_step": report.step})
         self._note_best({**scalars, **ends})
         run.summary.update(self.best)
+        for alert in report.run.get("alerts", ()):
+            # The wait is W&B's own limit per title; ours is one alert per event.
+            title = f"NeuronXA: {alert['rule']}"[:MAX_TITLE]
+            text = f"step {report.step}: {alert['reason']}"
+            run.alert(title=title, text=text, level="WARN", wait_duration=ALERT_WAIT)
 
     def close(self) -> None:
         """Log the pictures of the last report, and upload the record and the table of all scores.

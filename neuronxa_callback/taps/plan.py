@@ -153,15 +153,6 @@ class TapPlan:
                     ) from error
             yield reader
 
-    def fits(self, model: nn.Module) -> bool:
-        """Whether the model still has the modules in which its neurons were found.
-
-        Compares classes, sizes and the lengths of module lists, not the values of weights.
-        """
-        modules = modules_by_path(model)
-        missing = any(path not in modules for path in self.module_paths)
-        return not missing and not change_of(self.signature, modules)
-
     def _check(self, modules: Mapping[str, nn.Module]) -> None:
         changed = change_of(self.signature, modules)
         if changed:

@@ -6,6 +6,7 @@ operation each; everything between them is recorded as a graph of ``Node``.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -13,7 +14,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuronxa_callback.taps.flow import positions
-from neuronxa_callback.taps.flow.calls import acts_as_linear, is_single, storage, token_ids, twice
+from neuronxa_callback.taps.flow.calls import (
+    acts_as_linear,
+    is_single,
+    path_of_weight,
+    paths_of_weights,
+    storage,
+    token_ids,
+    twice,
+)
 from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.modules import (
     block_path,
@@ -36,12 +45,16 @@ class _Frame:
 
 
 class Trace(TorchFunctionMode):
-    """Records one forward pass of ``model``; keeps every tensor alive until it is deleted."""
+    """Records one forward pass of ``model``; keeps every tensor alive until it is deleted.
+
+    An error of the recording is raised at the end: inside of a forward, other ranks may wait.
+    """
 
     def __init__(self, model: nn.Module, on_output: Callable[[Call], None] | None = None) -> None:
         """``on_output`` is called after each module's forward, while its weights are gathered."""
         super().__init__()
         self._on_output, self._paused = on_output, False
+        self._error: Exception | None = None
         self.paths = {id(module): unwrapped_path(path) for path, module in model.named_modules()}
         self.doubles = True
         """Whether a single sentence runs as two equal ones, so that its axes are distinct."""
@@ -60,12 +73,7 @@ class Trace(TorchFunctionMode):
         self._runs: dict[str, int] = {}
         self._handles: list[Any] = []
         self._has_no_linear = {id(m): not contains_linear(m) for m in model.modules()}
-        self._weights = {
-            id(weight): f"{self.paths[id(module)]}:{name}"
-            for module in model.modules()
-            for name, weight in (*module._parameters.items(), *module._buffers.items())
-            if weight is not None
-        }
+        self._weights = paths_of_weights(model, self.paths)
         self._storages: dict[int, list[Node]] = {}
 
     def __enter__(self) -> Self:
@@ -75,9 +83,9 @@ class Trace(TorchFunctionMode):
                 continue
             # Outside of other libraries' hooks, which cast, shard and gather.
             self._handles += [
-                module.register_forward_pre_hook(self._before, with_kwargs=True, prepend=True),
-                module.register_forward_hook(self._notify, prepend=True),
-                module.register_forward_hook(self._after),
+                module.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
+                module.register_forward_hook(partial(self._record, self._notify), prepend=True),
+                module.register_forward_hook(partial(self._record, self._after)),
             ]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -88,6 +96,15 @@ class Trace(TorchFunctionMode):
             handle.remove()
         self._handles.clear()
         self._stack.clear()
+        if self._error is not None and error[0] is None:
+            raise self._error
+
+    def _record(self, record: Callable[..., None], *args: Any) -> None:
+        """Runs a part of the recording; after an error, nothing more is recorded."""
+        try:
+            record(*args)
+        except Exception as error:
+            self._error, self._paused = self._error or error, True
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -98,7 +115,7 @@ class Trace(TorchFunctionMode):
             return self._gated_linear_unit(*args, **kwargs)
         out = func(*args, **kwargs)
         if not self._paused and not (self._stack and self._stack[-1].muted):
-            self._record_operation(func, args, kwargs, out)
+            self._record(self._record_operation, func, args, kwargs, out)
         return out
 
     def node(self, tensor: Tensor) -> Node:
@@ -117,29 +134,11 @@ class Trace(TorchFunctionMode):
         """Every recorded tensor, in the order in which they were produced."""
         return iter(self._nodes.values())
 
-    def users(self) -> dict[int, list[Node]]:
-        """Identity of a node -> the nodes that are computed from it."""
-        found: dict[int, list[Node]] = {}
-        for node in self.recorded:
-            for part in node.inputs:
-                found.setdefault(id(part), []).append(node)
-        return found
-
     def _weight_path(self, tensor: Tensor) -> str:
         path = self._weights.get(id(tensor), "")
         if path or not isinstance(tensor, nn.Parameter):
             return path
-        # Weights that are gathered or loaded for one call are other objects than before it.
-        for frame in reversed(self._stack):
-            module = frame.call.module
-            for owner, prefix in (
-                (module, ""),
-                *((m, f".{n}") for n, m in module.named_children()),
-            ):
-                for name, weight in owner._parameters.items():
-                    if weight is tensor:
-                        return f"{frame.call.path}{prefix}:{name}"
-        return ""
+        return path_of_weight(tensor, [frame.call for frame in reversed(self._stack)])
 
     def _gated_linear_unit(self, inputs: Tensor, dim: int = -1) -> Tensor:
         """Runs ``glu`` as the three operations that it consists of."""
@@ -192,13 +191,17 @@ class Trace(TorchFunctionMode):
             return {key: self._with_nodes(item) for key, item in value.items()}
         return value
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._paused:
             return None
         changed = None
         if self.doubles and not self._stack and is_single(args, kwargs):
             # With one sentence, sentences and tokens cannot be told apart.
             changed = args, kwargs = twice(args), twice(kwargs)
+        self._record(self._before, module, args, kwargs)
+        return changed
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._find_tokens(args, kwargs)
         path = self.paths[id(module)]
         self._runs[path] = self._runs.get(path, 0) + 1
@@ -215,7 +218,6 @@ class Trace(TorchFunctionMode):
             self.calls.append(call)
         call.linear = is_linear(module)
         self._stack.append(_Frame(call, muted or call.linear or is_single_operation(module)))
-        return changed
 
     def _notify(self, module: nn.Module, args: Any, out: Any) -> None:
         if self._paused or any(frame.muted for frame in self._stack[:-1]):
@@ -224,10 +226,8 @@ class Trace(TorchFunctionMode):
         call.output = out
         if self._on_output is not None:
             self._paused = True
-            try:
-                self._on_output(call)
-            finally:
-                self._paused = False
+            self._on_output(call)
+            self._paused = False
 
     def _after(self, module: nn.Module, args: Any, out: Any) -> None:
         if self._paused:
@@ -239,7 +239,8 @@ class Trace(TorchFunctionMode):
             # I-BERT's layers return a scale next to the states.
             out = next(tensors_of(out), out)
         call.output = out
-        if call.source is not None and self._is_constant(call):
+        inputs = tensors_of((call.args, call.kwargs))
+        if call.source is not None and all(self.node(tensor).constant for tensor in inputs):
             for tensor in tensors_of(out):
                 if self.node(tensor).op == "leaf":
                     self.node(tensor).positions = positions.filled(positions.CONSTANT, tensor.ndim)
@@ -255,9 +256,6 @@ class Trace(TorchFunctionMode):
         node = self.node(first)
         if first.shape == call.source.value.shape and bool((node.positions < -1).any()):
             node.positions = call.source.positions
-
-    def _is_constant(self, call: Call) -> bool:
-        return all(self.node(tensor).constant for tensor in tensors_of((call.args, call.kwargs)))
 
     def _record_module(self, call: Call, out: Tensor, source: Node) -> None:
         module = call.module

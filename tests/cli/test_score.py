@@ -53,7 +53,14 @@ def test_score_measures_sentences_of_a_folder(neuronxa, saved, tmp_path):
         (tmp_path / f"{code}.dev").write_text(text, encoding="utf-8")
     _, folder, _ = neuronxa("score", saved, "--corpus", tmp_path, "--json")
     _, builtin, _ = neuronxa("score", saved, "--languages", "de", "--json")
-    assert AlignmentReport.from_json(folder).metrics == AlignmentReport.from_json(builtin).metrics
+    spread, given = AlignmentReport.from_json(folder), AlignmentReport.from_json(builtin)
+    # All 100 pairs are measured: spreading them over the file changes their order only.
+    assert spread.score("nasca") == given.score("nasca")
+    assert spread.run["order"].startswith("spread over 100 lines, ")
+    file = tmp_path / "probe.toml"
+    file.write_text('[corpus]\npath = "."\norder = "file"\n', encoding="utf-8")
+    _, ordered, _ = neuronxa("score", saved, "--config", file, "--json")
+    assert AlignmentReport.from_json(ordered).metrics == given.metrics
 
 
 def test_dtype_and_attention_are_those_of_the_options(neuronxa, saved):

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neuronxa_callback import ParallelCorpus, Probe
+from tests.helpers.faults import CALLBACK
 from tests.helpers.launch import WORKERS, launch
 from tests.helpers.ranks import BUILTIN, ONE, PLACES, Watch, measurement
 from tests.helpers.runs import TEXTS, trainer_of
@@ -182,3 +183,14 @@ def test_a_forward_that_fails_where_weights_are_sharded_ends_the_job_with_a_clea
     )
     assert any(words in line for line in done.lines(1))
     assert "training goes on" not in done.output
+
+
+def test_a_fault_of_the_callback_on_the_first_rank_is_one_error_on_all(folder):
+    first, second = (rank["callback_faults"] for rank in scenes(folder, "callback_faults"))
+    for name in CALLBACK:
+        elsewhere = f"ProbeError: a probe failed on another rank: ValueError: {name}"
+        for rank, message in ((first, f"ValueError: {name}"), (second, elsewhere)):
+            found, ends = rank[name], name in ("making sinks", "metrics of an evaluation")
+            assert found["error"] == (message if ends else "no error")
+            assert found["warned"] == ([] if ends else [WARNING + message])
+            assert ends or found["steps"][-1] == 24

@@ -1,6 +1,8 @@
 """Starts ``torchrun`` with a time limit; kills a job that hangs and shows its last lines."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ROOT / "tests" / "workers"
+DEEPSPEED = ROOT / ".deepspeed"
+"""Where ``make test-all`` puts it: seen by the ranks of these tests alone."""
+SHARED = Path("/dev/shm")
+DEEPSPEED_ON_CPU = {
+    "DS_ACCELERATOR": "cpu",
+    "PATH": os.pathsep.join((str(DEEPSPEED / "bin"), os.environ["PATH"])),
+    "PYTHONPATH": os.pathsep.join(map(str, (DEEPSPEED, ROOT))),
+}
+"""Environment variables of a job with DeepSpeed."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +87,24 @@ def _tails(output, ranks, count=12):
     return "\n".join(
         line for rank in range(ranks) for line in (f"-- rank {rank}", *done.lines(rank)[-count:])
     )
+
+
+def needs_deepspeed(test):
+    """Skips a test where DeepSpeed cannot run."""
+    for reason, missing in (
+        (
+            "deepspeed is not installed (`make .deepspeed`)",
+            importlib.util.find_spec("deepspeed") is None
+            and not (DEEPSPEED / "deepspeed").is_dir(),
+        ),
+        (
+            "deepspeed builds its collectives with g++, which is not here",
+            shutil.which("g++") is None,
+        ),
+        (
+            f"deepspeed's ranks need 256 MB of {SHARED}",
+            shutil.disk_usage(SHARED).free < 2**28 if SHARED.is_dir() else True,
+        ),
+    ):
+        test = pytest.mark.skipif(missing, reason=reason)(test)
+    return test

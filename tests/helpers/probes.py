@@ -8,6 +8,7 @@ from neuronxa_callback.probe.batching import collate, microbatches
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.executor import Executor, ProbeContext
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import shard_microbatches
 from neuronxa_callback.probe.similarity import LayerLayout
 from neuronxa_callback.taps.plan import discover
@@ -56,7 +57,7 @@ def executor_of(model, tokenizer, config, world=None, collective=False, progress
     """The executor of a probe of a dense model, built from its parts."""
     world, probe = world or World(), Probe(config, tokenizer)
     _, groups = probe.tokenize(model)
-    forward = Forward(model, "encoder", hidden=True, collective=collective)
+    forward = Forward(model, "encoder", True, world.run_together if collective else None)
     dummy = collate(groups[0].pivot.sentences[:1], probe.tokenizer.pad)
     with torch.no_grad():
         sizes = tuple(states.shape[-1] for states in forward(dummy))
@@ -74,12 +75,12 @@ def executor_of(model, tokenizer, config, world=None, collective=False, progress
             layouts={"nas": neurons, "nav": neurons, "hidden": hidden},
             reads={SITES[read.source]: (read,) for read in reads},
             world=world,
-            flag=torch.zeros(1),
+            device=torch.device("cpu"),
             groups=groups,
             stages=shard_microbatches(work, groups, world.size),
             dummy=dummy,
             pad=probe.tokenizer.pad,
-            margins=False,
+            results=ResultCollector(margins=False),
             progress=progress,
         )
     )

@@ -4,6 +4,8 @@ import json
 import struct
 from pathlib import Path
 
+from neuronxa_callback.show.wandb_sink import WandbSink
+
 
 def records(path):
     """LevelDB's log format: a header of 7 bytes, blocks of 32 KiB, fragments with 7 bytes each."""
@@ -101,3 +103,15 @@ def text(path, kind, name):
 def media(path, row, key):
     """The file that a row of the history names under a key."""
     return path.parent / "files" / row[f"{key}/path"]
+
+
+def log(*reports, **options):
+    """Log reports to a W&B run."""
+    import wandb
+
+    with wandb.init(project="p"):
+        sink = WandbSink(**options)
+        for report in reports:
+            sink.write(report)
+        sink.close()
+    wandb.teardown()

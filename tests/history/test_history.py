@@ -1,6 +1,7 @@
 """The points of a run: scores, the best one, changes, and what belongs to the curve."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,3 +144,24 @@ def test_a_fingerprint_is_the_same_before_and_after_json():
     for history in (history_of(0.5, definition=sites), resumed(history_of(0.5, definition=sites))):
         history.append(make_report(10, {"a": 0.5, "b": 0.5}, definition=sites))
         assert len(history.points) == 2
+
+
+def test_a_change_of_batch_tokens_is_noted_in_the_report_where_it_begins():
+    history, noted = History(), []
+    for step, tokens in ((0, 512), (10, 512), (20, 256), (30, 256), (40, 512)):
+        report = make_report(step)
+        environment = {"environment": {"batch_tokens": tokens}}
+        report = replace(report, fingerprint={**report.fingerprint, **environment})
+        noted.append(history.note_changes(report).warnings)
+        history.append(report)
+    assert noted == [
+        (),
+        (),
+        ("batch_tokens is 256 from step 20 on, it was 512 before",),
+        (),
+        ("batch_tokens is 512 from step 40 on, it was 256 before",),
+    ]
+    later = replace(report, step=50)
+    assert (
+        history.note_changes(later).warnings == resumed(history).note_changes(later).warnings == ()
+    )

@@ -33,14 +33,23 @@ def outside(cells, runs):
 
 def test_error_rates_are_within_their_limits(benchmark):
     cells = benchmark["table"](5, ["agree 97 %"], 5)
-    assert len(cells) == 26
+    assert len(cells) == 28
     assert outside(cells, 5) == []
 
 
 @pytest.mark.slow
 def test_error_rates_are_within_their_limits_in_many_runs(benchmark):
-    columns = ["agree 99 %", "agree 97 %", "agree 97 %, hubs"]
-    assert outside(benchmark["table"](200, columns, 6), 200) == []
+    columns = ["agree 99 %", "agree 97 %", "agree 95 %"]
+    assert outside(benchmark["table"](150, columns, 0), 150) == []
+
+
+@pytest.mark.slow
+def test_error_rates_with_hubs_are_within_their_limits_in_many_runs(benchmark):
+    cells = benchmark["table"](150, ["agree 97 %, hubs"], 0)
+    # With a hub in every language no level is known well enough, as docs/trust.md says.
+    known = {key: row for key, row in cells.items() if "target 0.10 below" not in key[1]}
+    assert len(known) == len(cells) - 2
+    assert outside(known, 150) == []
 
 
 def test_the_sums_of_languages_that_share_a_pivot_are_their_mean(benchmark):

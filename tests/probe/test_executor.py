@@ -1,13 +1,14 @@
 """The executor: the pivots that it holds, its progress, and what happens when a rank fails."""
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 
 from neuronxa_callback import TapError
 from neuronxa_callback.errors import BrokenForwardError
 from neuronxa_callback.metrics.registry import ALIGNMENT
-from neuronxa_callback.probe.distributed import World
-from neuronxa_callback.probe.synchronization import OtherRankFailedError
+from neuronxa_callback.probe.distributed import OtherRankFailedError, World
 from neuronxa_callback.probe.tokenization import SentenceTokenizer
 from tests.helpers import oracle
 from tests.helpers.probes import config_of, executor_of, measure, trained
@@ -85,18 +86,26 @@ def test_a_failing_collective_forward_ends_the_job(tokenizer, corpus):
     )
 
 
+@dataclass(frozen=True)
 class FailedElsewhere(World):
-    """Another rank reports an error at the k-th exchange of flags."""
+    """Another rank has failed when this one begins its fifth forward."""
 
-    def all_ok(self, ok, flag):
-        flag += 1
-        return ok and int(flag) < 3
+    begun: list = field(default_factory=list)
+
+    def confirm(self):
+        self.begun.append(1)
+        if len(self.begun) == 5:
+            raise OtherRankFailedError
 
 
-def test_a_failure_on_another_rank_stops_this_one_at_the_next_exchange(tokenizer, corpus):
-    executor = executor_of(llama(), tokenizer, config_of(corpus), FailedElsewhere())
+def test_a_failure_on_another_rank_stops_this_one_at_its_next_exchange(tokenizer, corpus):
+    model, config = llama(), config_of(corpus, batch_tokens=32)
+    executor = executor_of(model, tokenizer, config, FailedElsewhere(), collective=True)
+    before = hooks_of(model)
     with pytest.raises(OtherRankFailedError):
         executor.run()
+    assert executor.done == 2
+    assert hooks_of(model) == before
 
 
 def test_a_model_that_lost_its_modules_is_refused(tokenizer, corpus):

@@ -42,7 +42,7 @@ def test_what_an_error_holds_is_released():
 
     error = error_of(fails)
     assert not Held.released
-    free_memory(torch.device("cpu"), error)
+    free_memory(error)
     assert Held.released
 
 

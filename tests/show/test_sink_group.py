@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -138,24 +139,22 @@ from pathlib import Path
 from neuronxa_callback.show.record_lock import RecordLock
 lock = RecordLock.acquire(Path(sys.argv[1]), "a")
 read, write = os.pipe()
-child = os.fork()
-if child == 0:
+if os.fork() == 0:
+    os.write(write, b".")
     os.close(write)
-    os.read(read, 1)  # until the parent has ended
+    sys.stdin.close()
+    os.read(os.open(sys.argv[2], os.O_RDONLY), 1)  # until the test opens the pipe to write
     os._exit(0)
-print(child, flush=True)
-os.close(read)
-import time
-sys.stdin.readline()
+os.read(read, 1)
+print("forked", flush=True)
 os._exit(0)
 """
     record = tmp_path / "reports.jsonl"
-    command = (sys.executable, "-c", code, str(record))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=SHELL, text=True, **pipes) as parent:
-        assert int(parent.stdout.readline()) > 0
-        assert RecordLock.acquire(record, "b") is None
+    os.mkfifo(tmp_path / "fifo")
+    command = (sys.executable, "-c", code, str(record), str(tmp_path / "fifo"))
+    subprocess.run(command, env=SHELL, timeout=60, check=True)
     lock = RecordLock.acquire(record, "b")
+    (tmp_path / "fifo").open("wb").close()
     assert lock is not None
     lock.close()
 

@@ -4,13 +4,11 @@ import dataclasses
 import json
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from neuronxa_callback import JsonlSink
-from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from neuronxa_callback.show.long_table import long_table
@@ -38,18 +36,6 @@ def test_other_ends_of_lines_are_part_of_a_report(tmp_path, character, offline):
         sinks.WandbSink(record.path).close()
     wandb.teardown()
     assert wandb_file.text(offline(), "neuronxa", "scores.csv") == long_table(reports[:2])
-
-
-def log(*reports, **options):
-    """Log reports to a W&B run."""
-    import wandb
-
-    with wandb.init(project="p"):
-        sink = sinks.WandbSink(**options)
-        for report in reports:
-            sink.write(report)
-        sink.close()
-    wandb.teardown()
 
 
 def train(folder, **options):
@@ -124,85 +110,12 @@ def test_a_long_run_is_in_the_file_record_by_record(offline, tmp_path, capfd):
     assert "warn" not in "".join(capfd.readouterr()).lower()
 
 
-PICTURES = ("nasca_curve", "nasca_heat_map", "navca_curve", "navca_heat_map")
-
-
-def test_curve_and_heat_map_are_pictures_of_every_step_that_is_drawn(offline):
-    reports = [make_report(step, {"l0": 0.1, "l1": 0.01 * step}) for step in (0, 10, 20)]
-    log(*reports, pictures_every=1)
-    path = offline()
-    for name in PICTURES:
-        key, rows = f"neuronxa_charts/{name}", wandb_file.history(path)
-        for row, report in zip(rows, reports, strict=True):
-            assert row[f"{key}/_type"] == "image-file"
-            assert row[f"{key}/caption"] == f"{name.split('_')[0]}, step {report.step}"
-            assert wandb_file.media(path, row, key).read_bytes().startswith(b"\x89PNG")
-        assert len({row[f"{key}/sha256"] for row in rows}) == len(reports)
-
-
-def drawn_steps(path):
-    """The steps of the rows with pictures of a run."""
-    keys = [f"neuronxa_charts/{name}/sha256" for name in PICTURES]
-    found = [[key in row for key in keys] for row in wandb_file.history(path)]
-    assert all(len({*row}) == 1 for row in found)
-    rows = zip(wandb_file.history(path), found, strict=True)
-    return [row["train/global_step"] for row, drawn in rows if drawn[0]]
-
-
-@pytest.mark.parametrize(
-    ("probes", "run", "drawn"),
-    [
-        (13, {}, [0, 10, 12]),
-        (11, {}, [0, 10]),
-        (1, {}, [0]),
-        (13, {"max_steps": 12}, [0, 10, 12]),
-        (5, {"max_steps": 99}, [0, 4]),
-    ],
-)
-def test_every_tenth_probe_and_the_last_one_are_drawn(offline, probes, run, drawn):
-    log(*[make_report(step, {"l0": 0.1}, run=run) for step in range(probes)])
-    assert drawn_steps(offline()) == drawn
-    rows = [row for row in wandb_file.history(offline()) if "neuronxa/nasca/mean" in row]
-    assert [row["train/global_step"] for row in rows] == list(range(probes))
-    assert all("neuronxa_charts/nasca_by_layer_table/sha256" in row for row in rows)
-
-
-@pytest.mark.parametrize("every", [0, -1, 1.5, "2", True])
-def test_pictures_are_drawn_every_so_many_probes(every):
-    with pytest.raises(ConfigError, match="pictures_every must be a number of probes"):
-        sinks.WandbSink(pictures_every=every)
-
-
-@pytest.mark.parametrize("broken", ["by_layer", "heat_map", "pixels", None])
-def test_a_picture_that_cannot_be_drawn_costs_no_score(offline, monkeypatch, caplog, broken):
-    def fail(*_):
-        raise RuntimeError("planned")
-
-    if broken is None:
-        monkeypatch.setitem(sys.modules, "neuronxa_callback.show.charts", None)
-        monkeypatch.delattr("neuronxa_callback.show.charts", raising=False)
-    else:
-        monkeypatch.setattr(f"neuronxa_callback.show.charts.{broken}", fail)
-    reports = [make_report(step, metrics=("nasca",)) for step in range(3)]
-    log(*reports, pictures_every=1)
-    rows = wandb_file.history(offline())
-    for row, report in zip(rows, reports, strict=True):
-        assert {key: row[key] for key in report.scalars()} == pytest.approx(report.scalars())
-    names = {"by_layer": {"heat_map"}, "heat_map": {"curve"}}.get(broken, set())
-    for name in ("curve", "heat_map"):
-        assert all(
-            (f"neuronxa_charts/nasca_{name}/sha256" in row) == (name in names) for row in rows
-        )
-    messages = [r.getMessage() for r in caplog.records if "a picture is left out" in r.getMessage()]
-    assert len(messages) == 2 - len(names)
-
-
 def curve_in_wandb(offline, layers):
     """A report of two layers, and the rows (layer, line, score) of W&B's own chart of it."""
     report = make_report(5, {"l0": [0.1, 0.2], "l1": [0.3, 0.4]}, metrics=("nasca",))
     scores = dataclasses.replace(report.metrics["nasca"], layers=layers)
     report = dataclasses.replace(report, metrics={"nasca": scores})
-    log(report)
+    wandb_file.log(report)
     path = offline()
     (row,) = wandb_file.history(path)
     table = wandb_file.media(path, row, "neuronxa_charts/nasca_by_layer_table").read_text()
@@ -248,7 +161,7 @@ def test_a_step_that_a_resumed_run_has_logged_is_not_logged_again(offline):
 def test_a_sweep_finds_a_plain_number_and_the_summary_the_best_one(offline):
     (metric,) = re.findall(r"metric:\n  name: (\S+)\n  goal: maximize", RECIPES)
     reports = [make_report(step, {"l0": score}) for step, score in enumerate((0.1, 0.4, 0.2))]
-    log(*reports)
+    wandb_file.log(*reports)
     means = [report.score("nasca") for report in reports]
     rows = [row for row in wandb_file.history(offline()) if metric in row]
     assert [row[metric] for row in rows] == pytest.approx(means)

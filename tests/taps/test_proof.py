@@ -10,11 +10,11 @@ from torch import nn
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps import discover
 from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.flow.signature import ModelSignature
 from neuronxa_callback.taps.hooks import Source
 from neuronxa_callback.taps.proof import completeness
 from neuronxa_callback.taps.proof.experiment import COPIES, Experiment
 from neuronxa_callback.taps.proof.factors import FactorProof
-from neuronxa_callback.taps.proof.signature import ModelSignature
 from tests.helpers.attacks.models import HIDDEN, WIDTH, GatedNetwork, decoder, one_unusual
 from tests.helpers.attacks.networks import with_layers
 from tests.helpers.families import ids, run, tiny
@@ -234,6 +234,7 @@ def test_a_signature_sees_what_changes():
         yield lambda model: setattr(model.model.layers[1].mlp, "forward", lambda x: x)
         yield lambda model: model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
         yield lambda model: model.model.layers.append(copy.deepcopy(model.model.layers[0]))
+        yield lambda model: setattr(model.model.layers[1].mlp, "fused", True)
         yield lambda model: model.half()
 
     for change in changes():

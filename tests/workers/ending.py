@@ -11,8 +11,8 @@ from neuronxa_callback.probe.distributed import world_of
 
 dist.init_process_group("gloo")
 model = DistributedDataParallel(torch.nn.Linear(4, 4))
-world, flag = world_of(model), torch.zeros(1)
+world = world_of(model)
 for _ in range(20):
     world.sum_over_data_ranks(torch.ones(4))
-    world.first_error(None, flag)
+    world.first_error(None)
 dist.destroy_process_group()

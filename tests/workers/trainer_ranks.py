@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from neuronxa_callback import NeuronXACallback, Probe, StopRule
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
+from tests.helpers import faults
 from tests.helpers.rank_training import digest, ended, train, trainer
-from tests.helpers.ranks import BUILTIN, ONE, PLACES, SMALL, Watch, leave, measurement
+from tests.helpers.ranks import BUILTIN, ONE, PLACES, SMALL, Watch, error_of, leave, measurement
 from tests.helpers.scripted import ScriptedCallback, with_score
 
 
@@ -156,6 +157,21 @@ def memory(folder):
         run = trainer(folder, "memory_resumed", [watch.callback(SMALL, every=2)])
         run.train(resume_from_checkpoint=str(folder / "ddp_hook" / "checkpoint-4"))
     return {**found, "resumed": used(watch)}
+
+
+def callback_faults(folder):
+    """The callback fails on the first rank only, between two probes, in one place per run."""
+    found = {}
+    for name, place in faults.CALLBACK.items():
+        rule = StopRule.target(0.99)
+        options = {"max_steps": 24, "eval_strategy": "steps", "eval_steps": 8}
+        with Watch() as watch, faults.fault(place, ValueError(name), rank=0):
+            callback = watch.callback(SMALL, every=4, stop=rule, max_overhead=0.9)
+            run = trainer(folder, name.replace(" ", "_"), [callback], **options)
+            error = error_of(run.train)
+        steps = [row["step"] for row in run.state.log_history if "neuronxa/nasca/mean" in row]
+        found[name] = {"error": error, "warned": watch.warned, "steps": steps}
+    return found
 
 
 def used(watch):

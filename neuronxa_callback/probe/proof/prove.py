@@ -1,7 +1,7 @@
 """Finds the neurons of a model and proves on it that they are read right.
 
 A plan is proved at the first probe of a model, and again if ``ModelSignature`` sees a change. All
-ranks run the same forwards, also after an error.
+ranks run the same steps: what one of them fails in has failed on all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuronxa_callback.config import ProbeConfig
-from neuronxa_callback.errors import BrokenForwardError, TapError
+from neuronxa_callback.errors import ProbeError, TapError
 from neuronxa_callback.probe.batching import Batch, PivotGroup, Sentence, collate
+from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.forward import Forward, tokens_at_once
 from neuronxa_callback.probe.proof.invariance import Invariance
+from neuronxa_callback.probe.synchronization import Outcome, synchronize_errors
 from neuronxa_callback.taps import plan as taps
 from neuronxa_callback.taps.proof import completeness
 from neuronxa_callback.taps.proof.experiment import COPIES
@@ -92,13 +94,13 @@ class _Prover:
         config: ProbeConfig,
         sentences: ProofSentences,
         sites: Sequence[str],
+        world: World,
     ) -> None:
         self.model, self.forward, self.config = model, forward, config
-        self.sentences, self.sites = sentences, sites
+        self.sentences, self.sites, self.world = sentences, sites, world
         self.alone = tokens_at_once(model, 2) == 1
         """Whether the model refuses more than one sentence."""
         self.forwards = 0
-        self.error: Exception | None = None
         self.unproved: list[str] = []
         self.sizes: tuple[int, ...] = ()
         self.trace: Trace | None = None
@@ -111,23 +113,17 @@ class _Prover:
         self.forwards += 1
         return self.forward(batch)
 
-    def step(self, run: Callable[[], None], proof: str = "", forwards: int = 1) -> None:
-        """Runs a step, or its forward alone if one has failed and all ranks take part."""
-        before = self.forwards
-        if self.error is None:
-            try:
+    def step(self, run: Callable[[], None], proof: str = "") -> None:
+        """Collective: runs a step, and notes a proof that fails on any rank."""
+        outcome = Outcome()
+        try:
+            with synchronize_errors(self.world) as outcome:
                 run()
-            except BrokenForwardError:
+        except (TapError, ProbeError):
+            kind, _, text = (outcome.error or "").partition(": ")
+            if not proof or self.config.on_unproved != "warn" or kind != TapError.__name__:
                 raise
-            except TapError as error:
-                if proof and self.config.on_unproved == "warn":
-                    self.unproved.append(f"{proof}: {error}")
-                else:
-                    self.error = error
-            except Exception as error:
-                self.error = error
-        while self.forwards < before + forwards and self.forward.collective:
-            self.call(self.sentences.dummy)
+            self.unproved.append(f"{proof}: {text}")
 
     def discover(self, *sentences: Sentence, alone: bool = False) -> taps.TapPlan:
         """The plan that a microbatch of these sentences gives; one may run ``alone``."""
@@ -195,29 +191,20 @@ class _Prover:
 
         A model that refuses more than one sentence runs the others between two runs of the first.
         """
-        s, model = self.sentences, self.model
-
-        def start() -> Invariance:
-            three = (s.shortest, s.longest, s.other)
-            self.invariance = Invariance(self.plan, model, self.sites, three, self.call, s.pad)
-            return self.invariance
-
-        self.step(lambda: start().read_alone(0), INVARIANT)
-        later: list[Callable[[Invariance], None]] = [
-            lambda invariance: invariance.read_alone(1),
-            lambda invariance: (
-                invariance.read_alone(2) if self.alone else invariance.read_beside((2, 1, 0))
-            ),
-            lambda invariance: invariance.read_again(0),
-        ]
-        for read in later:
-            self.step(partial(self._with_invariance, read), INVARIANT)
-        self.step(self.check_repeat, INVARIANT, forwards=0)
-        self.step(self.check_axes, INVARIANT, forwards=0)
-
-    def _with_invariance(self, read: Callable[[Invariance], None]) -> None:
-        if self.invariance is not None:
-            read(self.invariance)
+        s = self.sentences
+        three = (s.shortest, s.longest, s.other)
+        self.invariance = proof = Invariance(
+            self.plan, self.model, self.sites, three, self.call, s.pad
+        )
+        for read in (
+            partial(proof.read_alone, 0),
+            partial(proof.read_alone, 1),
+            partial(proof.read_alone, 2) if self.alone else partial(proof.read_beside, (2, 1, 0)),
+            partial(proof.read_again, 0),
+            self.check_repeat,
+            self.check_axes,
+        ):
+            self.step(read, INVARIANT)
 
     def result(self, proofs: Sequence[str]) -> ProvedPlan:
         """The plan with the record of its proofs."""
@@ -239,7 +226,7 @@ class _Prover:
 
     def check_axes(self) -> None:
         """Refuses a model that takes sentences for tokens."""
-        known = self.forward.of_transformers or self.forward.collective
+        known = self.forward.of_transformers or self.forward.together is not None
         if self.invariance is not None and not known:
             self.invariance.check_axes()
 
@@ -261,11 +248,12 @@ def prove(
     config: ProbeConfig,
     sentences: ProofSentences,
     sites: Sequence[str],
+    world: World,
     proofs: Sequence[str] = PROOFS,
 ) -> ProvedPlan:
     """Finds the neurons of ``model`` and proves that they are read right.
 
-    Collective if its forwards are: every rank runs the same ones, also after an error.
+    Collective: every rank runs the same steps.
 
     Args:
         model: The model.
@@ -273,19 +261,20 @@ def prove(
         config: The options of the probe.
         sentences: The sentences to run.
         sites: The sites that the probe reads.
+        world: The ranks.
         proofs: The proofs to run, of ``PROOFS``.
 
     Raises:
         TapError: If the neurons cannot be read, or a proof fails and ``on_unproved`` is
             ``"raise"``.
     """
-    p = _Prover(model, forward, config, sentences, sites)
+    p = _Prover(model, forward, config, sentences, sites, world)
     twice, shown = FOUND_TWICE in proofs, {FOUND_TWICE, COMPLETE} & set(proofs)
     p.step(p.find)
     if shown:
         p.step(partial(p.find_again, sentences.longest, compare=twice), FOUND_TWICE)
     if COMPLETE in proofs:
-        p.step(p.complete, COMPLETE, forwards=0)
+        p.step(p.complete, COMPLETE)
     if twice and not p.alone:
         pair = (sentences.shortest, sentences.longest)
         p.step(partial(p.find_again, *pair, compare=True), FOUND_TWICE)
@@ -293,6 +282,4 @@ def prove(
         p.step(p.recompute, RECOMPUTED)
     if INVARIANT in proofs and sites:
         p.prove_invariance()
-    if p.error is not None:
-        raise p.error
     return p.result(proofs)

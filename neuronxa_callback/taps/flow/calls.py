@@ -1,13 +1,13 @@
 """What a trace must know of one call: its sentences, its memory, whether it acts as a layer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuronxa_callback.taps.flow.operations import CONTRACTIONS, SUMS
-from neuronxa_callback.taps.graph import Node
+from neuronxa_callback.taps.graph import Call, Node
 from neuronxa_callback.taps.modules import tensors_of
 
 
@@ -64,3 +64,27 @@ def acts_as_linear(out: Node, source: Node) -> bool:
         and same_rows
         and all(part.value.ndim <= 2 for part in weights)
     )
+
+
+def paths_of_weights(model: nn.Module, paths: Mapping[int, str]) -> dict[int, str]:
+    """Identity of each parameter and buffer -> ``path:name``, given the paths of modules."""
+    return {
+        id(weight): f"{paths[id(module)]}:{name}"
+        for module in model.modules()
+        for name, weight in (*module._parameters.items(), *module._buffers.items())
+        if weight is not None
+    }
+
+
+def path_of_weight(weight: Tensor, calls: Iterable[Call]) -> str:
+    """``path:name`` of a weight of one of the running calls, or of its children; else empty.
+
+    Weights that are gathered or loaded for one call are other objects than before it.
+    """
+    for call in calls:
+        children = ((f".{name}", module) for name, module in call.module.named_children())
+        for prefix, owner in (("", call.module), *children):
+            for name, own in owner._parameters.items():
+                if own is weight:
+                    return f"{call.path}{prefix}:{name}"
+    return ""

@@ -1,10 +1,79 @@
-"""A cheap check that a model still has the modules in which its neurons were found."""
+"""Cheap checks that a model is still the one in which neurons were found and proved.
 
-from collections.abc import Iterable, Mapping
+``ModelSignature`` sees every change of a model and is taken at each probe. ``signature_of`` holds
+what a plan reads, and stays the same if the model is wrapped, sharded or gets adapters.
+"""
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from neuronxa_callback.taps.modules import is_linear, is_list_entry
+
+ADAPTERS = ("_active_adapter", "_disable_adapters", "merged_adapters")
+"""Attributes of PEFT's layers that say which adapter runs."""
+
+
+class ModelSignature:
+    """Modules, parameters, hooks, patched functions, flags and adapters of a model at one time.
+
+    It reads no value of a tensor, so it needs no synchronization with a device, and it keeps
+    neither modules nor parameters alive.
+
+    Args:
+        model: The model.
+        identities: Whether parameters must stay the same objects. Sharding replaces them.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> signature = ModelSignature(model)
+        >>> signature.matches(model)
+        True
+        >>> model[1] = nn.GELU()
+        >>> signature.matches(model)
+        False
+    """
+
+    def __init__(self, model: nn.Module, identities: bool = True) -> None:
+        self.identities = identities
+        self._facts = _facts(model)
+        self._objects = [weakref.ref(item) for item in self._objects_of(model)]
+
+    def matches(self, model: nn.Module) -> bool:
+        """Whether ``model`` is the same object with the same structure."""
+        objects = list(self._objects_of(model))
+        return (
+            len(objects) == len(self._objects)
+            and all(ref() is item for ref, item in zip(self._objects, objects, strict=True))
+            and self._facts == _facts(model)
+        )
+
+    def _objects_of(self, model: nn.Module) -> Iterator[Any]:
+        yield from model.modules()
+        if self.identities:
+            yield from model.parameters()
+
+
+def _facts(model: nn.Module) -> list[Any]:
+    """All that is compared by value."""
+    facts: list[Any] = []
+    for path, module in model.named_modules():
+        own = module.__dict__
+        # Handles of hooks are never used twice.
+        hooks = (*module._forward_pre_hooks, *module._forward_hooks)
+        functions = tuple((name, id(value)) for name, value in own.items() if callable(value))
+        flags = tuple(
+            (name, value)
+            for name, value in own.items()
+            if isinstance(value, (bool, str)) and name != "training"
+        )
+        adapters = tuple(str(own[name]) for name in ADAPTERS if name in own)
+        shapes = tuple((weight.dtype, sizes) for weight, sizes in _weights(module))
+        facts.append((path, type(module), hooks, functions, flags, adapters, shapes))
+    return facts
+
 
 Signature = tuple[tuple[str, str, tuple[tuple[int, ...], ...]], ...]
 """Path, class and sizes of every module that is read; path and number of entries of its lists."""
@@ -52,8 +121,14 @@ def _name(cls: type) -> str:
 
 def _sizes(module: nn.Module) -> tuple[tuple[int, ...], ...]:
     # Adapters wrap a layer: its own weights are those of the layer inside.
-    inner = getattr(module, "base_layer", module)
-    weights = inner._parameters.values()
-    if any(isinstance(weight, Tensor) and not weight.numel() for weight in weights):
+    weights = list(_weights(getattr(module, "base_layer", module)))
+    if any(not weight.numel() for weight, _ in weights):
         return ()
-    return tuple(tuple(weight.shape) for weight in weights if weight is not None)
+    return tuple(sizes for _, sizes in weights)
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+    """The module's own weights, and their sizes before DeepSpeed cuts them."""
+    for weight in module._parameters.values():
+        if isinstance(weight, Tensor):
+            yield weight, tuple(getattr(weight, "ds_shape", weight.shape))

@@ -5,6 +5,8 @@ The output of a gate or a router goes through an activation function or a rankin
 behind another layer (an adapter) reads that layer's output instead of the stream.
 """
 
+from collections.abc import Sequence
+
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.flow.operations import (
     ACTIVATIONS,
@@ -57,7 +59,7 @@ class Use:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.users = trace.users()
+        self.users = _users(trace.recorded)
 
     def is_network(self, call: Call, ffn_input: FFNInput) -> bool:
         """Whether this layer is the down projection of a feed-forward network of a block.
@@ -233,3 +235,12 @@ def _is_choice(node: Node) -> bool:
             continue
         waiting += current.inputs
     return zeroing and from_states
+
+
+def _users(nodes: Sequence[Node]) -> dict[int, list[Node]]:
+    """Identity of a node -> the nodes that are computed from it."""
+    found: dict[int, list[Node]] = {}
+    for node in nodes:
+        for part in node.inputs:
+            found.setdefault(id(part), []).append(node)
+    return found

@@ -133,22 +133,24 @@ class FactorProof:
         if isinstance(tap, ExpertsTap):
             self._hook(modules[tap.path], partial(self._check_stack, tap), stack)
         if isinstance(tap, RecomputedTap):
-            hook = modules[tap.path].register_forward_pre_hook(_own_input, with_kwargs=True)
+            own_input = partial(self._guarded, _own_input)
+            hook = modules[tap.path].register_forward_pre_hook(own_input, with_kwargs=True)
             stack.callback(hook.remove)
             self._hook(modules[tap.path], partial(self._check_kernel, tap), stack)
 
     def _hook(
         self, module: nn.Module, run: Callable[[nn.Module, Any, Any], None], stack: ExitStack
     ) -> None:
-        """Hooks ``run`` behind a module; an error is kept, since other ranks may wait."""
+        """Hooks ``run`` behind a module."""
+        stack.callback(module.register_forward_hook(partial(self._guarded, run)).remove)
 
-        def guarded(module: nn.Module, args: Any, output: Any) -> None:
-            try:
-                run(module, args, output)
-            except Exception as error:
-                self.error = self.error or error
-
-        stack.callback(module.register_forward_hook(guarded).remove)
+    def _guarded(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs a hook; an error is kept, since other ranks may wait."""
+        try:
+            return run(*arguments)
+        except Exception as error:
+            self.error = self.error or error
+            return None
 
     def _overwrite(
         self,

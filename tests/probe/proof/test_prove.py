@@ -15,9 +15,17 @@ from neuronxa_callback.probe.proof.prove import (
     PROOFS,
     RECOMPUTED,
 )
-from tests.helpers.attacks.models import HIDDEN, GatedNetwork, decoder
+from tests.helpers.attacks.models import (
+    HIDDEN,
+    Block,
+    Decoder,
+    GatedNetwork,
+    PlainNetwork,
+    decoder,
+    stirred,
+)
 from tests.helpers.attacks.networks import OwnLayer
-from tests.helpers.attacks.proofs import SEEN_BY_ONE, mixing
+from tests.helpers.attacks.proofs import SEEN_BY_ONE, Mixed, mixing
 from tests.helpers.attacks.scores import difference
 from tests.helpers.families import adapted, tiny
 from tests.helpers.probes import config_of
@@ -93,6 +101,48 @@ def test_adapters_are_proved(tokenizer):
     model = adapted("llama", target_modules=["gate_proj", "up_proj", "down_proj"])
     model.get_base_model().resize_token_embeddings(400)
     assert probe_of(tokenizer).run(model).run["proof"]["not_recomputed"] == {}
+
+
+class DecoderForSequenceClassification(Decoder):
+    """Refuses more than one sentence, as classifiers without a padding token do."""
+
+    def forward(self, input_ids, **options):
+        assert len(input_ids) == 1
+        return super().forward(input_ids, **options)
+
+
+@pytest.mark.parametrize("network", [GatedNetwork, lambda: PlainNetwork(act=torch.relu)])
+def test_models_that_refuse_batches_are_proved(tokenizer, network):
+    model = stirred(DecoderForSequenceClassification(lambda _: Block(network())))
+    probe = probe_of(tokenizer)
+    report = probe.run(model)
+    proof = report.run["proof"]
+    assert proof["proofs"] == list(PROOFS)
+    assert proof["not_recomputed"] == {}
+    assert proof["forwards"] <= MAX_FORWARDS
+    assert proof["batching"] == "one sentence at a time"
+    assert difference(report, model, probe) == ""
+
+
+@pytest.mark.parametrize("attack", SEEN_BY_ONE[RECOMPUTED])
+def test_models_that_refuse_batches_are_recomputed(tokenizer, attack):
+    layers = SEEN_BY_ONE[RECOMPUTED][attack]().layers
+    model = stirred(DecoderForSequenceClassification(lambda number: layers[number]))
+    with pytest.raises(TapError, match="must be its gate"):
+        probe_of(tokenizer).run(model)
+
+
+def test_states_kept_between_forwards_are_refused(tokenizer):
+    class Kept(nn.Module):
+        before = 0.0
+
+        def forward(self, x):
+            now, self.before = x.mean() + self.before, x.mean()
+            return x * now
+
+    model = stirred(DecoderForSequenceClassification(lambda _: Mixed(Kept())))
+    with pytest.raises(TapError, match="must be the same in every forward pass"):
+        probe_of(tokenizer).run(model)
 
 
 def append_layer(model):
