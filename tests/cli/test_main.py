@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from neuronxa_callback.cli import record_commands
+from neuronxa_callback.cli import neuron_commands
 from tests.helpers.runs import SHELL
 
 COMMANDS = ("score", "sweep", "compare", "correlate", "card", "page", "check", "taps", "languages")
@@ -15,7 +15,7 @@ def test_an_unexpected_error_is_one_sentence_and_exits_with_2(neuronxa, monkeypa
     def broken():
         raise LookupError("no such\nthing")
 
-    monkeypatch.setattr(record_commands, "app", broken)
+    monkeypatch.setattr(neuron_commands, "app", broken)
     assert neuronxa("languages") == (2, "", "neuronxa: LookupError: no such thing\n")
 
 
