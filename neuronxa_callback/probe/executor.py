@@ -22,8 +22,8 @@ from neuronxa_callback.probe.similarity import (
     LayerLayout,
     Pivot,
     SimilarityAccumulator,
-    WindowSums,
 )
+from neuronxa_callback.probe.sums.windows import WindowSums
 from neuronxa_callback.taps.plan import Reader, TapPlan
 
 STATISTICS = ("shares", "activity")
@@ -68,6 +68,8 @@ class Measurement:
     """group -> the pivots that this rank still holds."""
     dtype: str
     """The dtype in which the neurons computed."""
+    reduction: str
+    """``"fused"`` if the states of dense layers were summed by the kernels, else ``"plain"``."""
 
 
 class Executor:
@@ -100,7 +102,8 @@ class Executor:
                 self._run_stage(stage, reader)
         if context.counter is not None:
             context.counter.exchange(self.world, self.device)
-        return Measurement(context.results, self.pivots, self.accumulator.dtype)
+        reduction = "fused" if self.accumulator.fused else "plain"
+        return Measurement(context.results, self.pivots, self.accumulator.dtype, reduction)
 
     def _batch_shape(self) -> tuple[int, int]:
         sentences, tokens = self.batch.ids.shape

@@ -255,7 +255,7 @@ class Probe:
         )
         environment = fingerprint.environment(
             context.forward.device, self.batch_tokens, batched, config.on_unproved
-        )
+        ) | {"reduction": measurement.reduction}
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,
