@@ -110,6 +110,19 @@ PictureFile = Annotated[
 PictureMetric = Annotated[str | None, typer.Option(help="The metric; default: the first one.")]
 OneRun = Annotated[str, typer.Argument(help="A run: its folder, or a JSONL file of reports.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
+NeuronFile = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The CSV file; default: print it.", dir_okay=False),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="The firing rate above which a neuron fires often; default: the rate that 5 % of all"
+        " rates exceed.",
+        min=0,
+        max=1,
+    ),
+]
 CheckedCorpus = Annotated[
     str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neuronxa_callback import __version__, read_reports
-from neuronxa_callback.cli import record_commands
+from neuronxa_callback.cli import neuron_commands
 from tests.helpers.reports import make_report
 from tests.helpers.runs import SHELL
 
@@ -30,7 +30,7 @@ def test_an_unexpected_error_is_one_sentence_and_exits_with_2(neuronxa, monkeypa
     def broken():
         raise LookupError("no such\nthing")
 
-    monkeypatch.setattr(record_commands, "app", broken)
+    monkeypatch.setattr(neuron_commands, "app", broken)
     assert neuronxa("languages") == (2, "", "neuronxa: LookupError: no such thing\n")
 
 
