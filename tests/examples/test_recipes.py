@@ -110,11 +110,11 @@ def test_a_stop_rule_and_an_order_of_callbacks():
     assert names["alarm"].stop
 
 
-def test_a_probe_without_a_trainer():
+def test_a_probe_without_a_trainer(capsys):
     names = run(block("short ="), tokenizer=tokenizer_for(ParallelCorpus.builtin()), model=llama())
     assert names["report"].step == 100
-    (sink,) = run(block("class Print"), NeuronXACallback=NeuronXACallback)["callback"]._given_sinks
-    sink.write(names["report"])
+    run(block("class Print"), NeuronXACallback=NeuronXACallback)["Print"]().write(names["report"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("100 0.")
 
 
 ROWS = {
@@ -151,8 +151,8 @@ def test_a_trainer_of_trl(name, tmp_path, monkeypatch):
         **names,
     )
     wandb.finish()
-    record = tmp_path / "out" / name.lower() / "neuronxa"
-    assert [report.step for report in read_reports(record)] == [0, 1]
+    reports = read_reports(tmp_path / "out" / name.lower())
+    assert [report.step for report in reports] == [0, 1]
 
 
 def test_unsloth_takes_the_callback():
