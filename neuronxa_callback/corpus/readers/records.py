@@ -158,8 +158,8 @@ def records_of_value(value: Any, source: str) -> list[Record]:
             counts = ", ".join(f"{key} {len(cells)}" for key, cells in columns.items())
             raise CorpusError(f"columns must have the same length, but {source} has {counts}")
         else:
-            rows = zip(*columns.values(), strict=True)
-            return [dict(zip(columns, row, strict=True)) for row in rows]
+            lines = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, line, strict=True)) for line in lines]
     rows = list(value) if isinstance(value, list | tuple) else [value]
     wrong = next((type(row).__name__ for row in rows if not isinstance(row, Mapping)), None)
     if wrong is not None:
