@@ -8,7 +8,7 @@ from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.metrics.neurons.language_neurons import LanguageNeuron
 from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.csv_cells import plain_cell
+from neuronxa_callback.show.long_table import plain_cell
 
 
 def measure_neurons(
