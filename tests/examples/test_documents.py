@@ -13,7 +13,7 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
-from neuronxa_callback.cli.record_commands import app
+from neuronxa_callback.cli.neuron_commands import app
 from tests.helpers import shell
 from tests.helpers.corpus_files import to_folder
 from tests.helpers.documents import (
