@@ -104,7 +104,7 @@ def check(
     """Report defects in parallel sentences by file and line, and contaminated training data."""
     from neuronxa_callback.cli.check import check_corpus
     from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
-    from neuronxa_callback.cli.output import echo_json, progress_bar
+    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
@@ -115,12 +115,14 @@ def check(
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
     with progress_bar(enabled, "training text", in_bytes=True) as progress:
-        hits = result.search(files, progress) if files else ()
+        search = result.search(files, progress) if files else None
+    for warning in search.warnings if search else ():
+        echo(f"warning: {warning}", err=True)
     if as_json:
-        echo_json(json.dumps(result.to_dict(hits), ensure_ascii=False))
+        echo_json(json.dumps(result.to_dict(search), ensure_ascii=False))
     else:
-        result.show(hits, files)
-    if result.n_errors or hits:
+        result.show(search)
+    if result.n_errors or (search and search.hits):
         raise typer.Exit(PROBLEM_FOUND)
 
 

@@ -15,7 +15,7 @@ from neuronxa_callback.history.downstream import read_scores
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import correlation_tables as tables
 from neuronxa_callback.show import terminal
-from neuronxa_callback.show.csv_cells import plain_cell
+from neuronxa_callback.show.long_table import plain_cell
 
 CSV_COLUMNS = (
     "model", "step", "task", "metric", "statistic", "n", "r", "low", "high", "p",

@@ -115,7 +115,7 @@ def _sweep_once(
     from neuronxa_callback.cli.checkpoints.folders import find_checkpoints
     from neuronxa_callback.cli.checkpoints.sweep import Sweep, default_record
     from neuronxa_callback.cli.output import echo, echo_json, progress_bar
-    from neuronxa_callback.show import tables, terminal
+    from neuronxa_callback.show import probe_line, tables, terminal
 
     checkpoints = find_checkpoints(run, revisions)
     record = out or default_record(run)
@@ -127,7 +127,7 @@ def _sweep_once(
             if as_json:
                 echo_json(report.to_json())
             else:
-                terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
+                terminal.say(probe_line.line(report) + ("" if is_new else " · measured before"))
     if not as_json:
         terminal.show(tables.over_steps(reports))
         echo(f"All reports, one per line: {record}")
@@ -147,11 +147,11 @@ def _make_watch(
     from neuronxa_callback.cli.checkpoints.folders import Checkpoint
     from neuronxa_callback.cli.checkpoints.rule_options import parse_rules
     from neuronxa_callback.cli.checkpoints.sweep import Sweep
+    from neuronxa_callback.cli.checkpoints.wandb_publisher import WandbPublisher, WandbRunName
     from neuronxa_callback.cli.checkpoints.watch import Watch, WatchOptions
     from neuronxa_callback.cli.output import echo
     from neuronxa_callback.history.records import FOLDER
     from neuronxa_callback.show import terminal
-    from neuronxa_callback.show.wandb_publisher import WandbPublisher, WandbRunName
 
     record = out or Path(run) / FOLDER / "sweep.jsonl"
     rules = parse_rules(given["--stop"] or (), given["--alert"] or ())
@@ -173,10 +173,10 @@ def _make_watch(
 
 def _print_reports(reports: "Iterable[AlignmentReport]", as_json: bool) -> None:
     from neuronxa_callback.cli.output import echo_json
-    from neuronxa_callback.show import terminal
+    from neuronxa_callback.show import probe_line, terminal
 
     for report in reports:
         if as_json:
             echo_json(report.to_json())
         else:
-            terminal.say(terminal.line(report))
+            terminal.say(probe_line.line(report))

@@ -16,6 +16,7 @@ from neuronxa_callback.cli.checkpoints.folders import (
     signature,
 )
 from neuronxa_callback.cli.checkpoints.sweep import Sweep, swept_weights
+from neuronxa_callback.cli.checkpoints.wandb_publisher import WandbPublisher, write_whole
 from neuronxa_callback.cli.run_record import read_and_warn
 from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAError
 from neuronxa_callback.history.history import History
@@ -24,7 +25,6 @@ from neuronxa_callback.history.stopping import StopRule
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import terminal
 from neuronxa_callback.show.record_lock import RecordLock
-from neuronxa_callback.show.wandb_publisher import WandbPublisher, write_whole
 
 TRIES = 2
 """A checkpoint that cannot be scored is tried so many times, with a wait in between."""
