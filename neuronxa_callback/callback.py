@@ -223,11 +223,13 @@ class NeuronXACallback(TrainerCallback):
                 self._outcome = apply_rules(self.stop, self.history, self._outcome.holding)
                 self._report = report = report.with_run(**self._outcome.run_entries)
                 trainer_events.log_row(state, report.scalars())
-                trainer_events.say(state, probe_line.line(report, self.history))
-                trainer_events.say(state, *self._outcome.alert_lines(report.step))
+                alerts = self._outcome.alert_lines(report.step)
+                trainer_events.say(state, probe_line.line(report, self.history), *alerts)
                 self.schedule.time_sinks(partial(self._sinks.write, report))
-                if can_stop(self.stop):
-                    self._stop_if_due(state, control)
+                # Collective: all ranks follow the decision of rank 0.
+                due = int(self._outcome.stop is not None)
+                if can_stop(self.stop) and all_ranks().from_first_rank(due):
+                    self._stopped = trainer_events.stop(state, control, self._outcome.stop)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -254,14 +256,6 @@ class NeuronXACallback(TrainerCallback):
         if report is not None and is_new:
             trainer_events.say(state, probe_line.line(report))
         return report
-
-    def _stop_if_due(self, state: TrainerState, control: TrainerControl) -> None:
-        """Collective: all ranks follow the decision of rank 0."""
-        if all_ranks().from_first_rank(int(self._outcome.stop is not None)):
-            self._stopped = self._outcome.stop or "rank 0 stops"
-            control.should_training_stop = True
-            stops = f"NeuronXA stops this run at step {state.global_step}"
-            trainer_events.say(state, f"{stops}: {self._stopped}")
 
     def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
