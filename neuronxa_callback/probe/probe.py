@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from neuronxa_callback.config import ProbeConfig, reads_by_site
+from neuronxa_callback.corpus.groups import group_languages
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe import diagnostics, fingerprint
@@ -88,6 +89,7 @@ class Probe:
             raise ConfigError(f"forward must be a function of a model and a batch, got {forward!r}")
         self.config = config or ProbeConfig()
         self.corpus = self.config.load()
+        self.groups = group_languages(self.config.groups, self.corpus.languages)
         self.tokenizer = SentenceTokenizer(tokenizer, self.config, self.corpus)
         self.mesh, self.forward = mesh, forward
         self.batch_tokens = self.config.batch_tokens
@@ -232,20 +234,16 @@ class Probe:
         states = tuple(range(context.layouts["hidden"].layers))
         layers = {"hidden": states, "nas": context.plan.layers, "nav": context.plan.layers}
         metrics = {
-            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus)
+            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus, self.groups)
             for name in config.metrics
         }
         diagnosed = {
             **self._sentence_diagnostics(context, tokenized, work),
             **state_diagnostics(results, config, corpus),
         }
+        digest = self.tokenizer.digest()
         model = fingerprint.model_part(
-            context.model,
-            self.tokenizer.digest(),
-            tokenized,
-            measurement.dtype,
-            context.plan,
-            self.forward,
+            context.model, digest, tokenized, measurement.dtype, context.plan, self.forward
         )
         environment = fingerprint.environment(
             context.forward.device, self.batch_tokens, batched, config.on_unproved
@@ -264,6 +262,7 @@ class Probe:
                 "environment": environment,
             },
             diagnostics=diagnosed,
+            groups=self.groups,
             warnings=diagnostics.warnings(diagnosed, metrics, tokenized),
         )
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from neuronxa_callback.metrics.registry import COMPANIONS
 from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
-from neuronxa_callback.report_schema import MEAN
+from neuronxa_callback.report_schema import GROUP, MEAN
 from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts
+
+NO_GROUPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class ResultCollector:
@@ -44,7 +47,11 @@ class ResultCollector:
 
 
 def metric_scores(
-    results: ResultCollector, metric: str, layers: tuple[Layer, ...], corpus: ParallelCorpus
+    results: ResultCollector,
+    metric: str,
+    layers: tuple[Layer, ...],
+    corpus: ParallelCorpus,
+    groups: Mapping[str, Sequence[str]] = NO_GROUPS,
 ) -> MetricScores:
     """The scores of a metric with their intervals, as a report holds them."""
     by_language = {language: results.scores[metric][language] for language in corpus.languages}
@@ -59,20 +66,29 @@ def metric_scores(
         blockers={name: scoring.blocker_histogram(one) for name, one in by_language.items()},
         hubs={name: scoring.layer_hubs(one) for name, one in by_language.items()},
         **interval_fields(
-            {name: _layer_sums(one) for name, one in by_language.items()}, corpus.shared_pivot
+            {name: _layer_sums(one) for name, one in by_language.items()},
+            corpus.shared_pivot,
+            groups,
         ),
     )
 
 
-def interval_fields(layer_sums: Mapping[str, PairSums], shared: bool) -> dict[str, Any]:
+def interval_fields(
+    layer_sums: Mapping[str, PairSums],
+    shared: bool,
+    groups: Mapping[str, Sequence[str]] = NO_GROUPS,
+) -> dict[str, Any]:
     """The fields of ``MetricScores`` that tell how certain the scores are.
 
     Args:
         layer_sums: language -> h, u and r, [layers, pairs].
         shared: Whether all languages have the same pivot sentences.
+        groups: Name of a group -> its languages.
     """
     means = {name: mean_over_layers([each]) for name, each in layer_sums.items()}
     means[MEAN] = mean_over_layers([*layer_sums.values()])
+    for group, members in groups.items():
+        means[f"{GROUP}{group}"] = mean_over_layers([layer_sums[name] for name in members])
     return {
         "intervals": {
             name: _plain_interval(statistics.interval(each, shared)) for name, each in means.items()

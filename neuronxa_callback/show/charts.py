@@ -123,8 +123,11 @@ def by_layer(report: AlignmentReport, metric: str) -> Figure:
 
 
 def heat_map(report: AlignmentReport, metric: str) -> Figure:
-    """Score by language and layer as a figure; the colour scale is 0 to 1 at every step."""
-    layers, languages = report.layers(metric), report.languages
+    """Score by language and layer as a figure; the colour scale is 0 to 1 at every step.
+
+    Languages of a group are neighbours, in the order of the groups.
+    """
+    layers, languages = report.layers(metric), by_group(report)
     left = 0.3 + _text_width(languages)
     size = 0.22 * max(8, len(layers)), max(1.0, 0.24 * len(languages))
     figure, axes = _axes_in((left, 0.55, *size), right=1.0, above=0.35)
@@ -141,6 +144,12 @@ def heat_map(report: AlignmentReport, metric: str) -> Figure:
     bar = ((left + size[0] + 0.2) / width, 0.55 / height, 0.2 / width, size[1] / height)
     figure.colorbar(image, cax=figure.add_axes(bar))
     return figure
+
+
+def by_group(report: AlignmentReport) -> tuple[str, ...]:
+    """The languages of a report, those of its first group first; the others come last."""
+    members = (name for group in report.groups.values() for name in group)
+    return tuple(dict.fromkeys((*members, *report.languages)))
 
 
 def pixels(figure: Figure) -> Any:
