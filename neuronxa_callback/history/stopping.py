@@ -9,6 +9,7 @@ languages and models, not across the checkpoints of one run. Watch the loss too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 from neuronxa_callback import option_checks as checks
@@ -18,6 +19,7 @@ from neuronxa_callback.history.points import Names
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import LEVEL
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.report_schema import GROUP
 
 KINDS = ("target", "plateau", "collapse")
 ACTIONS = ("stop", "alert")
@@ -45,8 +47,9 @@ class StopRule:
     amount: float
     metric: str = "nasca"
     languages: str | tuple[str, ...] | None = None
-    """None for the macro-mean, a language, several (their mean), or ``"worst"``: each language by
-    itself. Then all must reach a target or a plateau, but any one may collapse (by Holm)."""
+    """None for the macro-mean, a language, several (their mean), ``"group:<name>"`` for a group of
+    ``ProbeConfig.groups``, or ``"worst"``: each language by itself. Then all must reach a target or
+    a plateau, but any one may collapse (by Holm)."""
     patience: int = 0
     reference: str = "best"
     action: str = "stop"
@@ -175,9 +178,10 @@ class StopRule:
         """
         if self.metric not in report.metrics:
             raise ConfigError(unknown("metric of a stop rule", self.metric, report.metrics))
+        known = (*report.languages, *(f"{GROUP}{name}" for name in report.groups))
         for language in self._named():
-            if language not in report.languages:
-                raise ConfigError(unknown("language of a stop rule", language, report.languages))
+            if language not in known:
+                raise ConfigError(unknown("language of a stop rule", language, known))
 
     def reason(self, history: History) -> str | None:
         """Why to stop after the latest probe, in one line; None to continue. NaN never stops."""
@@ -257,7 +261,9 @@ class StopRule:
         """The scores that are tested: one mean, or each language."""
         if self.languages == WORST:
             return tuple((name,) for name in history.points[-1].counts[self.metric])
-        return (self._named() or None,)
+        groups = history.points[-1].groups
+        named = (groups.get(name.removeprefix(GROUP), (name,)) for name in self._named())
+        return (tuple(dict.fromkeys(chain.from_iterable(named))) or None,)
 
     def _named(self) -> tuple[str, ...]:
         if self.languages is None or self.languages == WORST:
@@ -267,7 +273,7 @@ class StopRule:
     def _label(self, names: Names) -> str:
         if names is None:
             return f"{self.metric} (mean over languages)"
-        return f"{self.metric} of {', '.join(names)}"
+        return f"{self.metric} of {', '.join(self._named() or names)}"
 
 
 def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
