@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 import subjects
 from neuronxa_callback.metrics.registry import reads_of
 from neuronxa_callback.probe.batching import Batch
-from neuronxa_callback.probe.distributed import World
+from neuronxa_callback.probe.distributed.world import World
 from neuronxa_callback.probe.similarity import LayerLayout, SimilarityAccumulator
 
 VIEWS = {"view", "_unsafe_view", "expand", "slice", "select", "unsqueeze", "squeeze", "transpose"}

@@ -104,8 +104,6 @@ class NeuronXACallback(TrainerCallback):
         self._outcome = RuleOutcome()
         self._halted, self._screen = False, ProbeScreen()
 
-    # When to probe
-
     def should_probe(self, state: TrainerState, control: TrainerControl) -> bool:
         """Whether to probe after this step: an evaluation, the last step, or one of the interval.
 
@@ -206,8 +204,6 @@ class NeuronXACallback(TrainerCallback):
             terminal.show(tables.one_report(self._report))
         self._sinks.close()
 
-    # How to probe
-
     def make_probe(self, tokenizer: Any) -> Probe:
         """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer, forward=self.forward)
@@ -272,8 +268,6 @@ class NeuronXACallback(TrainerCallback):
                 self.schedule.interval = all_ranks().from_first_rank(steps)
                 self._save_state(state)
             trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
-
-    # What a resume needs
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""

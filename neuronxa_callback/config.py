@@ -167,7 +167,7 @@ class ProbeConfig:
         """
         path = Path(path)
         try:
-            options = tomllib.loads(path.read_text(encoding="utf-8"))
+            options = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError:
             raise ConfigError(f"there is no configuration file {str(path)!r}") from None
         except (ValueError, RecursionError) as cause:

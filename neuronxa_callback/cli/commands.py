@@ -12,12 +12,17 @@ PROBLEM_FOUND = 1
 
 app = typer.Typer(
     name="neuronxa",
-    help="Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def show_version(version: options.Version = False) -> None:
+    """Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models."""
 
 
 def examples(*lines: str) -> str:

@@ -29,9 +29,11 @@ def check_name(name: str) -> str:
         ConfigError: If it cannot be one.
     """
     require_text("name", name)
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", name) or name in (*ALIGNMENT, "seconds", "tensorboard"):
+    is_key = re.fullmatch(r"[A-Za-z0-9_-]{0,60}", name)
+    if not is_key or name in (*ALIGNMENT, "seconds", "tensorboard"):
         raise ConfigError(
-            f"name must be made of letters, digits, '_' and '-', and be no metric, got {name!r}"
+            "name must be made of at most 60 letters, digits, '_' and '-', and be no metric, got"
+            f" {name!r}"
         )
     return name
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig, read_reports
 from tests.helpers.reports import make_report
@@ -110,11 +111,11 @@ def test_a_stop_rule_and_an_order_of_callbacks():
     assert names["alarm"].stop
 
 
-def test_a_probe_without_a_trainer():
+def test_a_probe_without_a_trainer(capsys):
     names = run(block("short ="), tokenizer=tokenizer_for(ParallelCorpus.builtin()), model=llama())
     assert names["report"].step == 100
-    (sink,) = run(block("class Print"), NeuronXACallback=NeuronXACallback)["callback"]._given_sinks
-    sink.write(names["report"])
+    run(block("class Print"), NeuronXACallback=NeuronXACallback)["Print"]().write(names["report"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("100 0.")
 
 
 ROWS = {
@@ -141,18 +142,20 @@ def test_a_trainer_of_trl(name, tmp_path, monkeypatch):
     )
     corpus = ParallelCorpus.builtin(languages=("deu_Latn",))
     names = {key: datasets.Dataset.from_list(rows) for key, rows in ROWS.items()}
+    # From a folder: DPO loads its reference model from where the model came from.
+    llama().save_pretrained("model")
     run(
         block(f"import {name}Config"),
         config=ProbeConfig(corpus=corpus, n_pairs=4),
-        model=llama(),
+        model=LlamaForCausalLM.from_pretrained("model"),
         tokenizer=tokenizer_for(corpus),
         reward=lambda completions, **_: [float(len(text)) for text in completions],
         NeuronXACallback=NeuronXACallback,
         **names,
     )
     wandb.finish()
-    record = tmp_path / "out" / name.lower() / "neuronxa"
-    assert [report.step for report in read_reports(record)] == [0, 1]
+    reports = read_reports(tmp_path / "out" / name.lower())
+    assert [report.step for report in reports] == [0, 1]
 
 
 def test_unsloth_takes_the_callback():

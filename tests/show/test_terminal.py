@@ -65,6 +65,18 @@ def test_the_table_of_a_report_has_every_language_and_the_mean():
     assert "chance is 0.005" in text
 
 
+def test_the_score_beyond_spelling_is_beside_the_first_metric_if_it_was_measured():
+    known = {"score": 0.25, "pairs": 36, "low": 0.14, "high": 0.4}
+    few = {"score": None, "pairs": 12, "low": None, "high": None}
+    beyond = {"beyond_surface": {"nasca": {"a": known, "b": few}}}
+    report = make_report(step=4, scores={"a": 0.2, "b": 0.7}, diagnostics=beyond)
+    text = text_of(tables.one_report(report))
+    assert "beyond spelling" in text
+    assert "0.250 (0.140 - 0.400, 36 pairs)" in text
+    assert "n/a (12 pairs)" in text
+    assert "beyond" not in text_of(tables.one_report(make_report(scores={"a": 0.2})))
+
+
 def test_a_table_over_steps_shows_nan_as_nan():
     reports = [make_report(step=k, scores={"a": s}) for k, s in ((0, 0.1), (5, math.nan))]
     rows = [line.split() for line in text_of(tables.over_steps(reports)).splitlines()]

@@ -158,15 +158,15 @@ def records_of_value(value: Any, source: str) -> list[Record]:
             counts = ", ".join(f"{key} {len(cells)}" for key, cells in columns.items())
             raise CorpusError(f"columns must have the same length, but {source} has {counts}")
         else:
-            rows = zip(*columns.values(), strict=True)
-            return [dict(zip(columns, row, strict=True)) for row in rows]
-    wrong = next((item for item in value if not isinstance(item, Mapping)), None)
+            lines = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, line, strict=True)) for line in lines]
+    rows = list(value) if isinstance(value, list | tuple) else [value]
+    wrong = next((type(row).__name__ for row in rows if not isinstance(row, Mapping)), None)
     if wrong is not None:
         raise CorpusError(
-            f"a row must be an object with a key per language, but {source} has a"
-            f" {type(wrong).__name__}"
+            f"a row must be an object with a key per language, but {source} has a {wrong}"
         )
-    return list(value)
+    return rows
 
 
 def _are_objects(cells: Sequence[Any]) -> bool:

@@ -94,3 +94,10 @@ def test_a_csv_file_may_have_semicolons_or_tabs(tmp_path):
         path = tmp_path / "t.csv"
         path.write_text("".join(f"{a}{delimiter}{b}\n" for a, b in [("en", "de"), "ab", "cd"]))
         assert ParallelCorpus.from_tsv(path).pairs["deu_Latn"] == (("a", "b"), ("c", "d"))
+
+
+@pytest.mark.parametrize("value", ["123", "null", "true", "[null]", "[[]]", '"x"', "[1]"])
+def test_json_without_objects_is_refused(tmp_path, value):
+    (tmp_path / "t.json").write_text(value)
+    message = refusal(ParallelCorpus.from_jsonl, tmp_path / "t.json")
+    assert message.startswith("a row must be an object with a key per language, but ")

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("triton")
+ROOT = Path(__file__).parents[3]
 INTERPRETED = Path(__file__).with_name("interpreted.py")
 
 
@@ -29,6 +31,17 @@ def test_the_kernels_compile_for_two_generations_of_gpus(tmp_path):
     script = tmp_path / "compile.py"
     script.write_text(COMPILE, encoding="utf-8")
     assert run([script], TRITON_INTERPRET="0").split() == ["80"] * 4 + ["90"] * 4
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="fake CUDA needs torch built with CUDA")
+def test_a_probe_on_cuda_adds_few_launches_and_little_traffic():
+    printed = run([ROOT / "benchmarks" / "launches.py", "--shapes", "8B"], TRITON_INTERPRET="0")
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| 8B")]
+    (_, _, path, _, nasca, nasca_bytes, _), (_, _, other, _, both, both_bytes, _) = rows
+    assert (path, other) == ("fused", "fused")
+    assert float(nasca) <= 2
+    assert float(both) <= 4
+    assert float(nasca_bytes) <= float(both_bytes) <= 2.2
 
 
 COMPILE = """
