@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuronxa_callback.history import read_reports
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.runs import SHELL
 
 ROOT = Path(__file__).parents[2]
