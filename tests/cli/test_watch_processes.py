@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuronxa_callback.history import read_reports
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.runs import SHELL
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,11 @@ def lines_of(record):
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGTERM, id="terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_a_watch_that_is_ended_and_goes_on_scores_every_checkpoint_once(how, start, tmp_path):
     run = tmp_path / "run"
