@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := -m "not slow and not distributed and not browser and not zoo and not gpu"
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: quickstart test test-all lint install clean
+.PHONY: quickstart test test-all docs lint install clean
 
 install: $(STAMP)
 
@@ -29,8 +29,11 @@ lint: $(STAMP)
 test: lint  ## lint, types, contracts, unit tests and one real Trainer run: about 3 minutes
 	$(BIN)/python -m pytest -n 2 $(QUICK)
 
-test-all: test .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
+test-all: test docs .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
 	$(BIN)/python -m pytest -m "(slow or distributed or browser or zoo) and not gpu"
+
+docs: $(STAMP)  ## the pages of docs/ and the API reference as a site in build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 # Not in the environment: accelerate imports DeepSpeed wherever it finds it. It needs a compiler.
 .deepspeed: $(STAMP)
@@ -39,4 +42,4 @@ test-all: test .deepspeed  ## and everything else: ranks, browser, every model t
 	  deepspeed einops hjson msgpack ninja py-cpuinfo; fi
 
 clean:
-	rm -rf $(VENV) .deepspeed runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .deepspeed runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis

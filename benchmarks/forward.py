@@ -1,19 +1,33 @@
-"""Measures the cost of a probe, compared with the bare forward pass of the same microbatches.
+"""Measures the cost of a probe, compared with the bare forward pass of the real tokens.
 
     python benchmarks/forward.py [--shape 100M] [--rounds 7] [--device cuda] [--out F]
 
-The bare forward pass uses the same model object and the same microbatches, in eval mode, without
-gradients, with logits of one token. The probe adds hooks, pooling, scoring, intervals and a report.
+The floor is the bare forward pass of all sentences in batches of one length, which have no padding;
+that of the probe's own microbatches is reported beside it. Both use the same model object, in eval
+mode, without gradients, with logits of one token. The probe adds hooks, pooling, scoring, intervals
+and a report.
 """
 
 import argparse
 import statistics
+from itertools import groupby
 
 import torch
 
 import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.probe.batching import collate, microbatches
+
+
+def length(sentence):
+    return len(sentence.ids)
+
+
+def batched(items, n):
+    """Lists of at most ``n`` items."""
+    items = list(items)
+    return [items[k : k + n] for k in range(0, len(items), n)]
+
 
 KINDS = {
     "nasca": (("nasca",), ()),
@@ -24,14 +38,29 @@ KINDS = {
 }
 
 
-def bare(model, probe):
-    """A function that runs the microbatches of a probe and keeps no result."""
+def bare(model, probe, padded):
+    """A function that runs a probe's sentences and keeps no result.
+
+    Args:
+        model: The model.
+        probe: Its sentences and ``batch_tokens`` are used.
+        padded: Whether to run the probe's own microbatches; else batches of sentences of one
+            length, which have no padding: the real tokens alone.
+    """
     _, groups = probe.tokenize(model)
     device = next(model.parameters()).device
-    batches = []
-    for work in microbatches(groups, probe.batch_tokens):
-        sentences = groups[work.group].sentences(work.window)
-        batches.append(collate([sentences[row] for row in work.rows], probe.tokenizer.pad))
+    if padded:
+        batches = [
+            [groups[work.group].sentences(work.window)[row] for row in work.rows]
+            for work in microbatches(groups, probe.batch_tokens)
+        ]
+    else:
+        sides = [side for group in groups for side in (group.pivot, *group.targets)]
+        sentences = sorted((each for side in sides for each in side.sentences), key=length)
+        batches = []
+        for n, alike in groupby(sentences, key=length):
+            batches += batched(alike, max(1, probe.batch_tokens // n))
+    batches = [collate(sentences, probe.tokenizer.pad) for sentences in batches]
 
     def run():
         with torch.no_grad():
@@ -57,7 +86,8 @@ def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=4096, device="
             **options,
         )  # fmt: skip
         probe = Probe(config, tokenizer)
-        calls.setdefault("bare", bare(model, probe))
+        calls.setdefault("bare", bare(model, probe, padded=False))
+        calls.setdefault("its own microbatches, bare", bare(model, probe, padded=True))
         calls[name] = lambda name=name, probe=probe: reports.update({name: probe.run(model)})
     return subjects.paired(calls, rounds, device), reports
 
@@ -85,7 +115,7 @@ def main():
         f"batch_tokens {options.batch_tokens}, {options.rounds} paired rounds.\n",
         "| what | median seconds | median ratio | minimum | maximum |",
         "|---|---|---|---|---|",
-        f"| bare forward | {statistics.median(seconds['bare']):.3f} | 1 | | |",
+        f"| bare forward of the real tokens | {statistics.median(seconds['bare']):.3f} | 1 | | |",
     ]
     for name, (middle, low, high) in subjects.ratios(seconds, "bare").items():
         own = statistics.median(seconds[name])

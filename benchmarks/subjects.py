@@ -23,6 +23,14 @@ SHAPES = {
     "tiny": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4},
     "25M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8},
     "100M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12},
+    "1B": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
     "8B": {
         "hidden_size": 4096,
         "intermediate_size": 14336,

@@ -12,12 +12,17 @@ PROBLEM_FOUND = 1
 
 app = typer.Typer(
     name="neuronxa",
-    help="Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def show_version(version: options.Version = False) -> None:
+    """Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models."""
 
 
 def examples(*lines: str) -> str:
@@ -113,7 +118,7 @@ def sweep(
     from neuronxa_callback.cli.load_model import LoadOptions
     from neuronxa_callback.cli.output import echo, echo_json, progress_bar
     from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
-    from neuronxa_callback.show import tables, terminal
+    from neuronxa_callback.show import probe_line, tables, terminal
 
     checkpoints = find_checkpoints(run, options.split_names(revisions) or ())
     load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
@@ -127,7 +132,7 @@ def sweep(
             if as_json:
                 echo_json(report.to_json())
             else:
-                terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
+                terminal.say(probe_line.line(report) + ("" if is_new else " · measured before"))
     if not as_json:
         terminal.show(tables.over_steps(reports))
         echo(f"All reports, one per line: {record}")
@@ -156,7 +161,7 @@ def check(
     """Report defects in parallel sentences by file and line, and contaminated training data."""
     from neuronxa_callback.cli.check import check_corpus
     from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
-    from neuronxa_callback.cli.output import echo_json, progress_bar
+    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
@@ -167,12 +172,14 @@ def check(
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
     with progress_bar(enabled, "training text", in_bytes=True) as progress:
-        hits = result.search(files, progress) if files else ()
+        search = result.search(files, progress) if files else None
+    for warning in search.warnings if search else ():
+        echo(f"warning: {warning}", err=True)
     if as_json:
-        echo_json(json.dumps(result.to_dict(hits), ensure_ascii=False))
+        echo_json(json.dumps(result.to_dict(search), ensure_ascii=False))
     else:
-        result.show(hits, files)
-    if result.n_errors or hits:
+        result.show(search)
+    if result.n_errors or (search and search.hits):
         raise typer.Exit(PROBLEM_FOUND)
 
 

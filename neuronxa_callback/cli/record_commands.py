@@ -77,6 +77,27 @@ def page(
 
 @app.command(
     epilog=examples(
+        "neuronxa picture runs/out -o alignment.png",
+        "neuronxa picture runs/out -o alignment.svg --metric navca",
+    )
+)
+def picture(
+    run: options.OneRun,
+    out: options.PictureFile = Path("alignment.png"),
+    metric: options.PictureMetric = None,
+) -> None:
+    """Draw a run: alignment over steps, the loss below it, and the last step by layer."""
+    from neuronxa_callback.cli.output import echo
+    from neuronxa_callback.cli.run_record import read_and_warn
+    from neuronxa_callback.show.charts import write_picture
+
+    options.require_parent(out)
+    write_picture(read_and_warn(run), out, metric)
+    echo(str(out))
+
+
+@app.command(
+    epilog=examples(
         "neuronxa correlate runs/out belebele.csv",
         "neuronxa correlate runs/out results_lm_eval.json --metrics nasca,mexa --plot xnli.png",
         "neuronxa correlate runs/a runs/b scores.csv --json",

@@ -39,14 +39,19 @@ def one_report(report: AlignmentReport) -> Table:
     table.add_column(escape(first), justify="right", no_wrap=True)
     table.add_column("95 %", style="dim", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for name in ("best layer", "to/from", *map(escape, others)):
+    beyond = report.diagnostics.get("beyond_surface", {}).get(first)
+    names = ("best layer", "to/from", *map(escape, others))
+    for name in (*names, *(("beyond spelling",) if beyond else ())):
         table.add_column(name, justify="right", no_wrap=True)
     ranked = [name for name, _ in ranking(report, first)]
     order = (*ranked, *(name for name in report.languages if name not in ranked))
     groups = [f"{GROUP}{name}" for name in report.groups]
     ends = (order[-1], *groups[-1:])
     for language in (*order, *groups, None):
-        table.add_row(*_report_row(report, language), end_section=language in ends)
+        cells = _report_row(report, language)
+        if beyond and language in beyond:
+            cells.append(_subset_score(**beyond[language]))
+        table.add_row(*cells, end_section=language in ends)
     return table
 
 
@@ -275,6 +280,13 @@ def _report_row(report: AlignmentReport, language: str | None) -> list[Text | st
         f"{from_pivot:.2f}/{to_pivot:.2f}",
         *(number(report.score(metric, language)) for metric in others),
     ]
+
+
+def _subset_score(score: float | None, pairs: int, low: float | None, high: float | None) -> str:
+    """The score of some pairs, its interval and their number; ``n/a`` if there are too few."""
+    if score is None or low is None or high is None:
+        return f"n/a ({pairs} pairs)"
+    return f"{number(score)} ({number(low)} - {number(high)}, {pairs} pairs)"
 
 
 def _part_row(part: "FFNPart") -> tuple[Text | str, ...]:
