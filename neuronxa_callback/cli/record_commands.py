@@ -6,11 +6,12 @@ from pathlib import Path
 import typer
 
 from neuronxa_callback.cli import options
+from neuronxa_callback.cli.checkpoints import command as sweep_command
 from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.report import AlignmentReport
 
-__all__ = ["app"]
+__all__ = ["app", "sweep_command"]
 
 
 @app.command(

@@ -135,15 +135,8 @@ class StopRule:
             ConfigError: If a value is out of range, or ``languages`` is empty.
         """
         checks.require_integer("patience", patience, least=1)
-        return cls(
-            "plateau",
-            _share("min_delta", min_delta),
-            metric,
-            _names(languages),
-            patience=patience,
-            action=action,
-            name=name,
-        )
+        share, names = _share("min_delta", min_delta), _names(languages)
+        return cls("plateau", share, metric, names, patience, action=action, name=name)
 
     @classmethod
     def collapse(
@@ -174,15 +167,8 @@ class StopRule:
         checks.require_text("reference", reference)
         if reference not in ("best", "first"):
             raise ConfigError(unknown("reference", reference, ("best", "first")))
-        return cls(
-            "collapse",
-            _share("drop", drop),
-            metric,
-            _names(languages),
-            reference=reference,
-            action=action,
-            name=name,
-        )
+        share, names = _share("drop", drop), _names(languages)
+        return cls("collapse", share, metric, names, 0, reference, action, name)
 
     def check(self, report: AlignmentReport) -> None:
         """Raise an error at the first probe if the rule cannot be applied to its reports.

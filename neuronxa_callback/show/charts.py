@@ -152,8 +152,8 @@ def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Fi
     Args:
         report: The report.
         metric: One of its metrics.
-        by_score: Sort the languages by their score; else those of a group are neighbours, in an
-            order which is the same at every step of a run.
+        by_score: Sort the languages by their score; else those of a group are neighbours, in the
+            order of the groups and of the report, which is the same at every step of a run.
     """
     from matplotlib.colors import PowerNorm
 

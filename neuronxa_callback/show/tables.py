@@ -49,8 +49,8 @@ def one_report(report: AlignmentReport) -> Table:
     ends = (order[-1], *groups[-1:])
     for language in (*order, *groups, None):
         cells = _report_row(report, language)
-        if beyond and language in beyond:
-            cells.append(_subset_score(**beyond[language]))
+        if beyond and language is not None:
+            cells.append(_subset_score(**beyond[language]) if language in beyond else "")
         table.add_row(*cells, end_section=language in ends)
     return table
 

@@ -13,8 +13,8 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
-from neuronxa_callback.cli.record_commands import app
-from tests.helpers import shell, wandb_file
+from neuronxa_callback.cli.neuron_commands import app
+from tests.helpers import shell
 from tests.helpers.corpus_files import to_folder
 from tests.helpers.documents import (
     BLOCK,
@@ -27,6 +27,7 @@ from tests.helpers.documents import (
     links,
     shell_lines,
 )  # fmt: skip
+from tests.helpers.output import wandb_file
 from tests.helpers.runs import trainer_of
 from tests.helpers.tiny import llama, tokenizer_of
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig, read_reports
 from tests.helpers.reports import make_report
@@ -141,10 +142,12 @@ def test_a_trainer_of_trl(name, tmp_path, monkeypatch):
     )
     corpus = ParallelCorpus.builtin(languages=("deu_Latn",))
     names = {key: datasets.Dataset.from_list(rows) for key, rows in ROWS.items()}
+    # From a folder: DPO loads its reference model from where the model came from.
+    llama().save_pretrained("model")
     run(
         block(f"import {name}Config"),
         config=ProbeConfig(corpus=corpus, n_pairs=4),
-        model=llama(),
+        model=LlamaForCausalLM.from_pretrained("model"),
         tokenizer=tokenizer_for(corpus),
         reward=lambda completions, **_: [float(len(text)) for text in completions],
         NeuronXACallback=NeuronXACallback,
