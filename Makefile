@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := -m "not slow and not distributed and not browser and not zoo and not gpu"
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: quickstart test test-all gpu lint install clean
+.PHONY: quickstart test test-all docs gpu lint install clean
 
 install: $(STAMP)
 
@@ -29,11 +29,14 @@ lint: $(STAMP)
 test: lint  ## lint, types, contracts, unit tests and one real Trainer run: about 3 minutes
 	$(BIN)/python -m pytest -n 2 $(QUICK)
 
-test-all: test .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
+test-all: test docs .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
 	$(BIN)/python -m pytest -m "(slow or distributed or browser or zoo) and not gpu"
 
 gpu: $(STAMP)  ## what only a GPU can show: at most 8 minutes, one table, kept in benchmarks/
 	timeout 480 $(BIN)/python benchmarks/gpu.py --budget 300 --out benchmarks/gpu_$$(date +%Y%m%d).md
+
+docs: $(STAMP)  ## the pages of docs/ and the API reference as a site in build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 # Not in the environment: accelerate imports DeepSpeed wherever it finds it. It needs a compiler.
 .deepspeed: $(STAMP)
@@ -42,4 +45,4 @@ gpu: $(STAMP)  ## what only a GPU can show: at most 8 minutes, one table, kept i
 	  deepspeed einops hjson msgpack ninja py-cpuinfo; fi
 
 clean:
-	rm -rf $(VENV) .deepspeed runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .deepspeed runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,22 +1,33 @@
-"""Measures the cost of a probe, compared with bare forward passes of the same sentences.
+"""Measures the cost of a probe, compared with the bare forward pass of the real tokens.
 
     python benchmarks/forward.py [--shape 100M] [--rounds 7] [--device cuda] [--out F]
 
-There are two ratios: to the bare forward passes of the probe's own microbatches, and to the floor,
-the fastest forward passes of the same sentences. The floor sorts all of them by length, mixes pivot
-and languages, and takes of several sizes of a batch the fastest of ``CANDIDATES``; its time counts
-real tokens only, as if its padding were free. Both use the same model object, in eval mode, without
-gradients, with logits of one token. The probe adds hooks, pooling, scoring, intervals and a report.
+The floor is the bare forward pass of all sentences in batches of one length, which have no padding;
+that of the probe's own microbatches is reported beside it. Both use the same model object, in eval
+mode, without gradients, with logits of one token. The probe adds hooks, pooling, scoring, intervals
+and a report.
 """
 
 import argparse
 import statistics
+from itertools import groupby
 
 import torch
 
 import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
-from neuronxa_callback.probe.batching import collate, cut, microbatches
+from neuronxa_callback.probe.batching import collate, microbatches
+
+
+def length(sentence):
+    return len(sentence.ids)
+
+
+def batched(items, n):
+    """Lists of at most ``n`` items."""
+    items = list(items)
+    return [items[k : k + n] for k in range(0, len(items), n)]
+
 
 KINDS = {
     "nasca": (("nasca",), ()),
@@ -27,53 +38,29 @@ KINDS = {
 }
 
 
-CANDIDATES = (1024, 2048, 4096, 8192)
-"""Most tokens of a batch of the floor."""
+def bare(model, probe, padded):
+    """A function that runs a probe's sentences and keeps no result.
 
-
-def bare(model, probe):
-    """A function that runs the microbatches of a probe and keeps no result."""
+    Args:
+        model: The model.
+        probe: Its sentences and ``batch_tokens`` are used.
+        padded: Whether to run the probe's own microbatches; else batches of sentences of one
+            length, which have no padding: the real tokens alone.
+    """
     _, groups = probe.tokenize(model)
-    batches = []
-    for work in microbatches(groups, probe.batch_tokens):
-        sentences = groups[work.group].sentences(work.window)
-        batches.append(collate([sentences[row] for row in work.rows], probe.tokenizer.pad))
-    return forwards(model, batches)
-
-
-def floors(model, probe):
-    """(size of a batch -> a function that runs all sentences, size -> share of real tokens)."""
-    _, groups = probe.tokenize(model)
-    sentences = [
-        sentence
-        for group in groups
-        for window in (None, *range(len(group.windows)))
-        for sentence in group.sentences(window)
-    ]
-    lengths = [len(sentence.ids) for sentence in sentences]
-    calls, shares = {}, {}
-    for size in CANDIDATES:
-        rows_of_batches = cut(lengths, size)
-        batches = [
-            collate([sentences[row] for row in rows], probe.tokenizer.pad)
-            for rows in rows_of_batches
-        ]
-        calls[size] = forwards(model, batches)
-        shares[size] = sum(lengths) / sum(batch.ids.numel() for batch in batches)
-    return calls, shares
-
-
-def fastest(model, probe, device):
-    """The fastest of the floors in one run each after a warm-up, and its share of real tokens."""
-    calls, shares = floors(model, probe)
-    seconds = {size: times[0] for size, times in subjects.paired(calls, 1, device).items()}
-    best = min(calls, key=lambda size: shares[size] * seconds[size])
-    return calls[best], shares[best]
-
-
-def forwards(model, batches):
-    """A function that runs these batches and keeps no result."""
     device = next(model.parameters()).device
+    if padded:
+        batches = [
+            [groups[work.group].sentences(work.window)[row] for row in work.rows]
+            for work in microbatches(groups, probe.batch_tokens)
+        ]
+    else:
+        sides = [side for group in groups for side in (group.pivot, *group.targets)]
+        sentences = sorted((each for side in sides for each in side.sentences), key=length)
+        batches = []
+        for n, alike in groupby(sentences, key=length):
+            batches += batched(alike, max(1, probe.batch_tokens // n))
+    batches = [collate(sentences, probe.tokenizer.pad) for sentences in batches]
 
     def run():
         with torch.no_grad():
@@ -99,13 +86,10 @@ def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=4096, device="
             **options,
         )  # fmt: skip
         probe = Probe(config, tokenizer)
-        if not calls:
-            calls["bare"] = bare(model, probe)
-            calls["floor"], share = fastest(model, probe, device)
+        calls.setdefault("bare", bare(model, probe, padded=False))
+        calls.setdefault("its own microbatches, bare", bare(model, probe, padded=True))
         calls[name] = lambda name=name, probe=probe: reports.update({name: probe.run(model)})
-    seconds = subjects.paired(calls, rounds, device)
-    seconds["floor"] = [share * each for each in seconds["floor"]]
-    return seconds, reports
+    return subjects.paired(calls, rounds, device), reports
 
 
 def main():
@@ -115,13 +99,10 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--languages", type=int, default=12)
-    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--out")
     options = parser.parse_args()
-    corpus = ParallelCorpus.builtin("dev", subjects.TWELVE[: options.languages])
-    corpus = corpus.select(n_pairs=options.pairs)
+    corpus = ParallelCorpus.builtin("dev", subjects.TWELVE)
     tokenizer = subjects.tokenizer_of(corpus)
     model = subjects.llama(options.shape, getattr(torch, options.dtype), options.device)
     seconds, reports = measure(
@@ -130,17 +111,15 @@ def main():
     )  # fmt: skip
     lines = [
         subjects.heading("A probe against the bare forward pass", options.device),
-        f"Llama {options.shape} shape, {options.dtype}, {options.languages} languages x "
-        f"{options.pairs} pairs, batch_tokens {options.batch_tokens}, "
-        f"{options.rounds} paired rounds.\n",
-        "| what | median seconds | over bare: median | minimum | maximum | over floor: median |"
-        " minimum | maximum |",
-        "|---|---|---|---|---|---|---|---|",
+        f"Llama {options.shape} shape, {options.dtype}, 12 languages x 100 pairs, "
+        f"batch_tokens {options.batch_tokens}, {options.rounds} paired rounds.\n",
+        "| what | median seconds | median ratio | minimum | maximum |",
+        "|---|---|---|---|---|",
+        f"| bare forward of the real tokens | {statistics.median(seconds['bare']):.3f} | 1 | | |",
     ]
-    over = {base: subjects.ratios(seconds, base) for base in ("bare", "floor")}
-    for name, times in seconds.items():
-        cells = [f"{ratio:.3f}" for base in over for ratio in over[base].get(name, (1.0, 1.0, 1.0))]
-        lines.append(f"| {name} | {statistics.median(times):.3f} | {' | '.join(cells)} |")
+    for name, (middle, low, high) in subjects.ratios(seconds, "bare").items():
+        own = statistics.median(seconds[name])
+        lines.append(f"| {name} | {own:.3f} | {middle:.3f} | {low:.3f} | {high:.3f} |")
     padding = [
         report.diagnostics["tokens"]["padding"] for report in reports.values() if report.diagnostics
     ]

@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import forward
 import subjects
-from launches import Counts
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
+from operators_of import Counts
 
 SMALL = "tiny"
 """The shape in the parts that compare bits or verdicts."""
@@ -60,7 +60,7 @@ def speed(setting):
     """Seconds, ratio, peak memory and launches of a forward pass in bf16."""
     model = subjects.llama(setting.shape, torch.bfloat16, setting.device)
     probe = setting.probe()
-    bare = forward.bare(model, probe)
+    bare = forward.bare(model, probe, padded=True)
     calls = {"bare": bare, "probe": lambda: probe.run(model)}
     seconds = subjects.paired(calls, 3, setting.device)
     ratio = subjects.ratios(seconds, "bare")["probe"][0]

@@ -20,7 +20,7 @@ import scipy
 from neuronxa_callback import StopRule
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.points import Point
-from neuronxa_callback.show import terminal
+from neuronxa_callback.show import probe_line
 from simulated import (
     HELD_OUT,
     LANGUAGES,
@@ -46,7 +46,7 @@ class Called:
     """Applied like a rule: whether the terminal's line calls a change of the mean significant."""
 
     def reason(self, history):
-        return "significant" if terminal.changes(history, "nasca").startswith("sig") else None
+        return "significant" if probe_line.changes(history, "nasca").startswith("sig") else None
 
 
 class BestMisses:

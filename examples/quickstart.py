@@ -194,16 +194,16 @@ class ProgressWithTable(ProgressCallback):
 
     def __init__(self, languages: tuple[str, ...]) -> None:
         super().__init__()
-        self.columns = (*languages, "early", "middle", "late")
+        self.languages = languages
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Print the header and the probe before the first step."""
         super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
-        names = "".join(f"{name:>9}" for name in self.columns)
+        names = "".join(f"{name:>9}" for name in (*self.languages, "early", "middle", "late"))
         tqdm.write(f"\n{'step':>6}{'loss':>8} |{names}")
-        self.add_row(state, loss="-")
+        self.add_row(args, loss="-")
 
     def on_log(
         self,
@@ -215,13 +215,14 @@ class ProgressWithTable(ProgressCallback):
     ) -> None:
         """Print a row for each loss, with the probe of the same step."""
         if logs and "loss" in logs:
-            self.add_row(state, loss=f"{float(logs['loss']):.3f}")
+            self.add_row(args, loss=f"{float(logs['loss']):.3f}")
 
-    def add_row(self, state: TrainerState, loss: str) -> None:
-        """Print one row; its scores are in the log history of the Trainer."""
-        row = next(row for row in reversed(state.log_history) if "neuronxa/nasca/mean" in row)
-        scores = "".join(f"{row[f'neuronxa/nasca/{name}']:>9.3f}" for name in self.columns)
-        tqdm.write(f"{row['step']:>6}{loss:>8} |{scores}")
+    def add_row(self, args: TrainingArguments, loss: str) -> None:
+        """Print one row with the scores of the latest report in the record."""
+        report = read_reports(args.output_dir or ".")[-1]
+        scores = [report.score("nasca", name) for name in self.languages]
+        scores += report.thirds("nasca")
+        tqdm.write(f"{report.step:>6}{loss:>8} |{''.join(f'{score:>9.3f}' for score in scores)}")
 
 
 def print_outputs(out: Path, trainer: Trainer) -> None:

@@ -15,15 +15,18 @@ from neuronxa_callback.config import ProbeConfig, as_probe_config
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import ResumeState
+from neuronxa_callback.history.rule_events import RuleOutcome, apply_rules, as_rules, can_stop
 from neuronxa_callback.history.schedule import ProbeSchedule
-from neuronxa_callback.history.stopping import StopRule, as_rules
+from neuronxa_callback.history.stopping import StopRule
 from neuronxa_callback.probe.distributed import all_ranks
 from neuronxa_callback.probe.forward import ForwardFunction
 from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.synchronization import synchronized
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show import tables, terminal
+from neuronxa_callback.show import probe_line, tables, terminal
+from neuronxa_callback.show.probe_screen import ProbeScreen
+from neuronxa_callback.show.scalar_choice import DEFAULT, check_scalars
 from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
 from neuronxa_callback.show.sinks import Sink
 
@@ -42,7 +45,7 @@ class NeuronXACallback(TrainerCallback):
         every: N probes every N steps. None probes at every evaluation, or every 500 steps if the
             run has none. The first and the last step are always probed.
         sinks: Objects with ``write(report)`` that replace the trackers of ``report_to``.
-        stop: One or several ``StopRule``; None never stops a run.
+        stop: One or several ``StopRule``, each to stop the run or to alert; None for none.
         tokenizer: None uses the Trainer's ``processing_class``.
         on_error: ``"warn"`` continues after a failed probe, ``"raise"`` does not. The first probe
             of a run always raises, before GPU hours are spent.
@@ -51,6 +54,8 @@ class NeuronXACallback(TrainerCallback):
         name: Needed for a second callback in the same Trainer: part of its keys
             (``neuronxa/<name>/...``, ``eval_<name>_nasca``), its record and its saved state.
         forward: A function of the model and a batch that runs the model, as for ``Probe``.
+        scalars: Trackers get ``"mean"`` (mean and bands of layers), ``"languages"`` (also each
+            language), or ``"all"`` (also the ends of intervals, hidden in W&B otherwise).
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -73,9 +78,10 @@ class NeuronXACallback(TrainerCallback):
         max_overhead: float | None = None,
         name: str = "",
         forward: ForwardFunction | None = None,
+        scalars: str = DEFAULT,
     ) -> None:
         self.config, self.forward = as_probe_config(config), forward
-        self.name = check_name(name)
+        self.name, self.scalars = check_name(name), check_scalars(scalars)
         self.schedule = ProbeSchedule(every, max_overhead)
         self.stop = as_rules(stop)
         self.history, self._given_sinks = History(), check_sinks(sinks)
@@ -95,9 +101,8 @@ class NeuronXACallback(TrainerCallback):
         self._probed_step: int | None = None
         self._metrics_step: int | None = None
         self._stopped: str | None = None
-        self._halted = False
-
-    # When to probe
+        self._outcome = RuleOutcome()
+        self._halted, self._screen = False, ProbeScreen()
 
     def should_probe(self, state: TrainerState, control: TrainerControl) -> bool:
         """Whether to probe after this step: an evaluation, the last step, or one of the interval.
@@ -118,6 +123,7 @@ class NeuronXACallback(TrainerCallback):
         trainer_events.claim_name(state, self.name, self)
         self._reset()
         self._training = True
+        self._screen = ProbeScreen(state.is_world_process_zero, not args.disable_tqdm)
         resumed = state.global_step > 0
         saved = self._load_state(args, state)
         steps = [point.step for point in self.history.points]
@@ -126,19 +132,11 @@ class NeuronXACallback(TrainerCallback):
         if resumed and not self._probe.first_probe_done:
             self._verify_resume(state.global_step, **kwargs)
         # After the check: a resume that is refused leaves the record unchanged.
-        if state.is_world_process_zero:
-            self._sinks = SinkGroup.open(
-                args.output_dir or ".",
-                args.report_to or (),
-                self._given_sinks,
-                resumed_at=state.global_step if resumed else None,
-                name=self.name,
-                previous_record=saved.record,
-                run=saved.run,
-            )
+        given = self._given_sinks
+        self._sinks = trainer_events.open_sinks(args, state, given, self.name, self.scalars, saved)
         if not resumed:
             self._probe_once(state, control, **kwargs)
-        if resumed and self._stopped is not None and self.stop:
+        if resumed and self._stopped is not None and can_stop(self.stop):
             self._halted = True
             trainer_events.say(state, f"NeuronXA: this run had been stopped: {self._stopped}")
         self.schedule.start_step()
@@ -206,8 +204,6 @@ class NeuronXACallback(TrainerCallback):
             terminal.show(tables.one_report(self._report))
         self._sinks.close()
 
-    # How to probe
-
     def make_probe(self, tokenizer: Any) -> Probe:
         """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer, forward=self.forward)
@@ -224,19 +220,24 @@ class NeuronXACallback(TrainerCallback):
                 entries = trainer_events.run_entries(state) | self.schedule.run_entries
                 report = self.history.note_changes(report.with_run(**entries, name=self.name))
                 self.history.append(report)
-                self._report = report
+                self._outcome = apply_rules(self.stop, self.history, self._outcome.holding)
+                self._report = report = report.with_run(**self._outcome.run_entries)
                 trainer_events.log_row(state, report.scalars())
-                trainer_events.say(state, terminal.line(report, self.history))
+                alerts = self._outcome.alert_lines(report.step)
+                trainer_events.say(state, probe_line.line(report, self.history), *alerts)
                 self.schedule.time_sinks(partial(self._sinks.write, report))
-                if self.stop:
-                    self._apply_stop_rules(state, control)
+                # Collective: all ranks follow the decision of rank 0.
+                due = int(self._outcome.stop is not None)
+                if can_stop(self.stop) and all_ranks().from_first_rank(due):
+                    self._stopped = trainer_events.stop(state, control, self._outcome.stop)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on."""
         first = not self._probe.first_probe_done
-        report = self._probe.run(step, **kwargs)
+        report = self._probe.run(step, watch=self._screen.watch, **kwargs)
         if report is not None:
+            self._screen.show_cost(report)
             self.schedule.probe_seconds = float(report.run["seconds"])
             for rule in self.stop if first else ():
                 rule.check(report)
@@ -253,19 +254,8 @@ class NeuronXACallback(TrainerCallback):
         """Measure the weights once and print; the report is no point of the run's curve."""
         report, is_new = self._probe.run_once_per_weights(state.global_step, **kwargs)
         if report is not None and is_new:
-            trainer_events.say(state, terminal.line(report))
+            trainer_events.say(state, probe_line.line(report))
         return report
-
-    def _apply_stop_rules(self, state: TrainerState, control: TrainerControl) -> None:
-        """Collective: all ranks follow the decision of rank 0."""
-        reasons = [rule.reason(self.history) for rule in self.stop]
-        first = next((k for k, reason in enumerate(reasons) if reason is not None), -1)
-        chosen = all_ranks().from_first_rank(first)
-        if chosen >= 0:
-            self._stopped = reasons[chosen] or "rank 0 stops"
-            control.should_training_stop = True
-            text = f"NeuronXA stops this run at step {state.global_step}: {self._stopped}"
-            trainer_events.say(state, text)
 
     def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
@@ -279,12 +269,18 @@ class NeuronXACallback(TrainerCallback):
                 self._save_state(state)
             trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
 
-    # What a resume needs
-
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""
-        choices = self.schedule.interval, self._stopped, self._probe.batch_tokens
-        saved = ResumeState(self.history, *choices, self._sinks.record_path, self._sinks.run)
+        saved = ResumeState(
+            self.history,
+            interval=self.schedule.interval,
+            stopped=self._stopped,
+            batch_tokens=self._probe.batch_tokens,
+            record=self._sinks.record_path,
+            run=self._sinks.run,
+            firing_bar=self._probe.firing_bar,
+            holding=self._outcome.holding,
+        )
         trainer_events.save_state(state, self.name, saved.to_dict())
 
     def _load_state(self, args: TrainingArguments, state: TrainerState) -> ResumeState:
@@ -292,6 +288,7 @@ class NeuronXACallback(TrainerCallback):
         plain = trainer_events.load_state(state, self.name) if state.global_step else None
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
+        self._outcome = RuleOutcome(holding=saved.holding)
         self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
-        self._probe.begin(saved.batch_tokens)
+        self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved

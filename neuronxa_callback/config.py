@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from neuronxa_callback import option_checks as checks
+from neuronxa_callback.corpus.groups import Groups, as_groups
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
-from neuronxa_callback.metrics.registry import ALIGNMENT, DIAGNOSTICS, Read, reads_of
+from neuronxa_callback.metrics.registry import (
+    ALIGNMENT,
+    DIAGNOSTICS,
+    NEURON_STATISTICS,
+    Read,
+    reads_of,
+)
 from neuronxa_callback.taps.plan import STACKS
 from neuronxa_callback.taps.reader import SITES
 
@@ -28,7 +35,7 @@ EXTRA_PAIRS = 100
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What is measured. A change of any field except ``batch_tokens`` may change the scores.
+    """What is measured. Any field but ``batch_tokens`` and ``groups`` may change the scores.
 
     Raises:
         ConfigError: If a value has a wrong type or cannot be used; the message names the field.
@@ -44,12 +51,19 @@ class ProbeConfig:
     ``{reader = "tatoeba", path = ..., pivot = ...}``, or a ``ParallelCorpus``."""
     languages: tuple[str, ...] | None = None
     """The languages of the corpus to measure; None for all."""
+    groups: tuple[Groups, ...] | Groups | None = ()
+    """Groups of languages, each with a mean and its interval: ``"script"``, ``"family"``,
+    ``"resource"`` (see ``corpus.groups``), ``{"mine": ["de", "sw"]}``, or a list of these. No
+    other score depends on it."""
     n_pairs: int = 100
     """The number of pairs, the same for every language. Scores depend on it (see ``chance``)."""
     metrics: tuple[str, ...] = ("nasca", "navca")
     """Names of alignment metrics: nasca, navca, mexa, mexa_last."""
     diagnostics: tuple[str, ...] = tuple(DIAGNOSTICS)
     """Names of diagnostics; they do not change any metric."""
+    neurons: tuple[str, ...] = ()
+    """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast;
+    they are among the diagnostics of a report and do not change any metric."""
     nas_site: str = "gate"
     """Where NASCA reads the activation state: ``"gate"`` or ``"product"``."""
     nav_site: str = "product"
@@ -78,14 +92,16 @@ class ProbeConfig:
     MEXA)."""
 
     def __post_init__(self) -> None:
-        for name in ("languages", "metrics", "diagnostics"):
+        for name in ("languages", "metrics", "diagnostics", "neurons"):
             value = getattr(self, name)
             if value is not None or name != "languages":
                 object.__setattr__(self, name, checks.list_of_names(name, value))
+        object.__setattr__(self, "groups", as_groups(self.groups))
         if self.languages == ():
             raise ConfigError("languages must name at least one language, or be None, got none")
         _known("metric", self.metrics, tuple(ALIGNMENT))
         _known("diagnostic", self.diagnostics, tuple(DIAGNOSTICS))
+        _known("neuron statistic", self.neurons, tuple(NEURON_STATISTICS))
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
         for name, known in CHOICES.items():
@@ -157,7 +173,7 @@ class ProbeConfig:
         """
         path = Path(path)
         try:
-            options = tomllib.loads(path.read_text(encoding="utf-8"))
+            options = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError:
             raise ConfigError(f"there is no configuration file {str(path)!r}") from None
         except (ValueError, RecursionError) as cause:
@@ -225,7 +241,7 @@ def reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
     """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
     site_of = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
     reads: dict[str, tuple[Read, ...]] = {}
-    for read in reads_of(config.metrics, config.diagnostics):
+    for read in reads_of(config.metrics, config.diagnostics, config.neurons):
         site = site_of[read.source]
         reads[site] = (*reads.get(site, ()), read)
     return reads

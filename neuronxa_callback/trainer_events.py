@@ -7,6 +7,8 @@ from typing import Any
 
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.show import terminal
+from neuronxa_callback.show.probe_screen import no_tracker
+from neuronxa_callback.show.sink_group import SinkGroup
 
 STATE = "neuronxa_state"
 """Key in ``state.stateful_callbacks``; not a class name, or the Trainer would try to load it."""
@@ -15,7 +17,12 @@ OWNERS = "_neuronxa_callbacks"
 
 
 def is_inside_train() -> bool:
-    """Whether ``Trainer.train`` is running in this thread.
+    """Whether ``Trainer.train`` is running in this thread."""
+    return running_trainer() is not None
+
+
+def running_trainer() -> Any:
+    """The Trainer whose ``train`` is running in this thread, or None.
 
     The events cannot tell: training that ends by an exception or Ctrl-C sends none, and a later
     ``evaluate()`` looks like an evaluation in training. So this searches the call stack for a
@@ -24,11 +31,53 @@ def is_inside_train() -> bool:
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "train":
-            classes = type(frame.f_locals.get("self")).__mro__
-            if any(each.__name__ == "Trainer" for each in classes):
-                return True
+            owner = frame.f_locals.get("self")
+            if any(each.__name__ == "Trainer" for each in type(owner).__mro__):
+                return owner
         frame = frame.f_back
-    return False
+    return None
+
+
+def event_folder() -> str | None:
+    """The folder in which the running Trainer writes events for TensorBoard; None for none.
+
+    Its default name holds the time at which training began, so it cannot be computed.
+    """
+    handler = getattr(running_trainer(), "callback_handler", None)
+    writers = (getattr(each, "tb_writer", None) for each in getattr(handler, "callbacks", ()))
+    # tensorboardX calls it logdir.
+    folders = (getattr(w, "log_dir", None) or getattr(w, "logdir", None) for w in writers if w)
+    return next((str(folder) for folder in folders if folder), None)
+
+
+def open_sinks(args: Any, state: Any, given: Any, name: str, scalars: str, saved: Any) -> SinkGroup:
+    """The sinks of a run on the first rank, none on others. Print a line if no tracker is on.
+
+    Args:
+        args: The arguments of the Trainer.
+        state: The state of the Trainer.
+        given: The sinks of the callback; None for the trackers.
+        name: The name of the callback.
+        scalars: Which scalars trackers get.
+        saved: The ``ResumeState``.
+    """
+    if not state.is_world_process_zero:
+        return SinkGroup()
+    output = args.output_dir or "."
+    group = SinkGroup.open(
+        output,
+        args.report_to or (),
+        given,
+        resumed_at=state.global_step or None,
+        name=name,
+        previous_record=saved.record,
+        run=saved.run,
+        scalars=scalars,
+        events=event_folder(),
+    )
+    if given is None and not group.trackers:
+        say(state, no_tracker(output, group.record_path or ""))
+    return group
 
 
 def is_best_model_loaded(args: Any, state: Any) -> bool:
@@ -45,6 +94,14 @@ def halt(control: Any) -> None:
     """End a run at this step, without a log entry, an evaluation or a checkpoint."""
     control.should_training_stop = True
     control.should_log = control.should_evaluate = control.should_save = False
+
+
+def stop(state: Any, control: Any, reason: str | None) -> str:
+    """End a run after this step and say why; None if only rank 0 knows. Returns the reason."""
+    control.should_training_stop = True
+    reason = reason or "rank 0 stops"
+    say(state, f"NeuronXA stops this run at step {state.global_step}: {reason}")
+    return reason
 
 
 def metric_prefix(metrics: dict[str, float]) -> str:
@@ -75,10 +132,10 @@ def forget_nan_as_best(state: Any) -> None:
         state.best_metric = None
 
 
-def say(state: Any, text: str) -> None:
-    """Print a line on the first rank."""
-    if state.is_world_process_zero:
-        terminal.say(text)
+def say(state: Any, *lines: str) -> None:
+    """Print lines on the first rank."""
+    for line in lines if state.is_world_process_zero else ():
+        terminal.say(line)
 
 
 def claim_name(state: Any, name: str, owner: object) -> None:

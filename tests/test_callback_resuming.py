@@ -195,3 +195,19 @@ def test_weights_that_an_optimizer_swaps_are_never_mixed_in_one_curve(tokenizer,
     assert [report.step for report in read_reports(tmp_path)] == [0, 2, 4, 6, 8]
     modes = [report.fingerprint["model"]["optimizer_weights"] for report in read_reports(tmp_path)]
     assert modes == ["training"] * 5
+
+
+def test_a_resumed_run_keeps_the_bar_of_its_first_probe(tokenizer, tmp_path):
+    config = replace(CONFIG, neurons=("language_neurons",))
+    args = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8, "learning_rate": 0.05}
+
+    def train(*more, **options):
+        callbacks = [NeuronXACallback(config, every=4), *more]
+        trainer_of(tokenizer, tmp_path, callbacks, args=args).train(**options)
+
+    with pytest.raises(KilledError):
+        train(KillAt(6))
+    train(resume_from_checkpoint=True)
+    found = [r.diagnostics["language_neurons"] for r in read_reports(tmp_path)]
+    assert len({one["bar"] for one in found}) == 1
+    assert len({str(one["neurons"]) for one in found}) == len(found) == 3

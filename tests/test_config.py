@@ -111,6 +111,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     file.write_text("n_pair = 3\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="did you mean 'n_pairs'"):
         ProbeConfig.from_toml(file)
+    file.write_text("n_pairs = 3\n", encoding="utf-8-sig")
+    assert ProbeConfig.from_toml(file).n_pairs == 3
     file.write_text("= 3\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not a TOML file"):
         ProbeConfig.from_toml(file)

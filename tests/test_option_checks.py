@@ -30,6 +30,7 @@ PROBE = {
     "n_pairs": "integer",
     "metrics": "",
     "diagnostics": "",
+    "neurons": "",
     "nas_site": "",
     "nav_site": "",
     "batch_tokens": "integer",
@@ -156,6 +157,7 @@ def test_other_values_out_of_range_are_errors_that_name_the_option(make, name, v
     "option",
     [
         *("template = 5", "languages = [1]", "corpus = 3", "n_pairs = true", "diagnostics = 1.5"),
+        'neurons = "overlap"',
         *('metrics = {a = "b"}', 'neuron_modules = "("', "special_tokens = 1", "stack = []"),
         *("corpus = {path = 5}", 'corpus = {path = "x", reader = 5}', "lang_codes = [1]"),
     ],

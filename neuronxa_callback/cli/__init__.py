@@ -14,7 +14,7 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
-    from neuronxa_callback.cli.record_commands import app
+    from neuronxa_callback.cli.neuron_commands import app
     from neuronxa_callback.errors import NeuronXAError
     from neuronxa_callback.show.terminal import (
         PlainFormatter,

@@ -8,7 +8,7 @@ from typing import Any
 
 from neuronxa_callback.cli.options import is_builtin
 from neuronxa_callback.corpus.check import check, fertility, read_and_check
-from neuronxa_callback.corpus.contamination import ByteProgress, Hit, contamination
+from neuronxa_callback.corpus.contamination import ByteProgress, Search, search_files
 from neuronxa_callback.corpus.findings import ERROR, Finding, errors_first
 from neuronxa_callback.corpus.identify import LanguageCheck, check_languages
 from neuronxa_callback.corpus.parallel import ParallelCorpus
@@ -47,20 +47,20 @@ class CheckResult:
             for language in self.corpus.languages
         }
 
-    def search(self, files: Sequence[Path], progress: ByteProgress | None) -> tuple[Hit, ...]:
+    def search(self, files: Sequence[Path], progress: ByteProgress | None) -> Search:
         """Find the sentences of the corpus in training files.
 
         Raises:
             ConfigError: If the corpus cannot be read.
-            CorpusError: If a training file cannot be read.
+            CorpusError: If a training file cannot be read, or there is no text.
         """
         if self.corpus is None:
             raise ConfigError(
                 f"cannot search for sentences that cannot be read: {self.findings[0].message}"
             )
-        return contamination(self.corpus, files, progress)
+        return search_files(self.corpus, files, progress)
 
-    def to_dict(self, hits: Sequence[Hit]) -> dict[str, Any]:
+    def to_dict(self, search: Search | None) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         return {
             "languages": [] if self.corpus is None else list(self.corpus.languages),
@@ -68,10 +68,12 @@ class CheckResult:
             "notes": self._notes(),
             "findings": [asdict(finding) for finding in self.findings],
             "fertility": self.fertility,
-            "contamination": [asdict(hit) for hit in hits],
+            "contamination": [asdict(hit) for hit in search.hits] if search else [],
+            "searched": search
+            and {"files": search.files, "lines": search.lines, "bytes": search.size},
         }
 
-    def show(self, hits: Sequence[Hit], files: Sequence[Path]) -> None:
+    def show(self, search: Search | None) -> None:
         """Print everything, errors after advice, so that they are next to the prompt."""
         for note in self._notes():
             show_text(note)
@@ -81,12 +83,17 @@ class CheckResult:
             style = "red" if finding.level == ERROR else "yellow"
             show_text(str(finding), style)
         show_text(self._summary())
+        if search is None:
+            return
+        hits = search.hits
         for hit in hits[:MAX_HITS_SHOWN]:
             line = f"{hit.file}:{hit.line}: contains {hit.where}: {hit.sentence!r}"
             show_text(line, "red")
-        if files:
-            note = f" ({MAX_HITS_SHOWN} are shown)" if len(hits) > MAX_HITS_SHOWN else ""
-            show_text(f"searched {len(files)} files: {len(hits)} sentences in training data{note}")
+        note = f" ({MAX_HITS_SHOWN} are shown)" if len(hits) > MAX_HITS_SHOWN else ""
+        show_text(
+            f"searched {search.files} files, {search.lines} lines, {search.size} bytes:"
+            f" {len(hits)} sentences in training data{note}"
+        )
 
     def _notes(self) -> list[str]:
         corpus = self.corpus

@@ -12,12 +12,17 @@ PROBLEM_FOUND = 1
 
 app = typer.Typer(
     name="neuronxa",
-    help="Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def show_version(version: options.Version = False) -> None:
+    """Measure cross-lingual alignment of feed-forward neurons (NeuronXA) in saved models."""
 
 
 def examples(*lines: str) -> str:
@@ -83,58 +88,6 @@ def score(
 
 @app.command(
     epilog=examples(
-        "neuronxa sweep runs/out",
-        "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
-    )
-)
-def sweep(
-    run: options.Run,
-    revisions: options.Revisions = None,
-    corpus: options.Corpus = None,
-    config: options.Config = None,
-    languages: options.Languages = None,
-    n_pairs: options.Pairs = None,
-    metrics: options.Metrics = None,
-    out: options.Record = None,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
-    device_map: options.DeviceMap = None,
-    attn: options.Attention = None,
-    tokenizer: options.Tokenizer = None,
-    trust_remote_code: options.Trust = False,
-    as_json: options.Json = False,
-) -> None:
-    """Measure every checkpoint of a run as the run measured itself. An interrupted sweep resumes.
-
-    If the run has a record (`neuronxa/reports.jsonl`), its sentences, probe options, dtype,
-    autocast and attention are the defaults. With `--dtype`, the model computes in that dtype,
-    without autocast. Checkpoints that were retrained are measured again.
-    """
-    from neuronxa_callback.cli.load_model import LoadOptions
-    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
-    from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
-    from neuronxa_callback.show import tables, terminal
-
-    checkpoints = find_checkpoints(run, options.split_names(revisions) or ())
-    load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
-    overrides = options.probe_options(corpus, config, languages, n_pairs, metrics)
-    record = out or default_record(run)
-    run_sweep = Sweep(run, checkpoints, overrides, load_options, record)
-    reports = []
-    with progress_bar(not as_json, f"{len(checkpoints)} checkpoints") as progress:
-        for report, is_new in run_sweep.reports(progress):
-            reports.append(report)
-            if as_json:
-                echo_json(report.to_json())
-            else:
-                terminal.say(terminal.line(report) + ("" if is_new else " · measured before"))
-    if not as_json:
-        terminal.show(tables.over_steps(reports))
-        echo(f"All reports, one per line: {record}")
-
-
-@app.command(
-    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",
@@ -156,7 +109,7 @@ def check(
     """Report defects in parallel sentences by file and line, and contaminated training data."""
     from neuronxa_callback.cli.check import check_corpus
     from neuronxa_callback.cli.load_model import LoadOptions, load_tokenizer
-    from neuronxa_callback.cli.output import echo_json, progress_bar
+    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
 
     if more and not against:
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
@@ -167,12 +120,14 @@ def check(
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
     with progress_bar(enabled, "training text", in_bytes=True) as progress:
-        hits = result.search(files, progress) if files else ()
+        search = result.search(files, progress) if files else None
+    for warning in search.warnings if search else ():
+        echo(f"warning: {warning}", err=True)
     if as_json:
-        echo_json(json.dumps(result.to_dict(hits), ensure_ascii=False))
+        echo_json(json.dumps(result.to_dict(search), ensure_ascii=False))
     else:
-        result.show(hits, files)
-    if result.n_errors or hits:
+        result.show(search)
+    if result.n_errors or (search and search.hits):
         raise typer.Exit(PROBLEM_FOUND)
 
 

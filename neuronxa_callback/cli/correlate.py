@@ -15,7 +15,8 @@ from neuronxa_callback.history.downstream import read_scores
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import correlation_tables as tables
 from neuronxa_callback.show import terminal
-from neuronxa_callback.show.csv_cells import plain_cell
+from neuronxa_callback.show.long_table import plain_cell
+from neuronxa_callback.whole_file import whole_file
 
 CSV_COLUMNS = (
     "model", "step", "task", "metric", "statistic", "n", "r", "low", "high", "p",
@@ -51,6 +52,10 @@ class FoundCorrelations:
             echo(f"note: {note}")
         for table in tables.correlations(self.agreements.over_languages):
             terminal.show(table)
+        for group, found in self.agreements.in_groups.items():
+            echo(f"in the group {group}:")
+            for table in tables.correlations(found):
+                terminal.show(table)
         if self.agreements.differences:
             terminal.show(tables.correlation_differences(self.agreements.differences))
         if self.agreements.over_models:
@@ -97,7 +102,8 @@ def write_plot(agreements: Agreements, path: Path) -> None:
 
     figure = scatter(agreements.over_languages)
     try:
-        figure.savefig(path)
+        with whole_file(path) as beside:
+            figure.savefig(beside)
     except ValueError as cause:
         raise ConfigError(f"--plot must end in .png, .svg or .pdf: {cause}") from None
 

@@ -7,10 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
+from neuronxa_callback._version import __version__
 from neuronxa_callback.errors import ConfigError
 
 REPEATED = "Separated by commas, or the option repeated."
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neuronxa {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+]
 Model = Annotated[str, typer.Argument(help="A folder, or a model name on the Hugging Face hub.")]
 Corpus = Annotated[
     str | None,
@@ -57,6 +71,17 @@ Before = Annotated[
         help="A run, JSONL or JSON file; add `@STEP`, `@first`, `@best` to select a report."
     ),
 ]
+BeforeOrGroups = Annotated[
+    str | None,
+    typer.Argument(help="A report as in `runs/out@best`; not with --group.", show_default=False),
+]
+AfterOrGroups = Annotated[
+    str | None, typer.Argument(help="The same; default: last report.", show_default=False)
+]
+RunGroups = Annotated[
+    list[str] | None,
+    typer.Option(help="Runs of one recipe, such as `A=runs/a*`; twice, instead of two reports."),
+]
 After = Annotated[str, typer.Argument(help="The same; default: last report.")]
 Metric = Annotated[str | None, typer.Option(help="Default: the first metric of `before`.")]
 AtN = Annotated[
@@ -90,7 +115,25 @@ Plot = Annotated[
     Path | None, typer.Option(help="Write a scatter plot as PNG, SVG or PDF.", dir_okay=False)
 ]
 CorrelationCsv = Annotated[bool, typer.Option("--csv", help="Print a row per correlation as CSV.")]
+PictureFile = Annotated[
+    Path, typer.Option("--out", "-o", help="A PNG, SVG or PDF file.", dir_okay=False)
+]
+PictureMetric = Annotated[str | None, typer.Option(help="The metric; default: the first one.")]
+OneRun = Annotated[str, typer.Argument(help="A run: its folder, or a JSONL file of reports.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
+NeuronFile = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The CSV file; default: print it.", dir_okay=False),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="The firing rate above which a neuron fires often; default: the rate that 5 % of all"
+        " rates exceed.",
+        min=0,
+        max=1,
+    ),
+]
 CheckedCorpus = Annotated[
     str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")
 ]

@@ -12,7 +12,7 @@ from neuronxa_callback.cli.options import is_builtin
 from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.history.records import Record, RunReports, read_record
+from neuronxa_callback.history.records import Record, RunReports, read_record, shorten_messages
 from neuronxa_callback.metrics.registry import DIAGNOSTICS
 from neuronxa_callback.report import AlignmentReport
 
@@ -80,13 +80,13 @@ def _best(reports: Sequence[AlignmentReport], path: str, metric: str) -> Alignme
 
 
 def read_curves(path: str) -> tuple[dict[str, Sequence[AlignmentReport]], list[str]]:
-    """The curves of a record by the ids of their runs, and one message per line left out.
+    """The curves of a record by the ids of their runs, and messages about the lines left out.
 
     Raises:
         ConfigError: If there is no such record.
     """
     record = Record.open(path)
-    return {**record.runs}, [*record.skipped]
+    return {**record.runs}, shorten_messages(record.skipped)
 
 
 def shortest_names(runs: Sequence[str]) -> list[str]:
@@ -134,6 +134,8 @@ class RunRecord:
         options["diagnostics"] = tuple(
             name for name in DIAGNOSTICS if name in self.report.diagnostics
         )
+        if "languages" not in overrides:
+            options["groups"] = dict(self.report.groups)
         options |= {**overrides, "corpus": self._corpus(overrides)}
         if isinstance(options["neuron_modules"], Mapping):
             function = options["neuron_modules"].get("function")

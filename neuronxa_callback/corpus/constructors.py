@@ -184,7 +184,8 @@ class CorpusConstructors(ABC):
             languages: Codes or names of languages; None for every column named by a language.
             n_pairs: The first n usable pairs in the order; None for all.
             columns: language -> column; they are taken whatever their names and cells are.
-            delimiter: None for a comma in ``.csv`` files and a tab in others.
+            delimiter: None for a tab, and in ``.csv`` files for the most frequent of comma,
+                semicolon and tab in the header.
             quoted: Whether a quotation mark at the start of a cell encloses the cell, as in csv.
             order: ``"spread"`` or ``"file"``, see ``read``.
 

@@ -11,6 +11,7 @@ the few windows in the table are compared in full.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from neuronxa_callback.corpus import languages
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.scripts import UNSPACED
 from neuronxa_callback.corpus.training_files import CHUNK, list_files, text_chunks
+from neuronxa_callback.errors import CorpusError
 
 WORDS = 13
 CHARACTERS = 20
@@ -55,6 +57,21 @@ class Hit:
     """The share of the sentence's n-grams that are in the file, in (0, 1]."""
 
 
+@dataclass(frozen=True)
+class Search:
+    """The result of a search, and how much was searched."""
+
+    hits: tuple[Hit, ...]
+    """One hit per sentence and file, in order of files, then of the corpus."""
+    files: int
+    lines: int
+    """Lines of text, records of JSON, rows of parquet."""
+    size: int
+    """Bytes, as stored on disk."""
+    warnings: tuple[str, ...]
+    """One message per file without text."""
+
+
 def contamination(
     corpus: ParallelCorpus, paths: Iterable[str | Path], progress: ByteProgress | None = None
 ) -> tuple[Hit, ...]:
@@ -62,30 +79,55 @@ def contamination(
 
     Args:
         corpus: The sentences that must not be trained on.
-        paths: Text and jsonl files, plain or ``.gz``, or folders of them.
+        paths: Text, jsonl and parquet files, plain or ``.gz``, or folders of them.
         progress: Called with the bytes read so far and in total (as stored on disk).
 
     Returns:
         One hit per sentence and file, in order of files, then of the corpus.
 
     Raises:
-        CorpusError: If a file does not exist, cannot be read or is binary.
+        CorpusError: As ``search_files``.
+    """
+    return search_files(corpus, paths, progress).hits
+
+
+def search_files(
+    corpus: ParallelCorpus, paths: Iterable[str | Path], progress: ByteProgress | None = None
+) -> Search:
+    """As ``contamination``, with counts of files, lines and bytes.
+
+    Raises:
+        CorpusError: If a file does not exist, cannot be read or is binary, or if there is no text.
     """
     files = list_files(paths)
     index = NgramIndex(corpus_sentences(corpus))
-    total = sum(file.stat().st_size for file in files)
+    sizes = [file.stat().st_size for file in files]
     hits: list[Hit] = []
-    before = 0
+    counts: list[int] = []
+    for k, file in enumerate(files):
+        on_read = partial(_report_bytes, progress, sum(sizes[:k]), sum(sizes))
+        found, lines = search_file(index, file, on_read)
+        on_read(sizes[k])
+        hits += found
+        counts.append(lines)
+    if not any(counts):
+        raise CorpusError(f"training files must hold text, but there is none in {_list(files)}")
+    warnings = tuple(
+        f"{file} holds no text, so nothing in it was searched"
+        for file, lines in zip(files, counts, strict=True)
+        if not lines
+    )
+    return Search(tuple(hits), len(files), sum(counts), sum(sizes), warnings)
 
-    def on_read(done: int) -> None:
-        if progress is not None:
-            progress(before + done, total)
 
-    for file in files:
-        hits += search_file(index, file, on_read)
-        before += file.stat().st_size
-        on_read(0)
-    return tuple(hits)
+def _report_bytes(progress: ByteProgress | None, before: int, total: int, done: int) -> None:
+    if progress is not None:
+        progress(before + done, total)
+
+
+def _list(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return ", ".join(map(str, files[:3])) + more
 
 
 @dataclass(frozen=True)
@@ -161,11 +203,14 @@ def search_file(
     on_read: Callable[[int], None],
     chunk_bytes: int = CHUNK,
     block: int = BLOCK,
-) -> list[Hit]:
-    """The hits of one file, in order of the corpus; the result does not depend on the sizes."""
+) -> tuple[list[Hit], int]:
+    """The hits of one file, in order of the corpus, and its number of lines; 0 without text.
+
+    The result does not depend on the sizes.
+    """
     first_line: dict[int, int] = {}
     matched: dict[int, set[bytes]] = {}
-    tail, line = b"", 1
+    tail, line, ends_inside, has_text = b"", 1, False, False
     for chunk in text_chunks(file, on_read, chunk_bytes):
         text = tail + searchable_bytes(chunk)
         for position, ngram in index.matches(text, block):
@@ -176,7 +221,9 @@ def search_file(
                 matched.setdefault(number, set()).add(ngram)
         tail = text[-(index.longest - 1) :]
         line += chunk.count(b"\n")
-    return [
+        ends_inside = not chunk.endswith(b"\n") if chunk else ends_inside
+        has_text = has_text or bool(text)
+    hits = [
         Hit(
             language=index.sentences[number].language,
             where=index.sentences[number].where,
@@ -187,6 +234,7 @@ def search_file(
         )
         for number in sorted(first_line)
     ]
+    return hits, (line - 1 + ends_inside) if has_text else 0
 
 
 def searchable_bytes(text: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """How a sentence is normalized, compared and validated. Standard library only."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -7,7 +8,12 @@ from collections.abc import Sequence
 INLINE = ("a", "b", "br", "em", "font", "i", "s", "small", "span", "strong", "sub", "sup", "u")
 TAG = re.compile(r"</?([A-Za-z][\w:.-]*)(?:\s[^<>]*)?/?>|<[?!][^<>]*>")
 SURROGATE = re.compile("[\ud800-\udfff]")
-PLACEHOLDER = re.compile(r"__[A-Za-z]+__|[\[<{]{1,2}[A-Z][A-Z_ ]+[\]>}]{1,2}|#(?:N/A|REF!|VALUE!)")
+PLACEHOLDER = re.compile(
+    r"__[A-Za-z]+__|_[A-Z]+_|[\[<{]{1,2}[A-Z][A-Z_ ]+[\]>}]{1,2}|\[\[\w+\]\]|\{+\w+\}+"
+    r"|#(?:N/A|REF!|VALUE!|NAME\?|NULL!)|N/?A|n/a|NULL|None|NaN|nan|\\N"
+    r"|[-\u2010-\u2015\u2212_.\u2026*=~?#\u266a ]+"
+)
+"""A hole of a table, or a line of dashes, dots or question marks."""
 
 
 def normalize_sentence(text: str) -> str:
@@ -27,7 +33,7 @@ def comparison_key(text: str) -> str:
 
 def find_fault(text: str) -> str | None:
     """Why a sentence cannot be measured at all, or None."""
-    if not text[:1].isalnum() and not any(map(_is_visible, text)):
+    if is_blank_text(text):
         return "is blank"
     if "\0" in text:
         return "contains the character NUL; is it UTF-16 or UTF-32?"
@@ -41,23 +47,29 @@ def find_fault(text: str) -> str | None:
 def is_marker(text: str) -> bool:
     """Whether a line is markup or a placeholder: ``<range>``, ``</doc>``, ``<url>...</url>``.
 
-    >>> [is_marker(line) for line in ("__NULL__", "<seg id='1'> Yes. </seg>", "<i>Yes.</i>")]
-    [True, True, False]
+    >>> [is_marker(line) for line in ("__NULL__", "N/A", "<seg id='1'> Yes. </seg>", "<i>Yes.</i>")]
+    [True, True, True, False]
     """
+    if "&" in text:
+        text = html.unescape(text)
     text = text.strip()
-    if text[:1] not in "<[{_#":
-        return False
-    if PLACEHOLDER.fullmatch(text):
+    if PLACEHOLDER.fullmatch(text) or not text:
         return True
     if not text.startswith("<") or not text.endswith(">"):
         return False
     tags = [match[1] or "" for match in TAG.finditer(text)]
-    return bool(tags) and TAG.match(text) is not None and tags[0].lower() not in INLINE
+    is_markup = bool(tags) and TAG.match(text) is not None
+    return is_markup and (tags[0].lower() not in INLINE or is_blank_text(TAG.sub("", text)))
 
 
 def shorten(text: str, limit: int = 60) -> str:
     """The beginning of a sentence, for a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def is_blank_text(text: str) -> bool:
+    """Whether a text has no visible character: white space and zero-width characters only."""
+    return not text[:1].isalnum() and not any(map(_is_visible, text))
 
 
 def _is_visible(letter: str) -> bool:

@@ -143,7 +143,7 @@ def read_record(
         ConfigError: If there is no such file or no such run.
     """
     record = Record.open(path)
-    messages = [*record.skipped]
+    messages = shorten_messages(record.skipped)
     if run is None and len(record.runs) > 1:
         *others, last = record.runs
         messages.append(
@@ -151,6 +151,17 @@ def read_record(
             f" read, others are {', '.join(map(repr, others))}"
         )
     return record.of_run(run), messages
+
+
+def shorten_messages(messages: Sequence[str], most: int = 5) -> list[str]:
+    """The first messages about lines that are left out, and the number of the others.
+
+    >>> shorten_messages(["a", "b", "c", "d"], most=2)
+    ['a', 'b', '2 more lines are left out, for reasons like these']
+    """
+    more = len(messages) - most
+    rest = [f"{more} more lines are left out, for reasons like these"] if more > 0 else []
+    return [*messages[:most], *rest]
 
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:

@@ -36,11 +36,15 @@ class ResumeState:
     """The path of the record."""
     run: str | None = None
     """The id of the run; None starts a new one."""
+    firing_bar: float | None = None
+    """The bar of language neurons, which the first probe has fixed."""
+    holding: tuple[str, ...] = ()
+    """The alert rules whose condition holds, by their labels."""
 
     def to_dict(self) -> dict[str, Any]:
         """The state as JSON values, with schema, version and digest."""
         saved = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        saved |= {"history": self.history.state()}
+        saved |= {"history": self.history.state(), "holding": list(self.holding)}
         saved |= {"schema": STATE_SCHEMA, "version": __version__}
         return {**saved, "digest": _digest(saved)}
 
@@ -57,7 +61,10 @@ class ResumeState:
             saved = {key: value for key, value in plain.items() if key != "digest"}
             if plain.get("digest") != _digest(saved):
                 raise ConfigError("its digest must be that of its content, it is damaged")
-            entries = {entry.name: saved[entry.name] for entry in fields(cls)}
+            # States of before 0.1.0 may lack the newest entries.
+            entries = {"holding": [], "firing_bar": None} | saved
+            entries = {entry.name: entries[entry.name] for entry in fields(cls)}
+            entries |= {"holding": tuple(entries["holding"])}
             return cls(**{**entries, "history": History.from_state(saved["history"])})
         except ConfigError:
             raise

@@ -1,4 +1,4 @@
-"""Rules that stop a run on alignment: off by default, each a pure function of the history.
+"""Rules that stop a run or alert on alignment: off by default, each a function of the history.
 
 A rule is applied at every probe, so noise has many chances to trigger it.
 ``benchmarks/stopping.py`` measures how often each rule stops a run wrongly or too late.
@@ -7,8 +7,9 @@ Stopping on alignment is an extrapolation: its published correlation with abilit
 languages and models, not across the checkpoints of one run. Watch the loss too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 from neuronxa_callback import option_checks as checks
@@ -18,8 +19,10 @@ from neuronxa_callback.history.points import Names
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import LEVEL
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.report_schema import GROUP
 
 KINDS = ("target", "plateau", "collapse")
+ACTIONS = ("stop", "alert")
 WORST = "worst"
 ONE_SIDED = 0.80
 """Level of a two-sided interval whose upper end alone holds with 90 %; chosen by
@@ -28,7 +31,11 @@ ONE_SIDED = 0.80
 
 @dataclass(frozen=True)
 class StopRule:
-    """When to stop a run. Use ``target``, ``plateau`` or ``collapse`` to make one.
+    """When to stop a run or to alert. Use ``target``, ``plateau`` or ``collapse`` to make one.
+
+    With ``action="alert"``, the run goes on: one line in the terminal, one alert in W&B and an
+    entry of the report's ``run["alerts"]`` when the condition begins to hold; again only after it
+    has ceased to hold.
 
     Example:
         >>> rule = StopRule.collapse(drop=0.10, languages=["deu_Latn", "swh_Latn"])
@@ -40,10 +47,15 @@ class StopRule:
     amount: float
     metric: str = "nasca"
     languages: str | tuple[str, ...] | None = None
-    """None for the macro-mean, a language, several (their mean), or ``"worst"``: each language by
-    itself. Then all must reach a target or a plateau, but any one may collapse (by Holm)."""
+    """None for the macro-mean, a language, several (their mean), ``"group:<name>"`` for a group of
+    ``ProbeConfig.groups``, or ``"worst"``: each language by itself. Then all must reach a target or
+    a plateau, but any one may collapse (by Holm)."""
     patience: int = 0
     reference: str = "best"
+    action: str = "stop"
+    """``"stop"`` or ``"alert"``."""
+    name: str = ""
+    """What alerts call the rule; the default names its kind, its metric and its options."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -51,10 +63,31 @@ class StopRule:
         checks.require_share("amount", self.amount, zero=True)
         checks.require_text("metric", self.metric)
         checks.require_integer("patience", self.patience, least=0)
+        checks.require_text("action", self.action)
+        if self.action not in ACTIONS:
+            raise ConfigError(unknown("action of a stop rule", self.action, ACTIONS))
+        checks.require_text("name", self.name)
+
+    @property
+    def label(self) -> str:
+        """The name of the rule, else a description that differs from that of any other rule.
+
+        >>> StopRule.collapse(drop=0.1, languages="swh_Latn", action="alert").label
+        'collapse 0.1 nasca swh_Latn best'
+        """
+        chosen = (self.languages,) if isinstance(self.languages, str) else self.languages or ()
+        more = {"plateau": self.patience, "collapse": self.reference}.get(self.kind, "")
+        parts = (self.kind, f"{self.amount:g}", self.metric, ",".join(chosen), str(more))
+        return self.name or " ".join(part for part in parts if part)
 
     @classmethod
     def target(
-        cls, score: float, metric: str = "nasca", languages: str | Sequence[str] | None = None
+        cls,
+        score: float,
+        metric: str = "nasca",
+        languages: str | Sequence[str] | None = None,
+        action: str = "stop",
+        name: str = "",
     ) -> Self:
         """Stop when the score is above a target, with 95 % confidence.
 
@@ -65,11 +98,14 @@ class StopRule:
             score: The target, in [0, 1).
             metric: A metric of the report.
             languages: See ``StopRule.languages``.
+            action: ``"stop"`` or ``"alert"``.
+            name: See ``StopRule.name``.
 
         Raises:
             ConfigError: If ``score`` is not in [0, 1), or ``languages`` is empty.
         """
-        return cls("target", _share("score", score), metric, _names(languages))
+        names = _names(languages)
+        return cls("target", _share("score", score), metric, names, action=action, name=name)
 
     @classmethod
     def plateau(
@@ -78,6 +114,8 @@ class StopRule:
         min_delta: float = 0.02,
         metric: str = "nasca",
         languages: str | Sequence[str] | None = None,
+        action: str = "stop",
+        name: str = "",
     ) -> Self:
         """Stop when the score rises by less than ``min_delta`` in ``patience`` probes.
 
@@ -90,13 +128,15 @@ class StopRule:
             min_delta: The rise of the score, in [0, 1).
             metric: A metric of the report.
             languages: See ``StopRule.languages``.
+            action: ``"stop"`` or ``"alert"``.
+            name: See ``StopRule.name``.
 
         Raises:
             ConfigError: If a value is out of range, or ``languages`` is empty.
         """
         checks.require_integer("patience", patience, least=1)
-        names = _names(languages)
-        return cls("plateau", _share("min_delta", min_delta), metric, names, patience=patience)
+        share, names = _share("min_delta", min_delta), _names(languages)
+        return cls("plateau", share, metric, names, patience, action=action, name=name)
 
     @classmethod
     def collapse(
@@ -105,6 +145,8 @@ class StopRule:
         metric: str = "nasca",
         languages: str | Sequence[str] | None = None,
         reference: str = "best",
+        action: str = "stop",
+        name: str = "",
     ) -> Self:
         """Stop when the score has fallen by significantly more than ``drop``.
 
@@ -115,6 +157,8 @@ class StopRule:
             drop: The fall of the score, in [0, 1).
             metric: A metric of the report.
             languages: See ``StopRule.languages``.
+            action: ``"stop"`` or ``"alert"``.
+            name: See ``StopRule.name``.
             reference: The ``"best"`` or the ``"first"`` probe of the run.
 
         Raises:
@@ -123,8 +167,8 @@ class StopRule:
         checks.require_text("reference", reference)
         if reference not in ("best", "first"):
             raise ConfigError(unknown("reference", reference, ("best", "first")))
-        names = _names(languages)
-        return cls("collapse", _share("drop", drop), metric, names, reference=reference)
+        share, names = _share("drop", drop), _names(languages)
+        return cls("collapse", share, metric, names, 0, reference, action, name)
 
     def check(self, report: AlignmentReport) -> None:
         """Raise an error at the first probe if the rule cannot be applied to its reports.
@@ -134,9 +178,10 @@ class StopRule:
         """
         if self.metric not in report.metrics:
             raise ConfigError(unknown("metric of a stop rule", self.metric, report.metrics))
+        known = (*report.languages, *(f"{GROUP}{name}" for name in report.groups))
         for language in self._named():
-            if language not in report.languages:
-                raise ConfigError(unknown("language of a stop rule", language, report.languages))
+            if language not in known:
+                raise ConfigError(unknown("language of a stop rule", language, known))
 
     def reason(self, history: History) -> str | None:
         """Why to stop after the latest probe, in one line; None to continue. NaN never stops."""
@@ -149,7 +194,7 @@ class StopRule:
     def _target(self, history: History) -> str | None:
         now = history.points[-1]
         level = 1 - (1 - LEVEL) / (now.number + 1)
-        ends = {names: now.interval(self.metric, names, level) for names in self._tested(history)}
+        ends = {names: now.interval(self.metric, names, level) for names in self.tested(history)}
         if not all(low > self.amount for low, _ in ends.values()):
             return None
         nearest = min(ends, key=lambda names: ends[names])
@@ -171,7 +216,7 @@ class StopRule:
                 window[-1].shared,
                 ONE_SIDED,
             )
-            for names in self._tested(history)
+            for names in self.tested(history)
         }
         if not all(trend.high < self.amount for trend in trends.values()):
             return None
@@ -182,7 +227,7 @@ class StopRule:
         )
 
     def _collapse(self, history: History) -> str | None:
-        tested = self._tested(history)
+        tested = self.tested(history)
         before = {names: history.earlier(self.metric, self.reference, names) for names in tested}
         now = history.points[-1]
         falls = {
@@ -212,11 +257,13 @@ class StopRule:
             f" {point.step}), by more than {self.amount:g} (p < 0.025, one-sided, Holm)"
         )
 
-    def _tested(self, history: History) -> tuple[Names, ...]:
+    def tested(self, history: History) -> tuple[Names, ...]:
         """The scores that are tested: one mean, or each language."""
         if self.languages == WORST:
             return tuple((name,) for name in history.points[-1].counts[self.metric])
-        return (self._named() or None,)
+        groups = history.points[-1].groups
+        named = (groups.get(name.removeprefix(GROUP), (name,)) for name in self._named())
+        return (tuple(dict.fromkeys(chain.from_iterable(named))) or None,)
 
     def _named(self) -> tuple[str, ...]:
         if self.languages is None or self.languages == WORST:
@@ -226,7 +273,7 @@ class StopRule:
     def _label(self, names: Names) -> str:
         if names is None:
             return f"{self.metric} (mean over languages)"
-        return f"{self.metric} of {', '.join(names)}"
+        return f"{self.metric} of {', '.join(self._named() or names)}"
 
 
 def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
@@ -236,17 +283,6 @@ def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | Non
     if not names:
         raise ConfigError("languages must have at least one language, or be None for all")
     return names
-
-
-def as_rules(stop: StopRule | Iterable[StopRule] | None) -> tuple[StopRule, ...]:
-    """The rules of a callback: none, one or several.
-
-    Raises:
-        ConfigError: If it is something else.
-    """
-    if stop is None or isinstance(stop, StopRule):
-        return () if stop is None else (stop,)
-    return checks.list_of("stop", "a StopRule, several of them or None", stop, StopRule)
 
 
 def _share(name: str, value: float) -> float:

@@ -41,11 +41,7 @@ def count_blocks(similarity: Tensor) -> Blocking:
         >>> counts.blockers.tolist(), counts.by_pivot.tolist(), counts.by_target.tolist()
         ([[1, 1]], [[0, 1]], [[1, 0]])
     """
-    own = similarity.diagonal(dim1=-2, dim2=-1) - alignment.tie_width(similarity)
-    eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
-    # [layers, i, j]: whether the target, or the pivot, sentence of pair j blocks pair i.
-    by_target = (similarity >= own[..., :, None]) & ~eye
-    by_pivot = (similarity.mT >= own[..., :, None]) & ~eye
+    by_target, by_pivot = _blocks(similarity)
     blocks = (by_target | by_pivot).to(alignment.product_dtype(similarity.device))
     blockers = blocks.sum(dim=-1)
     eps = torch.tensor(
@@ -64,3 +60,28 @@ def count_blocks(similarity: Tensor) -> Blocking:
         by_pivot=by_pivot.sum(dim=-2),
         by_target=by_target.sum(dim=-2),
     )
+
+
+def count_sole_blocks(similarity: Tensor, among: Tensor) -> Tensor:
+    """How many of some pairs each pair alone blocks [layers, pairs], int64.
+
+    Args:
+        similarity: As in ``count_blocks``.
+        among: [pairs] bool: the pairs whose blockers are counted. All pairs may block them.
+
+    Example:
+        >>> cosines = torch.tensor([[[0.9, 0.1], [0.9, 0.8]]])
+        >>> count_sole_blocks(cosines, torch.tensor([True, False])).tolist()
+        [[0, 1]]
+    """
+    by_target, by_pivot = _blocks(similarity)
+    blocks = by_target | by_pivot
+    alone = (blocks.sum(dim=-1) == 1) & among
+    return (blocks & alone[..., None]).sum(dim=-2)
+
+
+def _blocks(similarity: Tensor) -> tuple[Tensor, Tensor]:
+    """[layers, i, j]: whether the target, and whether the pivot, of pair j blocks pair i."""
+    own = similarity.diagonal(dim1=-2, dim2=-1) - alignment.tie_width(similarity)
+    eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
+    return (similarity >= own[..., :, None]) & ~eye, (similarity.mT >= own[..., :, None]) & ~eye

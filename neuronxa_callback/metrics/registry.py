@@ -47,6 +47,17 @@ DIAGNOSTICS: Mapping[str, str] = {
     "drift": "how far the pivot's own states have turned since the first probe (in ``run``)",
 }
 
+NEURON_STATISTICS: Mapping[str, str] = {
+    "overlap": "the most active neurons of a layer that a language shares with the pivot",
+    "sharing": "neurons that fire in all, some, one or none of the languages for one sentence",
+    "language_neurons": "neurons that fire often in one, some, all or none of the languages",
+    "beyond_surface": "score of the pairs that character 3-grams do not find",
+    "contrast": "cosine of a pair minus the mean of its row and column",
+}
+"""Statistics next to the diagnostics, off by default: see ``docs/neurons.md``."""
+COUNTED = ("overlap", "sharing", "language_neurons")
+"""Those that count at which tokens each neuron fires."""
+
 STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "nas": alignment.active,
     "nav": alignment.magnitude,
@@ -68,13 +79,26 @@ def _last_token(mask: Tensor, special: Tensor) -> Tensor:
     return (positions == positions.amax(dim=1, keepdim=True)).float()
 
 
+def _count_real_tokens(mask: Tensor, special: Tensor) -> Tensor:
+    return (mask & ~special).float()
+
+
+def _last_real_token(mask: Tensor, special: Tensor) -> Tensor:
+    return _last_token(mask & ~special, special) * _count_real_tokens(mask, special)
+
+
 WEIGHTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "position": _all_tokens,
     "no_special": _no_special_tokens,
     "last": _last_token,
+    "count": _count_real_tokens,
+    "last_real": _last_real_token,
 }
 """Token weights [batch, tokens] from the attention mask and the special tokens, both bool [batch,
-tokens]. A common factor cancels in the cosine."""
+tokens]. A common factor cancels in the cosine. ``"count"`` and ``"last_real"`` leave out special
+tokens and count firings."""
+FIRINGS = ("count", "last_real")
+"""The weights of firing counts, after those of the metrics."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +110,22 @@ class Read:
     names: tuple[str, ...]
     """Metrics and companions, in the order of ``weights``."""
     weights: tuple[str, ...]
-    """One name in ``WEIGHTS`` per metric."""
+    """One name in ``WEIGHTS`` per metric; then ``FIRINGS``, if they are counted."""
     shares: bool = False
     """Whether the share of the largest token is computed."""
     activity: bool = False
     """Whether the fraction of active neurons is computed."""
 
+    @property
+    def firings(self) -> bool:
+        """Whether it is counted how often each neuron fires."""
+        return self.weights[len(self.names) :] == FIRINGS
 
-def reads_of(metrics: Sequence[str], diagnostics: Sequence[str]) -> tuple[Read, ...]:
-    """The reads, at most one per source, that some metrics and diagnostics need.
+
+def reads_of(
+    metrics: Sequence[str], diagnostics: Sequence[str], neurons: Sequence[str] = ()
+) -> tuple[Read, ...]:
+    """The reads, at most one per source, that some metrics, diagnostics and statistics need.
 
     >>> [(read.source, read.names) for read in reads_of(("mexa", "nasca"), ())]
     [('nas', ('nasca',)), ('hidden', ('mexa',))]
@@ -104,8 +135,9 @@ def reads_of(metrics: Sequence[str], diagnostics: Sequence[str]) -> tuple[Read, 
         names = [name for name in metrics if ALIGNMENT[name].source == source]
         if names and "sinks" in diagnostics:
             names += [name for name, metric in COMPANIONS.items() if metric.source == source]
-        if names:
-            weights = tuple({**ALIGNMENT, **COMPANIONS}[name].weights for name in names)
+        firings = FIRINGS if source == "nas" and {*neurons} & {*COUNTED} else ()
+        if names or firings:
+            weights = tuple({**ALIGNMENT, **COMPANIONS}[name].weights for name in names) + firings
             shares = source == "nav" and "sinks" in diagnostics
             activity = source == "nas" and "activity" in diagnostics
             reads.append(Read(source, tuple(names), weights, shares, activity))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuronxa_callback.corpus import surface
 from neuronxa_callback.corpus.rows import PIVOT
 
 CPU = torch.device("cpu")
@@ -112,6 +113,11 @@ class TokenizedCorpus:
             (self.sentences[self.pivot, pivot], self.sentences[language, target])
             for pivot, target in self.pairs[language]
         )
+
+    @cached_property
+    def surface_hits(self) -> dict[str, list[bool]]:
+        """Language -> which pairs character 3-grams align."""
+        return {language: surface.surface_hits(pairs) for language, pairs in self.pairs.items()}
 
     def groups(self, pivot: str) -> tuple[PivotGroup, ...]:
         """Groups languages by the pivot sentences they share; each sentence runs once per group.

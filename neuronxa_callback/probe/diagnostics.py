@@ -24,11 +24,26 @@ MANY = 3
 """From this number of languages on, a kind of warning is one line that names this many."""
 
 
+def sentence_diagnostics(
+    names: Sequence[str],
+    corpus: TokenizedCorpus,
+    groups: Sequence[PivotGroup],
+    work: Sequence[Microbatch],
+) -> dict[str, Any]:
+    """The requested diagnostics of the sentences alone."""
+    diagnosed: dict[str, Any] = {}
+    if "surface" in names:
+        diagnosed["surface"] = surface(corpus)
+    if "tokens" in names:
+        diagnosed["tokens"] = tokens(corpus, groups, work)
+    return diagnosed
+
+
 def surface(corpus: TokenizedCorpus) -> dict[str, dict[str, float]]:
     """The scores of character 3-grams and of lengths alone, per language, under the same rule."""
     return {
         language: {
-            "characters": sum(baselines.surface_hits(pairs)) / len(pairs),
+            "characters": sum(corpus.surface_hits[language]) / len(pairs),
             "length": sum(baselines.length_hits(pairs)) / len(pairs),
         }
         for language, pairs in corpus.pairs.items()

@@ -15,14 +15,15 @@ from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch, Microbatch, PivotGroup, collate
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
 from neuronxa_callback.probe.similarity import (
     LayerLayout,
     Pivot,
     SimilarityAccumulator,
-    WindowSums,
 )
+from neuronxa_callback.probe.sums.windows import WindowSums
 from neuronxa_callback.taps.plan import Reader, TapPlan
 
 STATISTICS = ("shares", "activity")
@@ -49,8 +50,10 @@ class ProbeContext:
     """What a rank runs when it has no microbatch."""
     pad: int
     """Token id of padding."""
-    margins: bool
-    """Whether to compute margins."""
+    results: ResultCollector
+    """Empty: where the scores of each language go."""
+    counter: FiringCounter | None = None
+    """Empty: counts firings, if a statistic needs them."""
     progress: Callable[[int, int], None] | None = None
     """Called with (microbatches done, microbatches in all) of this rank."""
 
@@ -65,6 +68,8 @@ class Measurement:
     """group -> the pivots that this rank still holds."""
     dtype: str
     """The dtype in which the neurons computed."""
+    reduction: str
+    """``"fused"`` if the states of dense layers were summed by the kernels, else ``"plain"``."""
 
 
 class Executor:
@@ -72,7 +77,6 @@ class Executor:
 
     def __init__(self, context: ProbeContext) -> None:
         self.context, self.world, self.device = context, context.world, context.device
-        self.results = ResultCollector(context.margins)
         self.batch = context.dummy
         self.pivots: dict[int, Pivot] = {}
         self.pending: dict[tuple[int, int], WindowSums] = {}
@@ -88,7 +92,7 @@ class Executor:
         """
         context = self.context
         self.accumulator = SimilarityAccumulator(
-            context.layouts, context.reads, self.world, self.device
+            context.layouts, context.reads, self.world, self.device, context.counter
         )
         sites = tuple(site for site in context.reads if site != "hidden")
         with context.plan.attach(
@@ -96,7 +100,10 @@ class Executor:
         ) as reader:
             for stage in context.stages:
                 self._run_stage(stage, reader)
-        return Measurement(self.results, self.pivots, self.accumulator.dtype)
+        if context.counter is not None:
+            context.counter.exchange(self.world, self.device)
+        reduction = "fused" if self.accumulator.fused else "plain"
+        return Measurement(context.results, self.pivots, self.accumulator.dtype, reduction)
 
     def _batch_shape(self) -> tuple[int, int]:
         sentences, tokens = self.batch.ids.shape
@@ -138,6 +145,8 @@ class Executor:
             pivot = self.accumulator.empty_pivot(1)
         reader.begin()
         rows = () if work is None else work.rows
+        if self.context.counter is not None:
+            self.context.counter.begin(work)
         self.accumulator.begin(self.batch, pivot, stage.pivots, rows)
 
     def _keep_sums(self, stage: Stage, work: Microbatch | None) -> None:
@@ -197,11 +206,11 @@ class Executor:
             dot, lengths = self._own_sums(metric, window, rows, pairs, pivot)
             self.world.sum_over_data_ranks(dot, lengths)
             similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
-            self.results.add_similarity(metric, language, similarity)
+            self.context.results.add_similarity(metric, language, similarity)
         statistics = self._own_statistics(window, rows)
         self.world.sum_over_data_ranks(*statistics.values())
         for name, values in statistics.items():
-            self.results.add_statistic(name, language, values)
+            self.context.results.add_statistic(name, language, values)
 
     def _own_sums(
         self,

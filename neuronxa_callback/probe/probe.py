@@ -14,15 +14,17 @@ from typing import Any
 from torch import nn
 
 from neuronxa_callback.config import ProbeConfig, reads_by_site
+from neuronxa_callback.corpus.groups import group_languages
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
 from neuronxa_callback.metrics.registry import ALIGNMENT
-from neuronxa_callback.probe import diagnostics, fingerprint
+from neuronxa_callback.probe import fingerprint
 from neuronxa_callback.probe.batching import (
     Microbatch,
     PivotGroup,
     TokenizedCorpus,
     microbatches,
 )
+from neuronxa_callback.probe.diagnostics import sentence_diagnostics, warnings
 from neuronxa_callback.probe.distributed import (
     World,
     all_ranks,
@@ -35,9 +37,10 @@ from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
 from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_rows, tokens_at_once
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
+from neuronxa_callback.probe.neurons.statistics import NeuronStatistics
 from neuronxa_callback.probe.pivot_drift import PivotDrift
 from neuronxa_callback.probe.proof.prove import PROOFS, ProofSentences, ProvedPlan, prove
-from neuronxa_callback.probe.results import metric_scores, state_diagnostics
+from neuronxa_callback.probe.results import empty_results, metric_scores, state_diagnostics
 from neuronxa_callback.probe.sharding import shard_microbatches
 from neuronxa_callback.probe.similarity import layouts_of
 from neuronxa_callback.probe.synchronization import check_same_on_ranks, synchronize_errors
@@ -88,16 +91,17 @@ class Probe:
             raise ConfigError(f"forward must be a function of a model and a batch, got {forward!r}")
         self.config = config or ProbeConfig()
         self.corpus = self.config.load()
+        self.groups = group_languages(self.config.groups, self.corpus.languages)
         self.tokenizer = SentenceTokenizer(tokenizer, self.config, self.corpus)
         self.mesh, self.forward = mesh, forward
         self.batch_tokens = self.config.batch_tokens
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
-        self._surface: dict[str, Any] | None = None
         self.proofs: tuple[str, ...] = PROOFS
         """The proofs that run at the first probe of a model."""
         self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
+        self.neurons = NeuronStatistics(self.config.neurons)
 
     def run(
         self, model: nn.Module, step: int = 0, progress: ProgressCallback | None = None
@@ -123,6 +127,7 @@ class Probe:
             report = self._run(unwrap_ddp(model), step, progress)
             report = report.with_run(seconds=round(time.perf_counter() - started, 3))
         self._drift.keep()
+        self.neurons.keep()
         return report
 
     def _run(  # long: the steps of a probe, in order
@@ -147,19 +152,22 @@ class Probe:
             proved, batched = self._prove(model, forward, sentences, world)
             check_same_on_ranks(world, {"the list of layers": proved.plan})
             work = work if batched else microbatches(groups, 1)
+            layouts = layouts_of(proved.plan, proved.hidden_sizes)
+            device = world.device(forward.device)
             context = ProbeContext(
                 model=model,
                 forward=forward,
                 plan=proved.plan,
-                layouts=layouts_of(proved.plan, proved.hidden_sizes),
+                layouts=layouts,
                 reads=reads,
                 world=world,
-                device=world.device(forward.device),
+                device=device,
                 groups=groups,
                 stages=shard_microbatches(work, groups, world.size),
                 dummy=sentences.dummy,
                 pad=sentences.pad,
-                margins="margins" in self.config.diagnostics,
+                results=empty_results(self.config, tokenized),
+                counter=self.neurons.counter(groups, layouts["nas"].widths, world, device),
                 progress=progress,
             )
             measurement = Executor(context).run()
@@ -186,7 +194,6 @@ class Probe:
             tokenized = tokenize(self.corpus, self.config.n_pairs, self.tokenizer, limit)
             require_embeddings(model, tokenized)
             self._tokenized = (key, tokenized, tokenized.groups(self.corpus.pivot))
-            self._surface = None
         return self._tokenized[1:]
 
     def _prove(
@@ -232,24 +239,21 @@ class Probe:
         states = tuple(range(context.layouts["hidden"].layers))
         layers = {"hidden": states, "nas": context.plan.layers, "nav": context.plan.layers}
         metrics = {
-            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus)
+            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus, self.groups)
             for name in config.metrics
         }
         diagnosed = {
-            **self._sentence_diagnostics(context, tokenized, work),
+            **sentence_diagnostics(config.diagnostics, tokenized, context.groups, work),
             **state_diagnostics(results, config, corpus),
+            **self.neurons.entries(context.counter, context.layouts["nas"].layer_of_part),
         }
+        digest = self.tokenizer.digest()
         model = fingerprint.model_part(
-            context.model,
-            self.tokenizer.digest(),
-            tokenized,
-            measurement.dtype,
-            context.plan,
-            self.forward,
+            context.model, digest, tokenized, measurement.dtype, context.plan, self.forward
         )
         environment = fingerprint.environment(
             context.forward.device, self.batch_tokens, batched, config.on_unproved
-        )
+        ) | {"reduction": measurement.reduction}
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,
@@ -264,20 +268,9 @@ class Probe:
                 "environment": environment,
             },
             diagnostics=diagnosed,
-            warnings=diagnostics.warnings(diagnosed, metrics, tokenized),
+            groups=self.groups,
+            warnings=warnings(diagnosed, metrics, tokenized),
         )
-
-    def _sentence_diagnostics(
-        self, context: ProbeContext, tokenized: TokenizedCorpus, work: Sequence[Microbatch]
-    ) -> dict[str, Any]:
-        """Diagnostics of the sentences alone; those of the surface are computed once."""
-        diagnosed: dict[str, Any] = {}
-        if "surface" in self.config.diagnostics:
-            self._surface = self._surface or diagnostics.surface(tokenized)
-            diagnosed["surface"] = self._surface
-        if "tokens" in self.config.diagnostics:
-            diagnosed["tokens"] = diagnostics.tokens(tokenized, context.groups, work)
-        return diagnosed
 
     @contextmanager
     def _halve_batch_tokens_on_oom(self) -> Iterator[None]:

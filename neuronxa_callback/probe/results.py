@@ -2,20 +2,28 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.metrics import scoring, statistics
+from neuronxa_callback.metrics.blocking import count_sole_blocks
+from neuronxa_callback.metrics.neurons.companion import contrast
 from neuronxa_callback.metrics.registry import COMPANIONS
 from neuronxa_callback.metrics.scoring import PairScores
+from neuronxa_callback.metrics.subset import score_subset
 from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
-from neuronxa_callback.report_schema import MEAN
-from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts
+from neuronxa_callback.probe.batching import TokenizedCorpus
+from neuronxa_callback.report_schema import GROUP, MEAN
+from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts, without_nan
+
+NO_GROUPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class ResultCollector:
@@ -23,10 +31,22 @@ class ResultCollector:
 
     Args:
         margins: Whether to compute the margins of each metric.
+        contrast: Whether to compute the contrast of each metric.
+        surface_hits: language -> which pairs spelling aligns, for ``beyond_surface``; None for no
+            such score.
     """
 
-    def __init__(self, margins: bool) -> None:
-        self.margins = margins
+    def __init__(
+        self,
+        margins: bool,
+        contrast: bool = False,
+        surface_hits: Mapping[str, Sequence[bool]] | None = None,
+    ) -> None:
+        self.margins, self.with_contrast, self.surface_hits = margins, contrast, surface_hits
+        self.contrast: dict[str, dict[str, list[float | None]]] = {}
+        """metric -> language -> mean over pairs, per layer."""
+        self.beyond_surface: dict[str, dict[str, dict[str, Any]]] = {}
+        """metric -> language -> the fields of ``SubsetScore``."""
         self.scores: dict[str, dict[str, PairScores]] = {}
         """metric -> language -> scores."""
         self.statistics: dict[str, dict[str, Tensor]] = {}
@@ -37,14 +57,42 @@ class ResultCollector:
         margins = self.margins and metric not in COMPANIONS
         scores = scoring.score_similarity(similarity, margins)
         self.scores.setdefault(metric, {})[language] = scores
+        if metric not in COMPANIONS:
+            self._add_statistics(metric, language, similarity, scores)
+
+    def _add_statistics(
+        self, metric: str, language: str, similarity: Tensor, scores: PairScores
+    ) -> None:
+        if self.with_contrast:
+            mean = diagnostics.curve(contrast(similarity).mean(dim=-1))
+            self.contrast.setdefault(metric, {})[language] = mean
+        if self.surface_hits is not None:
+            beyond = ~np.array(self.surface_hits[language])
+            among = torch.from_numpy(beyond).to(similarity.device)
+            sole_blocks = count_sole_blocks(similarity, among).cpu().numpy()
+            found = score_subset(_layer_sums(scores).h, sole_blocks, beyond)
+            self.beyond_surface.setdefault(metric, {})[language] = without_nan(vars(found))
 
     def add_statistic(self, name: str, language: str, values: Tensor) -> None:
         """Averages a statistic [layers, pairs] of a complete language over its sentences."""
         self.statistics.setdefault(name, {})[language] = values.mean(dim=1)
 
 
+def empty_results(config: ProbeConfig, tokenized: TokenizedCorpus) -> ResultCollector:
+    """A collector of what the options ask for."""
+    return ResultCollector(
+        margins="margins" in config.diagnostics,
+        contrast="contrast" in config.neurons,
+        surface_hits=tokenized.surface_hits if "beyond_surface" in config.neurons else None,
+    )
+
+
 def metric_scores(
-    results: ResultCollector, metric: str, layers: tuple[Layer, ...], corpus: ParallelCorpus
+    results: ResultCollector,
+    metric: str,
+    layers: tuple[Layer, ...],
+    corpus: ParallelCorpus,
+    groups: Mapping[str, Sequence[str]] = NO_GROUPS,
 ) -> MetricScores:
     """The scores of a metric with their intervals, as a report holds them."""
     by_language = {language: results.scores[metric][language] for language in corpus.languages}
@@ -59,20 +107,29 @@ def metric_scores(
         blockers={name: scoring.blocker_histogram(one) for name, one in by_language.items()},
         hubs={name: scoring.layer_hubs(one) for name, one in by_language.items()},
         **interval_fields(
-            {name: _layer_sums(one) for name, one in by_language.items()}, corpus.shared_pivot
+            {name: _layer_sums(one) for name, one in by_language.items()},
+            corpus.shared_pivot,
+            groups,
         ),
     )
 
 
-def interval_fields(layer_sums: Mapping[str, PairSums], shared: bool) -> dict[str, Any]:
+def interval_fields(
+    layer_sums: Mapping[str, PairSums],
+    shared: bool,
+    groups: Mapping[str, Sequence[str]] = NO_GROUPS,
+) -> dict[str, Any]:
     """The fields of ``MetricScores`` that tell how certain the scores are.
 
     Args:
         layer_sums: language -> h, u and r, [layers, pairs].
         shared: Whether all languages have the same pivot sentences.
+        groups: Name of a group -> its languages.
     """
     means = {name: mean_over_layers([each]) for name, each in layer_sums.items()}
     means[MEAN] = mean_over_layers([*layer_sums.values()])
+    for group, members in groups.items():
+        means[f"{GROUP}{group}"] = mean_over_layers([layer_sums[name] for name in members])
     return {
         "intervals": {
             name: _plain_interval(statistics.interval(each, shared)) for name, each in means.items()
@@ -122,6 +179,10 @@ def state_diagnostics(
         }
     if "activity" in results.statistics:
         diagnosed["activity"] = _curves(results.statistics["activity"], corpus)
+    if "contrast" in config.neurons:
+        diagnosed["contrast"] = results.contrast
+    if "beyond_surface" in config.neurons:
+        diagnosed["beyond_surface"] = results.beyond_surface
     return diagnosed
 
 

@@ -17,7 +17,10 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.distributed import World
+from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.pooling import Pooling, Vectors
+from neuronxa_callback.probe.sums.fused import SOURCES, FusedReduction, kernels_run_on
+from neuronxa_callback.probe.sums.windows import PartialSimilarity
 from neuronxa_callback.taps.plan import TapPlan
 
 HELD_ON_DEVICE = 4 * 2**30
@@ -41,6 +44,12 @@ class LayerLayout:
         """Number of layers."""
         return len(dict.fromkeys(self.layer_of_part))
 
+    @property
+    def width(self) -> int:
+        """Neurons of each layer, where all are alike: dense, of one part and width; else 0."""
+        alike = self.layer_of_part == tuple(range(len(self.widths))) and len(set(self.widths)) == 1
+        return self.widths[0] if alike and not any(self.experts) else 0
+
 
 def layouts_of(plan: TapPlan, hidden_sizes: Sequence[int]) -> dict[str, LayerLayout]:
     """Source (``"nas"``, ``"nav"``, ``"hidden"``) -> the parts of its layers."""
@@ -63,61 +72,13 @@ class Pivot:
     """(metric, part) -> [sentences, width]."""
     squares: dict[str, Tensor] = field(default_factory=dict)
     """metric -> [layers, sentences]."""
+    stacked: dict[str, Tensor] = field(default_factory=dict)
+    """source -> [layers, its metrics, sentences, width], where layers are alike: the vectors."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors."""
         return sum(vectors.nbytes for vectors in self.vectors.values())
-
-
-@dataclass(frozen=True)
-class PartialSimilarity:
-    """What one microbatch adds to the similarity matrices of its window."""
-
-    rows: tuple[int, ...]
-    """Which sentences of the window these are."""
-    dot: Mapping[str, Tensor]
-    """metric -> [layers, sentences, batch]."""
-    squares: Mapping[str, Tensor]
-    """metric -> [layers, batch]."""
-    statistics: Mapping[str, Tensor]
-    """``"shares"``, of the largest token in NAV, and ``"activity"``, of active states, if computed:
-    each [layers, batch] in [0, 1]."""
-
-
-class WindowSums:
-    """What a rank has computed of a window; zero in the sentences that other ranks run.
-
-    Args:
-        sentences: The number of sentences of the window.
-    """
-
-    def __init__(self, sentences: int) -> None:
-        self.sentences = sentences
-        self.filled: set[int] = set()
-        """The sentences that this rank has run."""
-        self.dot: dict[str, Tensor] = {}
-        """metric -> [layers, sentences of the pivot, sentences]."""
-        self.squares: dict[str, Tensor] = {}
-        """metric -> [layers, sentences]."""
-        self.statistics: dict[str, Tensor] = {}
-        """``"shares"`` or ``"activity"`` -> [layers, sentences]."""
-
-    def add(self, part: PartialSimilarity) -> None:
-        """Puts the sums of one microbatch in their places."""
-        self.filled.update(part.rows)
-        index: Tensor | None = None
-        for whole, parts in (
-            (self.dot, part.dot),
-            (self.squares, part.squares),
-            (self.statistics, part.statistics),
-        ):
-            for name, values in parts.items():
-                if name not in whole:
-                    whole[name] = values.new_zeros(*values.shape[:-1], self.sentences)
-                if index is None:
-                    index = torch.tensor(part.rows, dtype=torch.long, device=values.device)
-                whole[name][..., index] = values
 
 
 def storage_device(nbytes: int, device: torch.device) -> torch.device:
@@ -133,6 +94,7 @@ class SimilarityAccumulator:
         reads: Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there.
         world: The ranks, for slices of neurons.
         device: Where vectors are compared and results are collected.
+        counter: Counts firings; None if no read has any.
     """
 
     def __init__(
@@ -141,13 +103,25 @@ class SimilarityAccumulator:
         reads: Mapping[str, Sequence[Read]],
         world: World,
         device: torch.device,
+        counter: FiringCounter | None = None,
     ) -> None:
+        self.counter = counter
         self.layouts, self.reads, self.world, self.device = layouts, reads, world, device
         self.all_reads = [read for at_site in reads.values() for read in at_site]
         self.source_of = {name: read.source for read in self.all_reads for name in read.names}
         """metric -> its source."""
         self.dtype = "none"
         """The dtype of the latest neuron states."""
+        self.fused: dict[str, FusedReduction] = {}
+        """source -> its kernels, where they run."""
+        neurons = [read for read in self.all_reads if read.source in SOURCES]
+        # The firing counter takes the pooled vectors of the plain path.
+        for read in neurons if counter is None and kernels_run_on(device) else ():
+            layout, width = layouts[read.source], layouts[read.source].width
+            if width:
+                self.fused[read.source] = FusedReduction(
+                    read, layout.layers, width, len(neurons), device
+                )
 
     def empty_pivot(self, sentences: int) -> Pivot:
         """A pivot of zeros for so many sentences; on the host where it is large."""
@@ -155,9 +129,20 @@ class SimilarityAccumulator:
         pivot = Pivot()
         width = sum(sum(self.layouts[source].widths) for source in self.source_of.values())
         storage = storage_device(4 * sentences * width, self.device)
+        for source in self.fused:
+            names = [name for name, its in self.source_of.items() if its == source]
+            layout = self.layouts[source]
+            stacked = torch.zeros(
+                layout.layers, len(names), sentences, layout.width,
+                dtype=torch.float32, device=storage,
+            )  # fmt: skip
+            pivot.stacked[source] = stacked
+            for part in range(layout.layers):
+                for k, name in enumerate(names):
+                    pivot.vectors[name, part] = stacked[part, k]
         for metric, source in self.source_of.items():
             layout = self.layouts[source]
-            for part, part_width in enumerate(layout.widths):
+            for part, part_width in enumerate(layout.widths if source not in self.fused else ()):
                 pivot.vectors[metric, part] = torch.zeros(
                     sentences, part_width, dtype=torch.float32, device=storage
                 )
@@ -188,9 +173,15 @@ class SimilarityAccumulator:
             sentences, layers = pivot.squares[metric].shape[1], self.layouts[source].layers
             shape = (layers, size)
             self.squares[metric] = torch.zeros(shape, dtype=dtype, device=self.device)
-            if not filling:
+            if not filling and source not in self.fused:
                 dot_shape = (layers, sentences, size)
                 self.dot[metric] = torch.zeros(dot_shape, dtype=dtype, device=self.device)
+        for source, fused in self.fused.items():
+            weights, stacked = self.pooling.weights[source], pivot.stacked[source]
+            fused.begin(weights, batch.mask, stacked, self.row_index, filling)
+            for k, metric in enumerate(fused.read.names if not filling else ()):
+                # The kernels fill it, and the plain path adds where they do not run.
+                self.dot[metric] = fused.dot[:, k]
         self.token_sizes = self._zeros_if("shares", batch.mask.shape)
         self.active = self._zeros_if("activity", batch.mask.shape[:1])
 
@@ -199,6 +190,10 @@ class SimilarityAccumulator:
         last = start + states.shape[1] >= self.mask.shape[1]
         self.dtype = str(states.dtype).removeprefix("torch.")
         for read in self.reads[site]:
+            fused = self.fused.get(read.source)
+            if fused is not None and fused.takes(states, start):
+                fused.add(part, states)
+                continue
             vectors = self.pooling.dense(read, states, start)
             self._add_chunk(read, part, vectors, last)
 
@@ -219,7 +214,11 @@ class SimilarityAccumulator:
 
     def partial_similarity(self) -> PartialSimilarity:
         """Collective over slices of neurons: the sums of the microbatch that has just run."""
-        dot = {name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.dot.items()}
+        self._add_fused()
+        dot = {
+            name: self.world.sum_over_tensor_ranks(sums.contiguous())
+            for name, sums in self.dot.items()
+        }
         squares = {
             name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.squares.items()
         }
@@ -234,10 +233,22 @@ class SimilarityAccumulator:
 
     def fill_pivot(self) -> None:
         """Collective over slices: puts the squared lengths of this microbatch into the pivot."""
+        self._add_fused()
         for metric, sums in self.squares.items():
             squares = self.world.sum_over_tensor_ranks(sums)
             if self.rows:
                 self.pivot.squares[metric][:, self.row_index] = squares
+
+    def _add_fused(self) -> None:
+        """Adds the sums of the kernels to those of the plain path."""
+        for fused in self.fused.values():
+            sums = fused.end()
+            for k, metric in enumerate(fused.read.names):
+                self.squares[metric] += sums.squares[:, k]
+            if self.token_sizes is not None and sums.token_sizes is not None:
+                self.token_sizes += sums.token_sizes
+            if self.active is not None and sums.active is not None:
+                self.active += sums.active
 
     def _zeros_if(self, statistic: str, shape: Sequence[int]) -> Tensor | None:
         """Zeros [layers, *shape] if any read computes the statistic."""
@@ -250,9 +261,10 @@ class SimilarityAccumulator:
 
     def _neurons_per_layer(self) -> Tensor:
         layout = self.layouts["nas"]
-        neurons = torch.zeros(layout.layers, 1, dtype=torch.float32, device=self.device)
+        widths = [0.0] * layout.layers
         for layer, width in zip(layout.layer_of_part, layout.widths, strict=True):
-            neurons[layer] += width
+            widths[layer] += width
+        neurons = torch.tensor(widths, dtype=torch.float32, device=self.device)[:, None]
         return self.world.sum_over_tensor_ranks(neurons)
 
     def _add_chunk(self, read: Read, part: int, vectors: Vectors, last: bool) -> None:
@@ -269,6 +281,8 @@ class SimilarityAccumulator:
         layer = self.layouts[read.source].layer_of_part[part]
         for k, metric in enumerate(read.names):
             self._compare(metric, part, layer, vectors.pooled[:, k].to(self.device))
+        if read.firings and self.counter is not None:
+            self.counter.add(part, vectors.pooled[:, len(read.names) :])
         if vectors.token_sizes is not None and self.token_sizes is not None:
             self.token_sizes[layer] += vectors.token_sizes.to(self.device)
         if vectors.active is not None and self.active is not None:

@@ -4,7 +4,7 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from neuronxa_callback.errors import BrokenForwardError, ConfigError, ProbeMemor
 from neuronxa_callback.option_checks import require_text
 from neuronxa_callback.probe.distributed import all_ranks, is_sharded
 from neuronxa_callback.probe.model_state import weights_checksum
-from neuronxa_callback.probe.probe import Probe
+from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.probe.synchronization import (
     Outcome,
     check_same_on_ranks,
@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 
 MIN_BATCH_TOKENS = 32
 """The first probe is not retried with fewer tokens per forward pass."""
+
+Watch = Callable[[Probe], AbstractContextManager[ProgressCallback | None]]
+"""A function of a probe that is about to run."""
+
+
+def watch_nothing(probe: Probe) -> AbstractContextManager[None]:
+    """A ``Watch`` that shows nothing."""
+    return nullcontext()
 
 
 class TrainingProbe:
@@ -53,6 +61,7 @@ class TrainingProbe:
         self._made_for: tuple[Any, Any] | None = None
         """A weak reference to the model of ``probe``, and its tokenizer."""
         self._batch_tokens: int | None = None
+        self._firing_bar: float | None = None
         self._first_probe_done = False
         self._warned: set[str] = set()
         self._measured: AlignmentReport | None = None
@@ -78,9 +87,14 @@ class TrainingProbe:
         """The most tokens per forward pass, for a resume; None before the first use."""
         return self._batch_tokens if self.probe is None else self.probe.batch_tokens
 
-    def begin(self, batch_tokens: int | None) -> None:
-        """Start a run, or resume one with the ``batch_tokens`` that it has reached."""
-        self._batch_tokens = batch_tokens
+    @property
+    def firing_bar(self) -> float | None:
+        """The bar of language neurons, for a resume; None before the first probe."""
+        return self._firing_bar if self.probe is None else self.probe.neurons.bar
+
+    def begin(self, batch_tokens: int | None, firing_bar: float | None = None) -> None:
+        """Start a run, or resume one with the values that it has chosen before."""
+        self._batch_tokens, self._firing_bar = batch_tokens, firing_bar
         self._warned = set()
         self.probe, self._measured = None, None
         self._first_probe_done = False
@@ -102,11 +116,13 @@ class TrainingProbe:
         model: nn.Module,
         processing_class: Any = None,
         optimizer: Any = None,
+        watch: Watch = watch_nothing,
         **_: Any,
     ) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on.
 
-        Collective: every rank calls it. The arguments are those of a callback event.
+        Collective: every rank calls it. The arguments are those of a callback event,
+        and a ``watch`` that shows the progress of a probe on this rank.
 
         Raises:
             BrokenForwardError: If the ranks cannot go on together.
@@ -114,7 +130,8 @@ class TrainingProbe:
         """
         with self.handle_errors() as outcome:
             probe = self._probe_for(model, self.tokenizer or processing_class)
-            report = self._run(probe, model, step)
+            with watch(probe) as progress:
+                report = self._run(probe, model, step, progress)
             weights = _optimizer_weights(optimizer)
             report = report if weights is None else report.with_model(optimizer_weights=weights)
         if outcome.error is not None:
@@ -133,10 +150,11 @@ class TrainingProbe:
         """The probe of this model and tokenizer."""
         made_for = (weakref.ref(model), tokenizer)
         if self.probe is None or self._made_for != made_for:
-            self._batch_tokens = self.batch_tokens
+            self._batch_tokens, self._firing_bar = self.batch_tokens, self.firing_bar
             probe = self.make_probe(tokenizer)
             # A resume may lower it, when memory has run out.
             probe.batch_tokens = min(probe.batch_tokens, self._batch_tokens or probe.batch_tokens)
+            probe.neurons.bar = self._firing_bar
             self.probe, self._made_for = probe, made_for
         return self.probe
 
@@ -195,11 +213,13 @@ class TrainingProbe:
                 "a NeuronXA probe failed, training goes on, the next one tries again: %s", message
             )
 
-    def _run(self, probe: Probe, model: nn.Module, step: int) -> AlignmentReport:
+    def _run(
+        self, probe: Probe, model: nn.Module, step: int, progress: ProgressCallback | None
+    ) -> AlignmentReport:
         """After out of memory, the first probe retries at once with half of the tokens."""
         while True:
             try:
-                return probe.run(model, step)
+                return probe.run(model, step, progress)
             except ProbeMemoryError as error:
                 if self._first_probe_done or probe.batch_tokens < MIN_BATCH_TOKENS:
                     raise

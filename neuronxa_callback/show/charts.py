@@ -1,22 +1,24 @@
 """Pictures with matplotlib: score over steps, score by layer, heat map. No global state."""
 
-import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.show.drawing.lines import SCALE, TICKS, draw_scores
 from neuronxa_callback.show.page.data import loss_step
 from neuronxa_callback.show.palette import LIGHT
+from neuronxa_callback.show.tables import ranking
+from neuronxa_callback.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLES = ("-", "--", ":", "-.")
 GREY = "#777777"
-
 Losses = Mapping[int, float]
 """step -> training loss."""
 
@@ -45,7 +47,7 @@ def picture(
     figure = _figure(11, 5)
     grid = figure.add_gridspec(
         2, 2, width_ratios=(3, 2), height_ratios=(3, 1),
-        left=0.06, right=0.99, bottom=0.1, top=0.93, wspace=0.1, hspace=0.16,
+        left=0.065, right=0.91, bottom=0.1, top=0.93, wspace=0.28, hspace=0.16,
     )  # fmt: skip
     above = figure.add_subplot(grid[0, 0])
     score_over_steps(above, reports, metric)
@@ -54,21 +56,48 @@ def picture(
     return figure
 
 
+def write_picture(
+    reports: Sequence[AlignmentReport], path: str | Path, metric: str | None = None
+) -> None:
+    """Write ``picture`` to a file, which is replaced at once.
+
+    Args:
+        reports: The reports of one run, sorted by step.
+        path: A file that ends in ``.png``, ``.svg`` or ``.pdf``.
+        metric: As in ``picture``.
+
+    Raises:
+        ConfigError: If there is no report or no such metric, or if the file cannot be written.
+
+    Example::
+
+        from neuronxa_callback import read_reports
+        from neuronxa_callback.show.charts import write_picture
+
+        write_picture(read_reports("runs/mine"), "alignment.png")
+    """
+    if not reports:
+        raise ConfigError("a picture needs at least one report, got none")
+    if metric is not None and metric not in reports[-1].metrics:
+        raise ConfigError(unknown("metric", metric, reports[-1].metrics))
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"a picture must end in .png, .svg or .pdf, got {str(path)!r}")
+    figure = picture(reports, metric=metric)
+    with whole_file(path) as beside:
+        figure.savefig(beside)
+
+
 def score_over_steps(axes: "Axes", reports: Sequence[AlignmentReport], metric: str) -> None:
     """Draw the score of each language over steps, with 95 % bands and the chance level."""
     steps = [report.step for report in reports]
-    for k, language in enumerate(reports[-1].languages):
-        scores = [report.score(metric, language) for report in reports]
-        bands = [report.interval(metric, language) for report in reports]
-        style = _line_style(k)
-        axes.plot(steps, scores, label=language, linewidth=1.8, **style)
-        low, high = zip(*bands, strict=True)
-        axes.fill_between(steps, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    _chance(axes, reports[-1])
+    languages = reports[-1].languages
+    curves = {name: [report.score(metric, name) for report in reports] for name in languages}
+    bands = {name: [each.interval(metric, name) for each in reports] for name in languages}
+    draw_scores(axes, steps, curves, bands, {"chance": reports[-1].chance})
+    if len(languages) <= len(LIGHT):
+        axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
     axes.set_title(f"{metric.upper()} with {reports[-1].pivot} over steps", loc="left", fontsize=11)
-    axes.set_ylabel("weakly aligned pairs")
-    axes.set_ylim(0, max(0.1, _top(axes)))
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    axes.set_ylabel(f"weakly aligned pairs ({SCALE})")
     _tidy(axes)
 
 
@@ -85,51 +114,58 @@ def loss_over_steps(
     _tidy(axes)
 
 
-def curve_by_layer(axes: "Axes", report: AlignmentReport, metric: str) -> None:
+def curve_by_layer(
+    axes: "Axes", report: AlignmentReport, metric: str, top: float | None = None
+) -> None:
     """Draw the alignment curve: score by layer, one line per language.
 
     Two dotted levels: chance, and the shuffled baseline (``report.shuffled_baseline``). Lines have
-    95 % bands if there are at most as many languages as colours.
+    95 % bands if there are at most as many languages as colours; more languages are thin lines
+    with their mean and quartiles, and the best and worst three are named.
     """
-    layers, cells = report.layers(metric), report.rows()
-    for k, language in enumerate(report.languages):
-        rows = [row for row in cells if (row["metric"], row["language"]) == (metric, language)]
-        low, high = ([row[end] for row in rows] for end in ("low", "high"))
-        style = _line_style(k)
-        scores = report.curve(metric, language)
-        axes.plot(range(len(layers)), scores, marker="o", label=language, **style)
-        if len(report.languages) <= len(LIGHT):
-            axes.fill_between(range(len(layers)), low, high, color=style["color"], alpha=0.12, lw=0)
-    _chance(axes, report)
-    _level(axes, "shuffled baseline", report.shuffled_baseline(metric), 0)
+    layers, places = report.layers(metric), range(len(report.layers(metric)))
+    curves = {name: report.curve(metric, name) for name in report.languages}
+    levels = {"chance": report.chance, "shuffled baseline": report.shuffled_baseline(metric)}
+    draw_scores(axes, places, curves, report.metrics[metric].layer_intervals, levels, top)
     axes.set_title(f"by layer, at step {report.step}", loc="left", fontsize=11)
     axes.set_xlabel("layer")
     step = max(1, len(layers) // 12)
     axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
-    axes.set_ylim(0, max(0.1, _top(axes)))
     _tidy(axes)
 
 
 def by_layer(report: AlignmentReport, metric: str) -> Figure:
     """The alignment curve of one step as a figure; the y-axis is 0 to 1 at every step."""
-    columns = math.ceil(len(report.languages) / 20)
-    legend = columns * (0.6 + _text_width(report.languages))
-    figure, axes = _axes_in((0.6, 0.55, 6.0, 3.6), right=0.15 + legend, above=0.35)
-    curve_by_layer(axes, report, metric)
-    axes.set_ylim(0, 1)
+    legend = 0.6 + _text_width(report.languages)
+    figure, axes = _axes_in((0.7, 0.55, 6.0, 3.6), right=1.2 + legend, above=0.35)
+    curve_by_layer(axes, report, metric, top=1)
+    axes.set_ylabel(f"weakly aligned pairs ({SCALE})")
     axes.set_title(f"{metric}, step {report.step}", loc="left", fontsize=10)
-    figure.legend(frameon=False, fontsize=8, ncols=columns, loc="upper right")
+    if len(report.languages) <= len(LIGHT):
+        figure.legend(frameon=False, fontsize=8, loc="upper right")
     return figure
 
 
-def heat_map(report: AlignmentReport, metric: str) -> Figure:
-    """Score by language and layer as a figure; the colour scale is 0 to 1 at every step."""
-    layers, languages = report.layers(metric), report.languages
+def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Figure:
+    """Score by language and layer as a figure; the colour scale is 0 to 1 at every step.
+
+    Args:
+        report: The report.
+        metric: One of its metrics.
+        by_score: Sort the languages by their score; else those of a group are neighbours, in the
+            order of the groups and of the report, which is the same at every step of a run.
+    """
+    from matplotlib.colors import PowerNorm
+
+    layers, languages = report.layers(metric), by_group(report)
+    if by_score:
+        ranked = [name for name, _ in ranking(report, metric)]
+        languages = (*ranked, *(name for name in languages if name not in ranked))
     left = 0.3 + _text_width(languages)
     size = 0.22 * max(8, len(layers)), max(1.0, 0.24 * len(languages))
     figure, axes = _axes_in((left, 0.55, *size), right=1.0, above=0.35)
     cells = [list(report.curve(metric, language)) for language in languages]
-    image = axes.imshow(cells, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    image = axes.imshow(cells, norm=PowerNorm(0.5, 0, 1), cmap="viridis", aspect="auto")
     axes.set_yticks(range(len(languages)), languages, fontsize=8)
     step = max(1, len(layers) // 16)
     axes.set_xticks(
@@ -139,8 +175,16 @@ def heat_map(report: AlignmentReport, metric: str) -> Figure:
     axes.set_title(f"{metric}, step {report.step}", loc="left", fontsize=10)
     width, height = figure.get_size_inches()
     bar = ((left + size[0] + 0.2) / width, 0.55 / height, 0.2 / width, size[1] / height)
-    figure.colorbar(image, cax=figure.add_axes(bar))
+    drawn = figure.colorbar(image, cax=figure.add_axes(bar), ticks=TICKS, format="{x:g}")
+    drawn.ax.tick_params(labelsize=7)
+    drawn.ax.set_ylabel(SCALE, fontsize=7)
     return figure
+
+
+def by_group(report: AlignmentReport) -> tuple[str, ...]:
+    """The languages of a report, those of its first group first; the others come last."""
+    members = (name for group in report.groups.values() for name in group)
+    return tuple(dict.fromkeys((*members, *report.languages)))
 
 
 def pixels(figure: Figure) -> Any:
@@ -173,35 +217,6 @@ def _axes_in(
 def _text_width(texts: Sequence[str]) -> float:
     """The width of the longest text at font size 8 in inches, rounded up."""
     return 0.075 * max(map(len, texts))
-
-
-def _line_style(k: int) -> dict[str, Any]:
-    """Colour and dashes of language ``k``: 32 combinations, then they repeat."""
-    return {
-        "color": LIGHT[k % len(LIGHT)],
-        "linestyle": STYLES[k // len(LIGHT) % len(STYLES)],
-        "markersize": 3.5,
-    }
-
-
-def _chance(axes: "Axes", report: AlignmentReport) -> None:
-    _level(axes, "chance", report.chance, 1)
-
-
-def _level(axes: "Axes", name: str, score: float, side: int) -> None:
-    """Draw a dotted level with its name at the left end (side 0) or the right end (side 1)."""
-    if math.isnan(score):
-        return
-    axes.axhline(score, color=GREY, linewidth=1, linestyle=(0, (1, 2 + 3 * (1 - side))))
-    axes.annotate(
-        name, (side, score), xycoords=("axes fraction", "data"), ha=("left", "right")[side],
-        va="bottom", fontsize=7, color=GREY,
-    )  # fmt: skip
-
-
-def _top(axes: "Axes") -> float:
-    tops = [value for line in axes.get_lines() for value in map(float, line.get_ydata())]  # type: ignore[arg-type]
-    return min(1.0, 1.1 * max((value for value in tops if not math.isnan(value)), default=1.0))
 
 
 def _tidy(axes: "Axes") -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.csv_cells import plain_cell
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a text that begins with one of these."""
 
 
 def long_table(reports: Sequence[AlignmentReport]) -> str:
@@ -25,3 +27,12 @@ def write_long_table(file: TextIO, reports: Iterable[AlignmentReport]) -> None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow({name: plain_cell(cell) for name, cell in row.items()})
+
+
+def plain_cell(cell: object) -> object:
+    """The cell; a text that a spreadsheet would run gets an apostrophe in front of it.
+
+    >>> plain_cell("=1+1"), plain_cell(-0.5), plain_cell("deu_Latn")
+    ("'=1+1", -0.5, 'deu_Latn')
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell

@@ -14,6 +14,7 @@ from neuronxa_callback.corpus.languages import name
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.tables import interval, number, ranking
+from neuronxa_callback.whole_file import whole_file
 
 BEGIN, END = "<!-- neuronxa: begin -->", "<!-- neuronxa: end -->"
 TASK = "cross-lingual-alignment"
@@ -95,9 +96,8 @@ def write_card(path: Path, report: AlignmentReport, model_name: str) -> None:
         raise ConfigError(
             f"{path} must be a model card with valid metadata: {' '.join(str(cause).split())}"
         ) from None
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _empty_card(model_name: str) -> ModelCard:

@@ -16,6 +16,7 @@ from neuronxa_callback.option_checks import list_of, require, require_text
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.jsonl import JsonlSink
 from neuronxa_callback.show.record_lock import RecordLock
+from neuronxa_callback.show.scalar_choice import DEFAULT
 from neuronxa_callback.show.sinks import Sink, sinks_for
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,11 @@ def check_name(name: str) -> str:
         ConfigError: If it cannot be one.
     """
     require_text("name", name)
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", name) or name in (*ALIGNMENT, "seconds", "tensorboard"):
+    is_key = re.fullmatch(r"[A-Za-z0-9_-]{0,60}", name)
+    if not is_key or name in (*ALIGNMENT, "seconds", "tensorboard"):
         raise ConfigError(
-            f"name must be made of letters, digits, '_' and '-', and be no metric, got {name!r}"
+            "name must be made of at most 60 letters, digits, '_' and '-', and be no metric, got"
+            f" {name!r}"
         )
     return name
 
@@ -78,6 +81,8 @@ class SinkGroup:
         name: str = "",
         previous_record: str | None = None,
         run: str | None = None,
+        scalars: str = DEFAULT,
+        events: str | Path | None = None,
     ) -> Self:
         """The sinks of a run: always the JSONL record, then trackers or given sinks.
 
@@ -91,6 +96,9 @@ class SinkGroup:
             previous_record: The record of the run that is resumed. If it is elsewhere, its reports
                 up to that step are copied into a new record.
             run: The id of the run that is resumed; None for a new one.
+            scalars: Which scalars trackers get: see ``choose_scalars``.
+            events: The folder of the Trainer's events for TensorBoard: those of the sink are in a
+                sub-folder. None for a folder beside the record.
         """
         folder = Path(output_dir) / FOLDER / name
         group = cls(run=run)
@@ -99,7 +107,8 @@ class SinkGroup:
         group._guard(record, partial(group._open_record, record, resumed_at, previous))
         group.record_path = os.path.abspath(record.path)
         if sinks is None:
-            sinks = sinks_for(trackers, folder, last_step=resumed_at, record=record.path)
+            below = None if events is None else Path(events) / FOLDER / name
+            sinks = sinks_for(trackers, folder, resumed_at, record.path, scalars, below)
         group.sinks = (record, *sinks)
         return group
 
@@ -148,6 +157,11 @@ class SinkGroup:
             if self._lock(other) and _create(other):
                 return other
             number += 1
+
+    @property
+    def trackers(self) -> tuple[Sink, ...]:
+        """The sinks other than the record."""
+        return self.sinks[1:]
 
     def write(self, report: AlignmentReport) -> None:
         """Write a report to all sinks, with the id of the run."""

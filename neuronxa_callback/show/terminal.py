@@ -1,4 +1,4 @@
-"""Output at the terminal: one line per probe, and tables.
+"""Output at the terminal: lines and tables.
 
 Printing never raises: a terminal that is not UTF-8 gets readable ASCII, and an output that cannot
 be written to (a full disk, a closed pipe) is one warning.
@@ -8,26 +8,20 @@ import codecs
 import io
 import json
 import logging
-import math
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
-
-from neuronxa_callback.history.history import REFERENCES, History
-from neuronxa_callback.history.points import Point
-from neuronxa_callback.metrics.statistics import MARGIN, Change, union_bound
-from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.tables import interval, number, ranking
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -40,6 +34,10 @@ CONTROLS = re.compile(
 )
 """Control characters, marks and overrides of direction, and line separators."""
 ENCODING_ERRORS = "neuronxa_readable"
+
+SEPARATOR = " ·"
+BREAKS = re.compile(r"(?<=[·;]) | (?=\()|(?<=,) (?![^\[]*\])")
+"""Where a line may be broken: after a separator, a semicolon, or a comma outside of an interval."""
 
 log = logging.getLogger(__name__)
 
@@ -101,31 +99,73 @@ def make_streams_printable() -> None:
             stream.reconfigure(errors=ENCODING_ERRORS)
 
 
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether a stream, standard output by default, is a terminal."""
+    try:
+        return (sys.stdout if stream is None else stream).isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
 def say(text: str) -> None:
-    """Print a line without breaking a progress bar of tqdm."""
-    with _guard_output():
-        tqdm.write(make_printable(strip_controls(text)))
+    """Print a line without breaking a progress bar of tqdm.
+
+    A terminal gets rows of at most its width (``fold``), a file or a pipe one line.
+    """
+    with guard_output():
+        text = make_printable(strip_controls(text))
+        tqdm.write("\n".join(fold(text, Console().width)) if is_terminal() else text)
+        sys.stdout.flush()
+
+
+def fold(text: str, width: int) -> list[str]:
+    """The rows of a line in a terminal: broken at separators, then between words.
+
+    Args:
+        text: A line; an interval such as ``[0.1, 0.2]`` stays whole if it fits.
+        width: The most columns of a row; rows after the first are indented by two.
+
+    Example:
+        >>> fold("step 5: nasca 0.2 [0.1, 0.3] · best a 0.3, worst b 0.1 · 1.5 s", 32)
+        ['step 5: nasca 0.2 [0.1, 0.3]', '  best a 0.3, worst b 0.1', '  1.5 s']
+    """
+    rows: list[str] = []
+    pieces = [row for row in BREAKS.split(text) if row]
+    for piece in pieces:
+        for part in textwrap.wrap(piece, max(1, width - 2)) or [""]:
+            longer = f"{rows[-1]} {part}" if rows else part
+            if rows and cell_len(longer.removesuffix(SEPARATOR)) <= width:
+                rows[-1] = longer
+            else:
+                rows = [row.removesuffix(SEPARATOR) for row in rows]
+                rows.append(f"  {part}" if rows else part)
+    return rows
 
 
 def show(table: Table) -> None:
     """Print a table, as wide as the terminal, or ``WIDTH`` columns wide without a terminal."""
-    with _guard_output():
+    with guard_output():
         console = Console()
         with console.capture() as captured:
             width = console.width if console.is_terminal else WIDTH
             segments = console.render(table, console.options.update(width=width))
             console.print(Segments(map(_plain_segment, segments)), width=width, end="")
-        sys.stdout.write(make_printable(captured.get()))
-        sys.stdout.flush()
+        _write(captured.get())
 
 
 def show_text(text: str, style: str = "") -> None:
     """Print a line of any length."""
-    with _guard_output():
+    with guard_output():
         console = Console(soft_wrap=True, highlight=False)
         with console.capture() as captured:
             console.print(Text(strip_controls(text), style=style))
-        sys.stdout.write(make_printable(captured.get()))
+        _write(captured.get())
+
+
+def _write(text: str) -> None:
+    """Write to standard output, on lines that no progress bar of tqdm shares."""
+    with tqdm.external_write_mode(sys.stdout):
+        sys.stdout.write(make_printable(text))
         sys.stdout.flush()
 
 
@@ -134,7 +174,8 @@ def _plain_segment(segment: Segment) -> Segment:
 
 
 @contextmanager
-def _guard_output() -> Iterator[None]:
+def guard_output() -> Iterator[None]:
+    """Make one warning of an output that fails."""
     try:
         yield
     except (OSError, ValueError, AttributeError) as error:
@@ -144,63 +185,3 @@ def _guard_output() -> Iterator[None]:
 @cache
 def _warn_once(message: str) -> None:
     log.warning("cannot print to standard output, training goes on: %s", message)
-
-
-def line(report: AlignmentReport, history: History | None = None) -> str:
-    """One line about a probe: mean, interval, changes, best and worst language, seconds.
-
-    Args:
-        report: The report of the probe.
-        history: The run so far, whose last point is the report; None leaves the changes out.
-    """
-    metric, *others = report.metrics
-    mean = (
-        f"NeuronXA step {report.step}: {metric} {number(report.score(metric))}"
-        f" [{interval(report, metric, separator=', ')}]"
-    )
-    if history is not None and (change := changes(history, metric)):
-        mean += f" ({change})"
-    parts = [mean]
-    ranked = ranking(report, metric)
-    if ranked and ranked[0][1] > ranked[-1][1]:
-        (best, top), (worst, bottom) = ranked[0], ranked[-1]
-        parts.append(f"best {best} {top:.3f}, worst {worst} {bottom:.3f}")
-    parts += [f"{name} {number(report.score(name))}" for name in others]
-    if "seconds" in report.run:
-        parts.append(f"{report.run['seconds']:.1f} s")
-    return " · ".join(parts)
-
-
-def changes(history: History, metric: str) -> str:
-    """The changes of the last probe, such as ``significant: +0.031 since the first``.
-
-    A run looks at the same pairs at every probe. "significant" therefore spends 5 % over all looks
-    and comparisons of the run, by ``statistics.union_bound``, and its null hypothesis is a change
-    within ``statistics.MARGIN``: a run whose true score moves by no more than that has such a word
-    in at most 5 % of all cases.
-
-    Returns:
-        The differences from the last, first and best probe before it, significant ones first;
-        each earlier probe once. Empty if there is none, ``"change unknown"`` if a score is NaN.
-    """
-    seen: list[Point] = []
-    found: dict[str, Change] = {}
-    for reference in REFERENCES:
-        earlier = history.earlier(metric, reference)
-        change = history.change(metric, reference=reference, margin=MARGIN)
-        if earlier is None or change is None or earlier in seen:
-            continue
-        seen.append(earlier)
-        found[reference] = change
-    if any(math.isnan(change.difference) for change in found.values()):
-        return "change unknown"
-    differences: dict[bool, list[str]] = {True: [], False: []}
-    for reference, change in found.items():
-        look = history.points[-1].number
-        # The best is one of all earlier probes: as many comparisons as there are candidates.
-        candidates = look if reference == "best" else 1
-        p = union_bound(change.p, look, len(found) * candidates)
-        text = f"{change.difference:+.3f} since the {reference}"
-        differences[replace(change, p=p).significant].append(text)
-    labels = {True: "significant: ", False: "not significant: "}
-    return "; ".join(labels[key] + ", ".join(texts) for key, texts in differences.items() if texts)

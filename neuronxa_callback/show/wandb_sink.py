@@ -1,22 +1,34 @@
 """The sink of W&B: scalars, charts, the best values and the record as an artifact."""
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus import languages
-from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.records import Record
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.long_table import write_long_table
+from neuronxa_callback.show.pictures import (
+    PICTURES,
+    PICTURES_EVERY,
+    Chart,
+    Pictures,
+    pixels_of,
+    prefixed,
+)
+from neuronxa_callback.show.scalar_choice import (
+    DEFAULT,
+    check_scalars,
+    choose_scalars,
+    interval_ends,
+)
 
-log = logging.getLogger(__name__)
-
-PICTURES_EVERY = 10
-"""Probes per drawing of pictures for W&B, which take most of the time of a sink."""
+MAX_TITLE = 63
+"""Characters of the title of an alert, a limit of W&B."""
+ALERT_WAIT = 0.001
+"""Seconds in which W&B drops an alert of the same title; it reads 0 as a minute."""
 
 
 class WandbSink:
@@ -28,6 +40,8 @@ class WandbSink:
     and the last one, because they take most of the time; the curve of every probe is also a native
     W&B chart, which has no slider. A picture that cannot be drawn is left out with a warning.
 
+    Each entry of ``run["alerts"]`` is sent as an alert of W&B.
+
     The summary has the last value of each key, as a W&B sweep needs it, and the best values as
     ``neuronxa_best/<metric>/<language>``.
 
@@ -35,9 +49,11 @@ class WandbSink:
         record: The JSONL file to upload as an artifact at the end.
         last_step: The last step that a resumed run has already logged; later reports are logged.
         pictures_every: Draw pictures of the first of so many probes, and of the last probe.
+        scalars: Which scalars get panels, see ``choose_scalars``. The ends of their intervals are
+            logged too, but hidden (``define_metric(hidden=True)``) unless this is ``"all"``.
 
     Raises:
-        ConfigError: If ``pictures_every`` is no number of at least 1.
+        ConfigError: If an option cannot be used.
     """
 
     def __init__(
@@ -45,44 +61,39 @@ class WandbSink:
         record: str | Path | None = None,
         last_step: int | None = None,
         pictures_every: int = PICTURES_EVERY,
+        scalars: str = DEFAULT,
     ) -> None:
-        if type(pictures_every) is not int or pictures_every < 1:
-            raise ConfigError(
-                f"pictures_every must be a number of probes of at least 1, got {pictures_every!r}"
-            )
+        self.pictures = Pictures(pictures_every, CHARTS)
         self.record = None if record is None else Path(record)
-        self.last_step, self.pictures_every = last_step, pictures_every
+        self.last_step, self.scalars = last_step, check_scalars(scalars)
         self.defined: dict[str, None] = {}
         self.best: dict[str, float] = {}
-        self.written = 0
-        """The number of logged reports."""
         self.run_id: str | None = None
         """The id of the run whose reports are written."""
-        self._not_drawn: AlignmentReport | None = None
-        """The latest report if it has no pictures yet."""
-        self._warned: set[str] = set()
 
     def write(self, report: AlignmentReport) -> None:
         """Log one report."""
         run = self._run()
         if run is None or (self.last_step is not None and report.step <= self.last_step):
             return
-        scalars = report.scalars()
+        scalars, ends = self._shown_and_hidden(report)
         if not self.defined:
             config = {**report.fingerprint, "corpus": corpus_table(report)}
-            run.config.update({_root("neuronxa", report): config}, allow_val_change=True)
+            run.config.update({prefixed("neuronxa", report): config}, allow_val_change=True)
             self.run_id = report.run.get("id")
             for earlier in self._recorded():
                 self._note_best(earlier.scalars())
-        for key in scalars:
-            self._define(run, key)
-        draws = self.written % self.pictures_every == 0 or _is_last(report)
-        media = self._media(report, CHARTS if draws else ("by_layer",))
-        run.log({**scalars, **media, "train/global_step": report.step})
-        self.written += 1
-        self._not_drawn = None if draws else report
-        self._note_best(scalars)
+        for key in (*scalars, *ends):
+            self._define(run, key, hidden=key in ends)
+        media = self.pictures.draw(report, ("by_layer",)) | self.pictures.due(report)
+        run.log({**scalars, **ends, **media, "train/global_step": report.step})
+        self._note_best({**scalars, **ends})
         run.summary.update(self.best)
+        for alert in report.run.get("alerts", ()):
+            # The wait is W&B's own limit per title; ours is one alert per event.
+            title = f"NeuronXA: {alert['rule']}"[:MAX_TITLE]
+            text = f"step {report.step}: {alert['reason']}"
+            run.alert(title=title, text=text, level="WARN", wait_duration=ALERT_WAIT)
 
     def close(self) -> None:
         """Log the pictures of the last report, and upload the record and the table of all scores.
@@ -92,9 +103,9 @@ class WandbSink:
         run = self._run()
         if run is None:
             return
-        last, self._not_drawn = self._not_drawn, None
-        if last is not None and (media := self._media(last, PICTURES)):
-            run.log({**media, "train/global_step": last.step})
+        media, step = self.pictures.of_last()
+        if media:
+            run.log({**media, "train/global_step": step})
         if self.record is None or not self.record.exists():
             return
         import wandb
@@ -110,12 +121,24 @@ class WandbSink:
 
         return wandb.run
 
-    def _define(self, run: Any, key: str) -> None:
+    def _shown_and_hidden(
+        self, report: AlignmentReport
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The scalars with panels, and the ends of their intervals, which have none."""
+        scalars, every = choose_scalars(report, self.scalars), report.scalars()
+        ends = {
+            end: every[end]
+            for end, key in interval_ends(every).items()
+            if key in scalars and end not in scalars
+        }
+        return scalars, ends
+
+    def _define(self, run: Any, key: str, hidden: bool) -> None:
         if key in self.defined:
             return
         self.defined[key] = None
         # Exact names: the order in which W&B applies a glob and the Trainer's "*" varies.
-        run.define_metric(key, step_metric="train/global_step")
+        run.define_metric(key, step_metric="train/global_step", hidden=hidden or None)
 
     def _recorded(self) -> Sequence[AlignmentReport]:
         """The reports of this run in the record."""
@@ -129,32 +152,6 @@ class WandbSink:
             best = key.replace("neuronxa/", "neuronxa_best/", 1)
             if scalars[key] > self.best.get(best, -math.inf):
                 self.best[best] = scalars[key]
-
-    def _media(self, report: AlignmentReport, names: Iterable[str]) -> dict[str, Any]:
-        """Charts of a report by their names, without those that cannot be drawn."""
-        media: dict[str, Any] = {}
-        root = _root("neuronxa_charts", report)
-        for metric in report.metrics:
-            for name in names:
-                try:
-                    media[f"{root}/{metric}_{name}"] = CHARTS[name](report, metric)
-                except Exception as error:
-                    message = f"{name}: {type(error).__name__}: {error}"
-                    if message not in self._warned:
-                        self._warned.add(message)
-                        log.warning("a picture is left out, its scores are logged: %s", message)
-        return media
-
-
-def _is_last(report: AlignmentReport) -> bool:
-    """Whether a report is that of the last step of its run."""
-    last = report.run.get("max_steps")
-    return isinstance(last, int) and report.step >= last
-
-
-def _root(prefix: str, report: AlignmentReport) -> str:
-    """The prefix, with the name of the callback if it has one."""
-    return f"{prefix}/{report.run['name']}" if report.run.get("name") else prefix
 
 
 def _layer_chart(report: AlignmentReport, metric: str) -> Any:
@@ -175,24 +172,19 @@ def _layer_chart(report: AlignmentReport, metric: str) -> Any:
     )
 
 
-def _picture(drawing: str, report: AlignmentReport, metric: str) -> Any:
-    """A drawing of ``neuronxa_callback.show.charts`` as a W&B image."""
+def _picture(name: str, report: AlignmentReport, metric: str) -> Any:
+    """A picture as a W&B image."""
     import wandb
 
-    from neuronxa_callback.show import charts
-
-    figure = getattr(charts, drawing)(report, metric)
-    return wandb.Image(charts.pixels(figure), caption=f"{metric}, step {report.step}")
+    image = pixels_of(name, report, metric)
+    return wandb.Image(image, caption=f"{metric}, step {report.step}")
 
 
-CHARTS: Mapping[str, Callable[[AlignmentReport, str], Any]] = {
+CHARTS: Mapping[str, Chart] = {
     "by_layer": _layer_chart,
-    "curve": partial(_picture, "by_layer"),
-    "heat_map": partial(_picture, "heat_map"),
+    **{name: partial(_picture, name) for name in PICTURES},
 }
 """The last part of a key -> what draws a metric of a report for W&B."""
-PICTURES = ("curve", "heat_map")
-"""The charts that matplotlib draws."""
 
 
 def corpus_table(report: AlignmentReport) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ def script(name):
 
 @pytest.fixture(scope="module")
 def launches():
-    return script("launches.py")
+    return script("operators_of.py")
 
 
 @pytest.fixture(scope="module")

@@ -71,10 +71,23 @@ def test_check_finds_the_sentences_in_training_data(neuronxa, tmp_path):
     code, out, _ = neuronxa("check", "builtin", *options, seen, unseen)
     assert code == 1
     assert f"{seen}:2: contains deu_Latn" in out
-    assert "searched 2 files: 1 sentences in training data" in out
+    size = seen.stat().st_size + unseen.stat().st_size
+    assert f"searched 2 files, 52 lines, {size} bytes: 1 sentences in training data" in out
     code, out, _ = neuronxa("check", "builtin", *options, unseen)
     assert code == 0
-    assert out.endswith("searched 1 files: 0 sentences in training data\n")
+    size = unseen.stat().st_size
+    assert out.endswith(f"searched 1 files, 50 lines, {size} bytes: 0 sentences in training data\n")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "empty.txt").touch()
+    for path in (tmp_path / "none", tmp_path / "empty.txt"):
+        code, out, err = neuronxa("check", "builtin", *options, path)
+        assert (code, out) == (2, "")
+        assert str(path) in err
+    code, out, err = neuronxa("check", "builtin", *options, tmp_path / "empty.txt", unseen)
+    assert code == 0
+    assert (
+        err == f"warning: {tmp_path / 'empty.txt'} holds no text, so nothing in it was searched\n"
+    )
 
 
 def test_check_refuses_a_missing_corpus_in_one_sentence(neuronxa, tmp_path):

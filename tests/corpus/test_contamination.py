@@ -1,5 +1,6 @@
 import gzip
 import json
+import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from neuronxa_callback.corpus.contamination import (
     contamination,
     corpus_sentences,
     search_file,
+    search_files,
     searchable_bytes,
 )
 
@@ -40,7 +42,6 @@ def search(path, text, corpus=CORPUS):
 
 def test_a_clean_file_gives_no_hit(tmp_path):
     assert search(tmp_path / "a.txt", NOISE * 1000) == ()
-    assert search(tmp_path / "a.txt", "") == ()
 
 
 def test_a_sentence_is_found_by_line_whole_and_in_its_language(tmp_path):
@@ -109,7 +110,7 @@ def test_json_records_and_archives_are_read(tmp_path):
 
 
 def test_names_of_fields_are_not_text(tmp_path):
-    assert search(tmp_path / "a.jsonl", json.dumps({PAIRS["deu_Latn"][0][0]: 1})) == ()
+    assert search(tmp_path / "a.jsonl", json.dumps({PAIRS["deu_Latn"][0][0]: "a"})) == ()
 
 
 def test_folders_are_searched_in_order_with_progress(tmp_path):
@@ -127,16 +128,75 @@ def test_files_that_cannot_be_searched_are_refused(tmp_path):
     with pytest.raises(CorpusError) as error:
         contamination(CORPUS, [tmp_path / "none"])
     assert str(error.value) == f"there is no training file '{tmp_path / 'none'}'"
-    (tmp_path / "a.parquet").write_bytes(b"")
+    (tmp_path / "a.arrow").write_bytes(b"")
     with pytest.raises(CorpusError) as error:
         contamination(CORPUS, [tmp_path])
     assert str(error.value) == (
-        f"training files must be text or jsonl, plain or .gz, but {tmp_path / 'a.parquet'} is"
-        " .parquet; convert it first"
+        "training files must be text or jsonl, plain or .gz, or parquet, but"
+        f" {tmp_path / 'a.arrow'} is .arrow; convert it first"
     )
     with pytest.raises(CorpusError) as error:
         search(tmp_path / "a.txt.gz", b"no archive")
     assert str(error.value).startswith(f"cannot read {tmp_path / 'a.txt.gz'}: ")
+
+
+NOT_TEXT = {
+    "random": random.Random(7).randbytes(5000),
+    "UTF-16": (NOISE * 50).encode("utf-16"),
+    "Latin-1": "Über Ähren müßte ich öfter grübeln.\n".encode("latin-1") * 50,
+    "zeros": bytes(5000),
+}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.json", "a.txt.gz"])
+@pytest.mark.parametrize("kind", NOT_TEXT)
+def test_bytes_that_are_no_text_are_refused_under_any_name(tmp_path, name, kind):
+    content = gzip.compress(NOT_TEXT[kind]) if name.endswith(".gz") else NOT_TEXT[kind]
+    with pytest.raises(CorpusError) as error:
+        search(tmp_path / name, content)
+    assert str(error.value) == (
+        f"training files must be text in UTF-8, but {tmp_path / name} holds other bytes;"
+        " convert it first"
+    )
+
+
+def test_a_damaged_character_does_not_end_a_search(tmp_path):
+    text = NOISE.encode() * 20 + b"\xff" + PAIRS["deu_Latn"][1][1].encode()
+    assert len(search(tmp_path / "a.txt", text)) == 1
+
+
+def test_a_folder_or_file_without_text_gives_no_all_clear(tmp_path):
+    with pytest.raises(CorpusError, match=r"must hold files, but .* is empty"):
+        contamination(CORPUS, [tmp_path])
+    for name, content in (("a.txt", b""), ("b.jsonl", b'{"n": 1}\n'), ("c.txt", b" \n\n")):
+        with pytest.raises(CorpusError, match="must hold text, but there is none in"):
+            search(tmp_path / name, content)
+    (tmp_path / "d.txt").write_text(NOISE * 3, encoding="utf-8")
+    found = search_files(CORPUS, [tmp_path])
+    assert found.hits == ()
+    assert (found.files, found.lines) == (4, 3)
+    assert found.size == sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert [message.split()[0] for message in found.warnings] == [
+        str(tmp_path / name) for name in ("a.txt", "b.jsonl", "c.txt")
+    ]
+
+
+def test_parquet_is_read_row_by_row(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [{"id": k, "chat": [{"text": NOISE}]} for k in range(5000)]
+    rows[4500]["chat"][0]["text"] = f"Hm: {PAIRS['deu_Latn'][1][1]}"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    seen = []
+    found = search_files(CORPUS, [tmp_path], lambda *each: seen.append(each))
+    assert [(hit.language, hit.line) for hit in found.hits] == [("deu_Latn", 4501)]
+    assert found.lines == 5000
+    assert seen[-1] == (found.size, found.size)
+    (tmp_path / "b.parquet").write_bytes(b"no parquet")
+    with pytest.raises(CorpusError, match=r"cannot read .*b\.parquet: "):
+        contamination(CORPUS, [tmp_path])
 
 
 letters = st.text("abcü水 \n'", max_size=30)
@@ -152,7 +212,8 @@ def test_it_is_found_wherever_pieces_are_cut(tmp_path_factory, before, after, ch
         (before + sentence[:30] + after + sentence[31:], []),
     ):
         path.write_text(text, encoding="utf-8")
-        found = search_file(INDEX, path, lambda done: None, chunk, block)
+        found, lines = search_file(INDEX, path, lambda done: None, chunk, block)
+        assert lines == len(text.split("\n")) - text.endswith("\n")
         assert [(hit.line, hit.share) for hit in found] == hits
 
 
@@ -161,7 +222,7 @@ def test_a_file_is_read_once_in_chunks(tmp_path):
     path.write_bytes(NOISE.encode() * 1000)
     size = path.stat().st_size
     positions = []
-    assert search_file(INDEX, path, positions.append, chunk_bytes=1000) == []
+    assert search_file(INDEX, path, positions.append, chunk_bytes=1000) == ([], 1000)
     assert positions == [*range(1000, size, 1000), size]
 
 

@@ -28,6 +28,12 @@ def test_any_number_of_ranks_gives_the_same_report_byte_for_byte(alone, ranks, t
     assert torchrun("shared_pivot", ranks, tmp_path) == [alone] * ranks
 
 
+def test_two_ranks_count_the_firings_of_neurons_as_one_does(alone, tmp_path):
+    found = [torchrun("neurons", ranks, tmp_path / str(ranks)) for ranks in (1, 2)]
+    assert {text for texts in found for text in texts} == {found[0][0]}
+    assert json.loads(found[0][0])["metrics"] == json.loads(alone)["metrics"]
+
+
 @pytest.mark.slow
 def test_pivots_of_their_own_give_the_same_report_on_any_number_of_ranks(tmp_path):
     found = [torchrun("own_pivots", ranks, tmp_path / str(ranks)) for ranks in (1, 2, 4)]

@@ -28,7 +28,7 @@ def whole():
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    names = ("dense", "shards", "tokens_too", "routed", "expert_parallel", "pipeline")
+    names = ("dense", "shards", "tokens_too", "routed", "expert_parallel", "pipeline", "neurons")
     return scenes(tmp_path_factory.mktemp("slices"), 2, *names, "dimensions", "long_sentences")
 
 
@@ -71,6 +71,12 @@ def test_slices_and_shards_at_once_give_the_same_report(tmp_path, whole):
 def test_slices_of_experts_are_refused_by_name(two):
     message = "TapError: the states computed for the experts at model.layers.0.mlp.experts"
     assert all(rank["routed"].startswith(message) for rank in two)
+
+
+@pytest.mark.distributed
+def test_firings_of_slices_of_neurons_are_refused_by_name(two):
+    message = "ConfigError: the neuron statistics overlap, sharing and language_neurons need all"
+    assert all(rank["neurons"].startswith(message) for rank in two)
 
 
 INSTEAD = "spreads them over ranks; score saved checkpoints with `neuronxa sweep` instead"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
-from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig
+from neuronxa_callback import NeuronXACallback, ParallelCorpus, ProbeConfig, read_reports
 from tests.helpers.reports import make_report
 from tests.helpers.runs import SHELL, TEXTS, tokenizer_for, trainer_of
 from tests.helpers.tiny import llama, tokenizer_of
@@ -102,3 +103,68 @@ def test_llama_factory_takes_callbacks():
 
     assert "callbacks" in inspect.signature(tuner.run_exp).parameters
     run(block("run_exp"))
+
+
+def test_a_stop_rule_and_an_order_of_callbacks():
+    names = run(block("StopRule"))
+    assert isinstance(names["callbacks"][0], NeuronXACallback)
+    assert names["alarm"].stop
+
+
+def test_a_probe_without_a_trainer(capsys):
+    names = run(block("short ="), tokenizer=tokenizer_for(ParallelCorpus.builtin()), model=llama())
+    assert names["report"].step == 100
+    run(block("class Print"), NeuronXACallback=NeuronXACallback)["Print"]().write(names["report"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("100 0.")
+
+
+ROWS = {
+    "texts": [{"text": text} for text in TEXTS[:4]],
+    "preferences": [{"prompt": TEXTS[0], "chosen": f" {a}", "rejected": f" {b}"}
+                    for a, b in zip(TEXTS[1:5], TEXTS[5:9], strict=True)],
+    "prompts": [{"prompt": text} for text in TEXTS[:4]],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["SFT", "DPO", "GRPO"])
+def test_a_trainer_of_trl(name, tmp_path, monkeypatch):
+    trl = pytest.importorskip("trl", reason="TRL is not installed")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    import wandb
+
+    monkeypatch.chdir(tmp_path)
+    config = getattr(trl, f"{name}Config")
+    small = {"max_steps": 1, "per_device_train_batch_size": 2, "bf16": False}
+    monkeypatch.setattr(
+        trl, f"{name}Config", lambda *args, **given: config(*args, **given, **small)
+    )
+    corpus = ParallelCorpus.builtin(languages=("deu_Latn",))
+    names = {key: datasets.Dataset.from_list(rows) for key, rows in ROWS.items()}
+    # From a folder: DPO loads its reference model from where the model came from.
+    llama().save_pretrained("model")
+    run(
+        block(f"import {name}Config"),
+        config=ProbeConfig(corpus=corpus, n_pairs=4),
+        model=LlamaForCausalLM.from_pretrained("model"),
+        tokenizer=tokenizer_for(corpus),
+        reward=lambda completions, **_: [float(len(text)) for text in completions],
+        NeuronXACallback=NeuronXACallback,
+        **names,
+    )
+    wandb.finish()
+    reports = read_reports(tmp_path / "out" / name.lower())
+    assert [report.step for report in reports] == [0, 1]
+
+
+def test_unsloth_takes_the_callback():
+    pytest.importorskip("unsloth", reason="Unsloth is not installed")
+    run(block("unsloth"))
+
+
+def test_every_block_has_a_test():
+    tests = Path(__file__).read_text(encoding="utf-8")
+    marks = re.findall(r'block\(f?"([^"]+)"\)', tests)
+    marks += [f"import {name}Config" for name in ("SFT", "DPO", "GRPO")]
+    assert [code for code in BLOCKS if not any(mark in code for mark in marks)] == []

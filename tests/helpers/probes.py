@@ -8,6 +8,7 @@ from neuronxa_callback.probe.batching import collate, microbatches
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.executor import Executor, ProbeContext
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import shard_microbatches
 from neuronxa_callback.probe.similarity import LayerLayout
 from neuronxa_callback.taps.plan import discover
@@ -79,7 +80,7 @@ def executor_of(model, tokenizer, config, world=None, collective=False, progress
             stages=shard_microbatches(work, groups, world.size),
             dummy=dummy,
             pad=probe.tokenizer.pad,
-            margins=False,
+            results=ResultCollector(margins=False),
             progress=progress,
         )
     )

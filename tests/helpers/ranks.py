@@ -12,6 +12,7 @@ from tests.helpers.scripted import ScriptedCallback
 from tests.helpers.tiny import llama, parallel, tokenizer_of
 
 LANGUAGES = ("deu_Latn", "fra_Latn", "spa_Latn")
+COUNTED = ("overlap", "sharing", "language_neurons")
 METRICS = ("nasca", "navca", "mexa")
 SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
 BUILTIN = ProbeConfig(languages=SEVEN, metrics=METRICS, batch_tokens=2048)
@@ -41,10 +42,10 @@ def texts_of(corpus):
     return [text for pairs in corpus.pairs.values() for pair in pairs for text in pair]
 
 
-def probe_of_seven(metrics=METRICS, mesh=None):
+def probe_of_seven(metrics=METRICS, mesh=None, **options):
     """A probe of seven languages that share their pivot, with many microbatches."""
     corpus = corpus_of_seven()
-    config = ProbeConfig(corpus=corpus, metrics=metrics, batch_tokens=512)
+    config = ProbeConfig(corpus=corpus, metrics=metrics, batch_tokens=512, **options)
     return Probe(config, tokenizer_of(texts_of(corpus)), mesh=mesh)
 
 

@@ -27,7 +27,8 @@ def test_a_kept_state_of_this_schema_is_read():
     state = ResumeState.from_dict(SAVED)
     assert [point.step for point in state.history.points] == [0, 2, 4]
     assert state.record == "runs/out/neuronxa/reports.jsonl"
-    assert {**state.to_dict(), "version": SAVED["version"]} | {"digest": SAVED["digest"]} == SAVED
+    same = {"version": SAVED["version"], "digest": SAVED["digest"]}
+    assert {**state.to_dict(), **same} == {**SAVED, "holding": []}
 
 
 def record_of(folder, *steps):

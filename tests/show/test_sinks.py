@@ -6,13 +6,16 @@ import json
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from neuronxa_callback import AlignmentReport, JsonlSink
+from neuronxa_callback import AlignmentReport, JsonlSink, NeuronXACallback
+from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from neuronxa_callback.show.long_table import long_table
+from neuronxa_callback.show.scalar_choice import choose_scalars
 from tests.helpers.reports import make_report
 from tests.helpers.runs import SHELL, train_with
 
@@ -99,18 +102,62 @@ def by_step(folder):
     return {report.step: report for report in read_reports(folder)}
 
 
-def test_tensorboard_holds_the_same_keys_beside_the_loss(tmp_path, monkeypatch):
+@pytest.mark.parametrize("given", [True, False])
+def test_tensorboard_shows_scores_and_pictures_beside_the_loss(tmp_path, monkeypatch, given):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "out" / "runs"))
+    runs = tmp_path / "out" / "runs"
+    if given:
+        monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(runs))
+    else:
+        monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     train_with("tensorboard", tmp_path / "out")
+    trainer_folder = runs if given else next(runs.iterdir())
     reports = by_step(tmp_path / "out")
-    logged = scalars_of(tmp_path / "out" / "neuronxa" / "tensorboard")
+    logged = scalars_of(trainer_folder / "neuronxa")
+    scalars = {step: choose_scalars(report, "languages") for step, report in reports.items()}
     assert logged == {
-        key: {step: pytest.approx(report.scalars()[key]) for step, report in reports.items()}
-        for key in reports[0].scalars()
+        key: {step: pytest.approx(scalars[step][key]) for step in reports} for key in scalars[0]
     }
-    losses = scalars_of(tmp_path / "out" / "runs")["train/loss"]
+    losses = scalars_of(trainer_folder)["train/loss"]
     assert list(losses) == [1, 2, 3, 4, 5, 6]
+    images = images_of(trainer_folder / "neuronxa")
+    names = ("nasca_curve", "nasca_heat_map", "navca_curve", "navca_heat_map")
+    assert images == {f"neuronxa_charts/{name}": [0, 6] for name in names}
+
+
+def images_of(folder):
+    """key -> steps of the pictures in a folder of events."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    images = {key: events.Images(key) for key in events.Tags()["images"]}
+    for each in images.values():
+        assert all(image.encoded_image_string.startswith(b"\x89PNG") for image in each)
+    return {key: [image.step for image in each] for key, each in images.items()}
+
+
+@pytest.mark.parametrize(("choice", "keys"), [("mean", 13), ("languages", 63), ("all", 167)])
+def test_the_number_of_keys_of_25_languages(choice, keys):
+    report = make_report(scores={f"lan{k:02}_Latn": 0.02 * k for k in range(25)})
+    chosen = choose_scalars(report, choice)
+    assert len(chosen) == keys
+    assert chosen.items() <= report.scalars().items()
+    assert {"neuronxa/nasca/mean", "neuronxa/navca/middle"} <= set(chosen)
+    assert ("neuronxa/nasca/lan03_Latn" in chosen) == (choice != "mean")
+    assert ("neuronxa/nasca/mean/low" in chosen) == (choice == "all")
+
+
+@pytest.mark.parametrize("wrong", ["none", "", None, 1, ["mean"]])
+def test_a_wrong_choice_of_scalars_is_named(wrong):
+    makers = (
+        NeuronXACallback,
+        sinks.WandbSink,
+        sinks.MlflowSink,
+        sinks.TrackioSink,
+        partial(sinks.TensorBoardSink, "x"),
+    )
+    for make in makers:
+        with pytest.raises(ConfigError, match="scalars"):
+            make(scalars=wrong)
 
 
 @pytest.mark.slow
@@ -122,7 +169,7 @@ def test_mlflow_holds_the_same_keys_beside_the_loss(tmp_path, monkeypatch):
     reports = by_step(tmp_path / "out")
     client = mlflow.MlflowClient()
     (run,) = client.search_runs(["0"])
-    for key in reports[0].scalars():
+    for key in choose_scalars(reports[0], "languages"):
         logged = {
             event.step: event.value for event in client.get_metric_history(run.info.run_id, key)
         }
@@ -162,6 +209,6 @@ def test_sinks_follow_report_to(tmp_path):
 def test_a_text_of_a_csv_is_no_formula_and_a_number_stays_one(start):
     name = f"{start}cmd|' /C calc'!A0"
     report = make_report(-5, {name: 0.5, "deu_Latn": 0.5})
-    first, *rows = sinks.long_table([report]).split("\n")[:-1]
+    first, *rows = long_table([report]).split("\n")[:-1]
     assert first.startswith("step,language,")
     assert all(row.startswith(("-5,deu_Latn,", f"-5,'{name},")) for row in rows)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from neuronxa_callback.history import compare
 from neuronxa_callback.history.history import History
-from neuronxa_callback.show import tables, terminal
+from neuronxa_callback.show import probe_line, tables, terminal
 from neuronxa_callback.taps.plan import FFNPart, TapPlan
 from tests.helpers.reports import make_report
 
@@ -31,7 +31,7 @@ def text_of(table):
 
 def test_a_line_has_mean_interval_best_worst_and_seconds():
     report = make_report(step=7, scores={"a": 0.5, "b": 0.25}, run={"seconds": 1.26})
-    text = terminal.line(report)
+    text = probe_line.line(report)
     assert text.startswith("NeuronXA step 7: nasca 0.375 [")
     assert " · best a 0.500, worst b 0.250 · navca 0.375 · 1.3 s" in text
     assert "since" not in text
@@ -39,22 +39,22 @@ def test_a_line_has_mean_interval_best_worst_and_seconds():
 
 def test_a_line_has_the_changes_since_the_last_the_first_and_the_best():
     history, report = history_of(0.1, 0.8, 0.3, 0.31)
-    assert terminal.changes(history, "nasca") == (
+    assert probe_line.changes(history, "nasca") == (
         "significant: +0.210 since the first, -0.490 since the best; "
         "not significant: +0.010 since the last"
     )
-    assert f"({terminal.changes(history, 'nasca')})" in terminal.line(report, history)
+    assert f"({probe_line.changes(history, 'nasca')})" in probe_line.line(report, history)
 
 
 def test_a_probe_that_is_both_last_and_best_is_named_once():
     assert (
-        terminal.changes(history_of(0.1, 0.8)[0], "nasca") == "significant: +0.700 since the last"
+        probe_line.changes(history_of(0.1, 0.8)[0], "nasca") == "significant: +0.700 since the last"
     )
-    assert terminal.changes(history_of(0.1)[0], "nasca") == ""
+    assert probe_line.changes(history_of(0.1)[0], "nasca") == ""
 
 
 def test_a_change_from_or_to_nan_is_unknown():
-    assert terminal.changes(history_of(0.1, math.nan)[0], "nasca") == "change unknown"
+    assert probe_line.changes(history_of(0.1, math.nan)[0], "nasca") == "change unknown"
 
 
 def test_the_table_of_a_report_has_every_language_and_the_mean():
@@ -63,6 +63,18 @@ def test_the_table_of_a_report_has_every_language_and_the_mean():
     order = [row[0] for row in rows if row and row[0] in ("a", "b", "mean")]
     assert order == ["b", "a", "mean"]
     assert "chance is 0.005" in text
+
+
+def test_the_score_beyond_spelling_is_beside_the_first_metric_if_it_was_measured():
+    known = {"score": 0.25, "pairs": 36, "low": 0.14, "high": 0.4}
+    few = {"score": None, "pairs": 12, "low": None, "high": None}
+    beyond = {"beyond_surface": {"nasca": {"a": known, "b": few}}}
+    report = make_report(step=4, scores={"a": 0.2, "b": 0.7}, diagnostics=beyond)
+    text = text_of(tables.one_report(report))
+    assert "beyond spelling" in text
+    assert "0.250 (0.140 - 0.400, 36 pairs)" in text
+    assert "n/a (12 pairs)" in text
+    assert "beyond" not in text_of(tables.one_report(make_report(scores={"a": 0.2})))
 
 
 def test_a_table_over_steps_shows_nan_as_nan():
@@ -115,7 +127,9 @@ def test_an_interval_that_a_hub_makes_worthless_is_said_in_words():
         name: replace(each, hub_limited=("b", "mean")) for name, each in report.metrics.items()
     }
     report = replace(report, metrics=scores)
-    assert terminal.line(report).startswith("NeuronXA step 0: nasca 0.450 [unknown: a hub decides]")
+    assert probe_line.line(report).startswith(
+        "NeuronXA step 0: nasca 0.450 [unknown: a hub decides]"
+    )
     rows = {
         line.split()[0]: line
         for line in text_of(tables.one_report(report)).splitlines()
@@ -138,7 +152,7 @@ def test_a_change_within_the_margin_is_not_significant():
         for step, rows in enumerate((hits, after)):
             history.append(make_report(step, hits={"a": rows}))
         assert history.change("nasca").p < 0.02
-        words.append(terminal.changes(history, "nasca"))
+        words.append(probe_line.changes(history, "nasca"))
     assert words == [
         "not significant: +0.004 since the last",
         "significant: +0.015 since the last",
@@ -148,8 +162,8 @@ def test_a_change_within_the_margin_is_not_significant():
 def test_significant_spends_alpha_over_the_looks_of_a_run():
     # Look k may spend 0.05 / (k (k + 1)): half of it at the first look, 0.0006 at the ninth.
     early, late = history_of(0.5, 0.57)[0], history_of(*[0.5] * 9, 0.57)[0]
-    assert terminal.changes(early, "nasca").startswith("significant: +0.070 since the last")
-    assert terminal.changes(late, "nasca").startswith("not significant: +0.070 since the last")
+    assert probe_line.changes(early, "nasca").startswith("significant: +0.070 since the last")
+    assert probe_line.changes(late, "nasca").startswith("not significant: +0.070 since the last")
 
 
 HOSTILE = "x\x1b]0;t\x07\x1b[2Jy\u202ez\x9b1m\u2028\r\b"
@@ -157,7 +171,7 @@ HOSTILE = "x\x1b]0;t\x07\x1b[2Jy\u202ez\x9b1m\u2028\r\b"
 
 def test_what_is_printed_has_no_control_characters(capsys):
     report = make_report(scores={"deu_Latn": 0.5, HOSTILE: 0.25}, metrics=(HOSTILE,))
-    terminal.say(terminal.line(report))
+    terminal.say(probe_line.line(report))
     terminal.show(tables.one_report(report))
     terminal.show_text(HOSTILE, "red")
     out = capsys.readouterr().out

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.reader import SITES
@@ -12,9 +13,9 @@ from tests.helpers.families import ids, stir
 from tests.helpers.ffn import remote, zoo
 from tests.helpers.ffn.formulas import close
 from tests.helpers.ffn.reading import BATCH, TOKENS, read
-from tests.helpers.ffn.survey import examine, table, tokens_of
+from tests.helpers.ffn.survey import examine, survey, tokens_of
 
-DOCS = Path(__file__).parents[2] / "docs" / "architectures.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 KINDS = (
     "llama/causal",
@@ -139,13 +140,16 @@ def test_retrieved_experts_are_refused_by_name_and_shared_experts_can_be_named()
 
 @pytest.mark.slow
 @pytest.mark.zoo
-def test_every_model_is_right_or_refused_and_the_page_is_current():
+def test_every_model_is_right_or_refused_and_the_table_is_current():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        page, right, refused, wrong = table()
+        table, right, refused, wrong = survey()
     assert wrong == {}
     assert right >= 297
     assert sorted(refused) == ["blt/causal", "doge+moe/causal", "funnel/masked", "perceiver/masked"]
-    assert DOCS.read_text(encoding="utf-8") == page, (
-        "docs/architectures.md is not current; run `python -m tests.helpers.ffn.survey`"
+    assert (DOCS / "architectures.csv").read_text(encoding="utf-8") == table, (
+        "docs/architectures.csv is not current; run `python -m tests.helpers.ffn.survey`"
     )
+    page = (DOCS / "architectures.md").read_text(encoding="utf-8")
+    assert f"transformers {transformers.__version__}" in page
+    assert f"{right} models are read right ({len(remote.REMOTE)} of them" in page

@@ -25,6 +25,7 @@ from neuronxa_callback import (
 )
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from tests.helpers.ranks import (
+    COUNTED,
     LANGUAGES,
     error_of,
     leave,
@@ -47,6 +48,10 @@ def write(folder, text):
 
 def shared_pivot(folder):
     write(folder, measurement(probe_of_seven().run(noisy_llama())))
+
+
+def neurons(folder):
+    write(folder, measurement(probe_of_seven(neurons=COUNTED).run(noisy_llama())))
 
 
 def own_pivots(folder):

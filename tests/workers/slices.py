@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausal
 from transformers.distributed import DistributedConfig
 
 from neuronxa_callback.probe.distributed import world_of
-from tests.helpers.ranks import error_of, leave, measurement, noisy_llama, probe_of_seven
+from tests.helpers.ranks import COUNTED, error_of, leave, measurement, noisy_llama, probe_of_seven
 
 
 def experts():
@@ -36,19 +36,23 @@ def saved(folder, name, make):
     return folder / name
 
 
-def spread_over(folder, name, make, **options):
+def spread_over(folder, name, make, neurons=(), **options):
     """The report of a saved model that transformers spreads over ranks, or the error message."""
     path = saved(folder, name, make)
     try:
         config = DistributedConfig(**options)
         model = AutoModelForCausalLM.from_pretrained(path, distributed_config=config).eval()
-        return measurement(probe_of_seven().run(model))
+        return measurement(probe_of_seven(neurons=neurons).run(model))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
 def dense(folder):
     return spread_over(folder, "dense", noisy_llama, tp_size=2, tp_plan="auto")
+
+
+def neurons(folder):
+    return spread_over(folder, "dense", noisy_llama, COUNTED, tp_size=2, tp_plan="auto")
 
 
 def dense_and_shards(folder):

@@ -10,7 +10,7 @@ from neuronxa_callback.corpus.text import is_marker
 ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|www\.|mailto:)\S*|[\w.+-]+@[\w-]+\.[\w.-]+")
 PATH = re.compile(r"[\w.~-]*(?:/[\w.~-]+)+/?|[\w~-]+\.[A-Za-z0-9]{2,4}", re.ASCII)
 IDENTIFIER = re.compile(r"(?=\S*[\d_#])[\w#:./|+=-]+", re.ASCII)
-WORDS = ("true", "false", "yes", "no", "none", "null", "nan", "n/a")
+WORDS = ("true", "false", "yes", "no")
 CODE = re.compile(r"[A-Z][A-Z_]{0,7}")
 MIN_CONSTANT, MIN_LABELS = 3, 6
 """With fewer cells, a repeated cell or word is not yet a label."""

@@ -10,10 +10,11 @@ from neuronxa_callback.errors import CorpusError
 
 SPLIT_WORDS = ("dev", "devtest", "test", "train", "val", "valid", "validation")
 NOT_TEXT = (
-    ".bak", ".bin", ".cfg", ".csv", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".ndjson",
-    ".npy", ".old", ".orig", ".parquet", ".pdf", ".po", ".py", ".rej", ".sgm", ".sh", ".srt",
-    ".swp", ".tar", ".tmp", ".tmx", ".toml", ".tsv", ".vtt", ".xlf", ".xml", ".yaml", ".yml",
-    ".zip", "~",
+    ".aux", ".bak", ".bin", ".cfg", ".conllu", ".csv", ".docids", ".html", ".ids",
+    ".ini", ".json", ".jsonl", ".log", ".md", ".md5", ".model", ".ndjson", ".npy", ".old", ".orig",
+    ".parquet", ".pdf", ".po", ".properties", ".py", ".rej", ".resx", ".score", ".scores", ".sgm",
+    ".sh", ".sha1", ".sha256", ".srt", ".strings", ".swp", ".tar", ".tex", ".tmp", ".tmx", ".toml",
+    ".tsv", ".vocab", ".vtt", ".xlf", ".xml", ".yaml", ".yml", ".zip", "~",
 )  # fmt: skip
 """Endings of files that are not lines of sentences."""
 EBIBLE = re.compile(r"([a-z]{3})-\1[\w-]*")

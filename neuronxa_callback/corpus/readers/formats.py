@@ -17,6 +17,10 @@ STARTS = (
     (b"version https://git-lfs.github.com/spec/", "a git-lfs pointer; run 'git lfs pull'"),
     (b"PK\x03\x04", "a zip archive; extract it"),
     (b"\x1f\x8b", "a gzip archive; its name must end in .gz"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive; extract it"),
+    (b"\xfd7zXZ", "an xz archive; extract it"),
+    (b"BZh", "a bzip2 archive; extract it"),
+    (b"/annex/objects/", "a git-annex pointer; run 'git annex get'"),
     (b"%PDF-", "a PDF file"),
     (b"PAR1", "a parquet file; use from_parquet"),
     (b"SQLite format 3", "an SQLite database"),
@@ -35,6 +39,7 @@ LINES = (
     (re.compile(r"\{\d+\}\{\d+\}.*|\[\d+:\d\d[.:]\d+\].*"), 0.5, "subtitles"),
     (re.compile(r"(?:msgid|msgstr)(?:\[\d\])? \".*\""), 0.3, "a gettext catalogue (.po)"),
     (re.compile(r"[{\[].*[}\]],?"), 0.8, "JSON; use from_jsonl"),
+    (re.compile(r'[\w.-]+ ?= ?\S.*|".+" = ".*";'), 0.8, "a table of keys and sentences"),
     (re.compile(r"\S*\d\S*\t.*"), 0.8, "a table of ids and sentences; use from_tsv or cut -f2"),
     (
         re.compile(

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from neuronxa_callback.corpus.text import is_blank_text
 from neuronxa_callback.errors import CorpusError
 
 MAX_LINE_BYTES = 1 << 24
@@ -102,7 +103,7 @@ def count_lines(lines: Iterable[bytes]) -> LineCount:
 
 
 def is_blank(line: bytes) -> bool:
-    """Whether a line has nothing but white space, that of Unicode included."""
+    """Whether a line has nothing but white space and zero-width characters of Unicode."""
     if len(line) > 64 or line[:1].isalnum():
         return not line.strip()
-    return not line.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    return is_blank_text(line.decode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from neuronxa_callback.corpus.readers.formats import refuse_other_formats
 from neuronxa_callback.corpus.readers.lines import text_lines
+from neuronxa_callback.corpus.text import is_blank_text
 from neuronxa_callback.errors import CorpusError
 
 Record = Mapping[str, Any]
@@ -52,6 +53,11 @@ def file_records(path: Path) -> Records:
     """The records of a JSON or parquet file, by its name."""
     is_parquet = path.name.endswith(".parquet")
     return parquet_records(path) if is_parquet else json_records(path)
+
+
+def csv_delimiter(path: Path) -> str:
+    """The comma, semicolon or tab that is most often in the first line; a comma if none is."""
+    return max(",;\t", key=next(text_lines(path), "").count)
 
 
 def table_records(path: Path, delimiter: str, quoted: bool) -> Records:
@@ -152,15 +158,15 @@ def records_of_value(value: Any, source: str) -> list[Record]:
             counts = ", ".join(f"{key} {len(cells)}" for key, cells in columns.items())
             raise CorpusError(f"columns must have the same length, but {source} has {counts}")
         else:
-            rows = zip(*columns.values(), strict=True)
-            return [dict(zip(columns, row, strict=True)) for row in rows]
-    wrong = next((item for item in value if not isinstance(item, Mapping)), None)
+            lines = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, line, strict=True)) for line in lines]
+    rows = list(value) if isinstance(value, list | tuple) else [value]
+    wrong = next((type(row).__name__ for row in rows if not isinstance(row, Mapping)), None)
     if wrong is not None:
         raise CorpusError(
-            f"a row must be an object with a key per language, but {source} has a"
-            f" {type(wrong).__name__}"
+            f"a row must be an object with a key per language, but {source} has a {wrong}"
         )
-    return list(value)
+    return rows
 
 
 def _are_objects(cells: Sequence[Any]) -> bool:
@@ -204,6 +210,46 @@ def text_at(record: Record, path: str) -> str | None:
     for key in split_path(record, path):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None
+
+
+def refuse_shifted_cells(table: Table, count: int, paths: Sequence[str], source: str) -> None:
+    """Refuse columns that are shifted: a blank cell inside one, and one more at the other's end.
+
+    Columns that were pasted from files of lines look so if a blank line was put into one file.
+
+    Args:
+        table: Rows that can be read again.
+        count: The number of rows.
+        paths: The columns, the pivot's first.
+        source: The beginning of the message.
+
+    Raises:
+        CorpusError: It names the first row from which on cells are shifted.
+    """
+    last = next((record for _, _, record in table.pick([count - 1])), {})
+    if len({_is_blank_at(last, path) for path in paths}) < 2:
+        return
+    blanks: dict[str, list[tuple[int, str]]] = {path: [] for path in paths}
+    for i, (place, record) in enumerate(table.read()):
+        for path in paths:
+            if _is_blank_at(record, path):
+                blanks[path].append((i, place))
+    pivot = blanks[paths[0]]
+    for path in paths[1:]:
+        cells = blanks[path]
+        ends = [count - len(cells) + k for k in range(len(cells))]
+        trailing = [[i for i, _ in cells] == ends, [i for i, _ in pivot] == ends]
+        if len(cells) == len(pivot) and trailing.count(True) == 1:
+            inner, column = (pivot, paths[0]) if trailing[0] else (cells, path)
+            raise CorpusError(
+                f"rows must be parallel, but in {source} the column {column!r} is blank at"
+                f" {inner[0][1]}, and the other one of {paths[0]!r} and {path!r} at the end: cells"
+                " are shifted from there on; remove the blank cell from its column"
+            )
+
+
+def _is_blank_at(record: Record, path: str) -> bool:
+    return is_blank_text(text_at(record, path) or "")
 
 
 def has_column(record: Record, path: str) -> bool:

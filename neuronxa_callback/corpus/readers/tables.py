@@ -38,9 +38,11 @@ from neuronxa_callback.corpus.readers.records import (
     Record,
     Records,
     Table,
+    csv_delimiter,
     has_column,
     json_records,
     parquet_records,
+    refuse_shifted_cells,
     table_records,
     text_at,
 )
@@ -78,7 +80,7 @@ def read_tsv(
     """See ``ParallelCorpus.from_tsv``."""
     path = Path(path)
     if delimiter is None:
-        delimiter = "," if ".csv" in path.suffixes else "\t"
+        delimiter = csv_delimiter(path) if ".csv" in path.suffixes else "\t"
     table = Table(partial(table_records, path, delimiter, quoted))
     return _read_table(table, str(path), path.name, pivot, languages, n_pairs, columns, order)
 
@@ -172,7 +174,9 @@ def _read_table(
             picked = table.pick(wanted)
             return {i: _record_row(place, record, paths) for i, place, record in picked}
 
-        part = filter_candidates(codes, _candidates(table, sample), pick, n_pairs)
+        candidates = _candidates(table, sample)
+        refuse_shifted_cells(table, candidates.count, paths, source)
+        part = filter_candidates(codes, candidates, pick, n_pairs)
     found = merge_rows([part], pivot, name, n_pairs)
     level = logging.WARNING if choice.hint() else logging.INFO
     return log_notes(replace(found, notes=(*choice.notes(codes), *found.notes)), level)

@@ -4,6 +4,7 @@ A neuron fires at a token if its gate is above 0 (NAS, arXiv:2507.14900). Specia
 do not count. Language 0 is the pivot; sentence i of all languages has the same meaning.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ class FiringCounts:
         languages: K, the pivot included.
         pairs: n.
         neurons: D, the neurons of the layer.
-        device: Where the counts are kept: about ``(5 K + 2 n) D`` numbers of 4 bytes and
+        device: Where the counts are kept: about ``(4 K + 2 n) D`` numbers of 4 bytes and
             ``2 K D`` of 8 bytes.
 
     Example:
@@ -89,6 +90,17 @@ class FiringCounts:
         self.sentences_last.index_add_(0, language, last)
         self.languages_any.index_add_(0, pair, anywhere)
         self.languages_last.index_add_(0, pair, last)
+
+    @classmethod
+    def of_layer(cls, parts: "Sequence[FiringCounts]") -> "FiringCounts":
+        """The counts of a layer whose neurons are those of several parts, in their order."""
+        joined, first = cls.__new__(cls), parts[0]
+        for name, counts in vars(first).items():
+            whole = counts
+            if name not in ("tokens", "token_squares"):
+                whole = torch.cat([getattr(part, name) for part in parts], dim=-1)
+            setattr(joined, name, whole)
+        return joined
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All counts, in a fixed order: their sums over ranks are the counts of all ranks."""

@@ -25,7 +25,7 @@ class ChatTemplate:
 
     Raises:
         ConfigError: If it has no chat template, or one that depends on the time of day or on
-            random numbers.
+            random numbers, or leaves the sentence out.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -33,10 +33,14 @@ class ChatTemplate:
         self._source = _source_of(tokenizer)
         self.date = MORNING.date().isoformat() if "strftime_now" in self._source else None
         """The fixed date that the template gets; None if it does not ask for one."""
+        self._in_parts = False
+        """Whether the content of a message is a list of parts, as in templates with images."""
         state = random.getstate()
         try:
+            self._in_parts = PLACEHOLDER not in self.render(PLACEHOLDER)
             self.rendered = self.render(PLACEHOLDER)
             """The text around a placeholder."""
+            self._require_sentence()
             self._refuse_random_numbers()
         finally:
             random.setstate(state)
@@ -49,7 +53,8 @@ class ChatTemplate:
             ConfigError: If the template cannot be rendered.
         """
         fixed = {"chat_template": _clock(now) + self._source} if self.date else {}
-        turns = [{"role": "user", "content": text}]
+        content = [{"type": "text", "text": text}] if self._in_parts else text
+        turns = [{"role": "user", "content": content}]
         try:
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **fixed))
         except Exception as cause:
@@ -58,6 +63,14 @@ class ChatTemplate:
                 f" but it ends in {type(cause).__name__}: {cause}; set template to a text with"
                 f" {PLACEHOLDER} instead"
             ) from cause
+
+    def _require_sentence(self) -> None:
+        if PLACEHOLDER not in self.rendered:
+            raise ConfigError(
+                "the chat template must contain the message of a user, but it gives"
+                f" {self.rendered[:60]!r} for {PLACEHOLDER!r}; set template to a text with"
+                f" {PLACEHOLDER} instead of 'chat'"
+            )
 
     def _refuse_time(self) -> None:
         later = self.render(PLACEHOLDER, EVENING)

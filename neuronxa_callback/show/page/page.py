@@ -15,6 +15,7 @@ from pathlib import Path
 from neuronxa_callback._version import __version__
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.show.page.data import Runs, pack
+from neuronxa_callback.whole_file import whole_file
 
 BEFORE_PLOTLY = ("data.js", "style.js")
 """Scripts placed before plotly, so that the data unpack while the browser parses plotly."""
@@ -42,7 +43,9 @@ def write_page(runs: Runs, path: str | Path, title: str = TITLE, notes: Sequence
 
         write_page({"mine": read_reports("runs/mine")}, "alignment.html")
     """
-    Path(path).write_text(page(runs, title, notes), encoding="utf-8", newline="\n")
+    text = page(runs, title, notes)
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def page(runs: Runs, title: str = TITLE, notes: Sequence[str] = ()) -> str:

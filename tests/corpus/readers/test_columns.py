@@ -147,3 +147,11 @@ def test_json_objects_may_leave_a_language_out_at_first(tmp_path):
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = ParallelCorpus.from_jsonl(tmp_path / "t.jsonl").in_file_order()
     assert found.pairs["deu_Latn"] == zipped(ENGLISH, GERMAN)
+
+
+@pytest.mark.parametrize("hole", ["N/A", "nan", "NULL", "None", "-"])
+def test_a_language_with_many_holes_is_still_one(hole):
+    rows = [{"en": f"Line {k}.", "de": f"Zeile {k}." if k % 3 else hole} for k in range(30)]
+    rows += [{"en": f"More {k}.", "de": hole} for k in range(30)]
+    corpus = ParallelCorpus.from_dataset(rows)
+    assert (corpus.languages, corpus.n_pairs) == (("deu_Latn",), 20)

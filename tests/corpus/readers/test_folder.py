@@ -148,3 +148,9 @@ def test_a_thousand_languages(tmp_path):
     assert len(found.languages) == len(codes) == 1001
     assert found.languages == tuple(sorted(codes))
     assert found.select(["qzz"]).languages == ("qzz_Latn",)
+
+
+@pytest.mark.parametrize("blank", ["", "\u200b", "\u2060 \u200d", "\ufeff"])
+def test_lines_that_are_shifted_by_an_invisible_line_are_refused(tmp_path, blank):
+    write_files(tmp_path, eng__txt=[*ENGLISH, ""], deu__txt=[*GERMAN[:2], blank, *GERMAN[2:]])
+    assert "deu.txt:3 is blank" in refusal(ParallelCorpus.from_folder, tmp_path)

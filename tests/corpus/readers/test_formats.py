@@ -24,6 +24,9 @@ FORMATS = {
     "a table with ' ||| '": "".join(f"{a} ||| {b}\n" for a, b in zipped(ENGLISH, GERMAN)),
     "a list of ids and sentences": "".join(f"utt_{k:04d} {t}\n" for k, t in enumerate(GERMAN)),
     "a csv table": "".join(f'"{a}","{b}"\n' for a, b in zipped(ENGLISH, GERMAN)),
+    "a table of keys and sentences": "".join(f"a.{k} = {t}\n" for k, t in enumerate(GERMAN)),
+    "a git-annex pointer": "/annex/objects/MD5E-s12--ab.txt\n",
+    "a bzip2 archive": "BZh91AY&SY\n",
     "a PDF file": "%PDF-1.7\n%\n1 0 obj\n",
     "an RTF file": "{\\rtf1\\ansi Guten Morgen.}\n",
 }
@@ -81,7 +84,8 @@ def test_text_that_only_looks_alike_is_read(tmp_path):
 MARKERS = [
     "<range>", "<url>http://a.org/1</url>", "<talkid>12</talkid>", "</doc>", "<seg id='3'>",
     '<tuv xml:lang="de"><seg>Ja.</seg></tuv>', "<!-- none -->", "__NULL__", "[MISSING]", "<unk>",
-    "#N/A",
+    "#N/A", "_NULL_", "NaN", "n/a", "None", "NULL", "\\N", "-", "...", "– – –", "???", "<s>",
+    "<br/>", "<i> </i>", "&nbsp;", "&lt;range&gt;", "[[range]]", "{empty}",
 ]  # fmt: skip
 
 
@@ -97,13 +101,15 @@ def test_a_marker_is_dropped_by_name_though_it_is_there_once(tmp_path, marker):
         ParallelCorpus("eng_Latn", {"deu_Latn": [("a", "b"), ("c", marker)]})
 
 
-@pytest.mark.parametrize("text", ["<i>Ja.</i>", "<3 dich", "<- hier ->", "a < b > c", "[Musik]"])
+@pytest.mark.parametrize(
+    "text", ["<i>Ja.</i>", "<3 dich", "<- hier ->", "a < b > c", "[Musik]", "Nan", "No.", "- Ja."]
+)
 def test_a_sentence_with_signs_of_markup_is_kept(tmp_path, text):
     write_files(tmp_path, eng__txt=ENGLISH, deu__txt=[text, *GERMAN[1:]])
     assert ParallelCorpus.from_folder(tmp_path).pairs["deu_Latn"][0][1] == text
 
 
-@pytest.mark.parametrize("hole", ["TODO", "keine Übersetzung", "-", "NaN"])
+@pytest.mark.parametrize("hole", ["TODO", "keine Übersetzung", "(leer)"])
 @pytest.mark.parametrize("reader", ["folder", "dataset"])
 @pytest.mark.parametrize("side", ["en", "de"])
 def test_a_cell_beside_many_different_sentences_is_a_marker(tmp_path, hole, reader, side):

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from neuronxa_callback import ParallelCorpus
 from tests.helpers.corpus_files import ENGLISH, FRENCH, GERMAN, PAIRS, refusal, zipped
 
@@ -70,3 +72,32 @@ def test_json_lines(tmp_path):
     )
     path.write_text('{"en": "a", "de": "b"}\n{"en"\n')
     assert refusal(ParallelCorpus.from_jsonl, path).startswith(f"{path}:2 is not JSON: ")
+
+
+@pytest.mark.parametrize("side", ["en", "de"])
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", None])
+def test_columns_that_are_shifted_by_a_blank_cell_are_refused(tmp_path, side, blank):
+    texts = {"en": [f"Line {k}." for k in range(20)], "de": [f"Zeile {k}." for k in range(20)]}
+    for key, cells in texts.items():
+        cells.insert(10 if key == side else 20, blank)
+    rows = [{"en": a, "de": b} for a, b in zipped(texts["en"], texts["de"])]
+    (tmp_path / "t.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    message = refusal(ParallelCorpus.from_jsonl, tmp_path / "t.jsonl")
+    assert f"column {side!r} is blank at t.jsonl:11" in message
+    assert "cells are shifted" in refusal(ParallelCorpus.from_dataset, texts)
+    rows[20]["en"], rows[20]["de"] = blank, blank
+    assert ParallelCorpus.from_dataset(rows).n_pairs == 19
+
+
+def test_a_csv_file_may_have_semicolons_or_tabs(tmp_path):
+    for delimiter in ";\t,":
+        path = tmp_path / "t.csv"
+        path.write_text("".join(f"{a}{delimiter}{b}\n" for a, b in [("en", "de"), "ab", "cd"]))
+        assert ParallelCorpus.from_tsv(path).pairs["deu_Latn"] == (("a", "b"), ("c", "d"))
+
+
+@pytest.mark.parametrize("value", ["123", "null", "true", "[null]", "[[]]", '"x"', "[1]"])
+def test_json_without_objects_is_refused(tmp_path, value):
+    (tmp_path / "t.json").write_text(value)
+    message = refusal(ParallelCorpus.from_jsonl, tmp_path / "t.json")
+    assert message.startswith("a row must be an object with a key per language, but ")

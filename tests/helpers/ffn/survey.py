@@ -1,8 +1,10 @@
 """Compares gate and product of every feed-forward network of a model with the oracle.
 
-python -m tests.helpers.ffn.survey        writes docs/architectures.md
+python -m tests.helpers.ffn.survey        writes docs/architectures.csv
 """
 
+import csv
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
@@ -113,14 +114,14 @@ def _batch_first(states: Tensor, tokens: Tensor) -> Tensor:
     return states
 
 
-def summary(examination: Examination) -> list[str]:
-    """One line per kind of network; numbers in paths are replaced by stars."""
-    lines: Counter[str] = Counter()
+def summary(examination: Examination) -> list[tuple[str, ...]]:
+    """(count, modules, kind, how) per kind of network; numbers in paths are replaced by stars."""
+    rows: Counter[tuple[str, ...]] = Counter()
     for part in examination.parts:
         how = re.sub(r"(?<=\.)\d+(?=[.;,]|$)", "*", f"{part.path}; {part.how}")
         path, _, words = how.partition("; ")
-        lines[f"`{path}` {part.kind}: {words}"] += 1
-    return [f"{count} x {line}" for line, count in lines.items()]
+        rows[path, part.kind, words] += 1
+    return [(str(count), *row) for row, count in rows.items()]
 
 
 NO_NETWORK = ("mamba/causal", "mamba2/causal", "falcon_mamba/causal")
@@ -134,28 +135,34 @@ NOT_BUILT = {
 """Models that cannot be built tiny and offline, or do not run on text alone."""
 
 
-def table() -> tuple[str, int, dict[str, str], dict[str, list[str]]]:
-    """The page ``docs/architectures.md``, the number of right models, the refused, the wrong."""
-    rows, right = [], 0
+COLUMNS = ("model", "networks", "modules", "kind", "how")
+
+
+def survey() -> tuple[str, int, dict[str, str], dict[str, list[str]]]:
+    """The table ``docs/architectures.csv``, the number of right models, the refused, the wrong."""
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\n").writerow
+    write(COLUMNS)
+    right = 0
     refused: dict[str, str] = {}
     wrong: dict[str, list[str]] = {}
     for entry in zoo.ENTRIES.values():
         if entry.name in NOT_BUILT:
-            rows.append((entry.name, f"not surveyed: {NOT_BUILT[entry.name]}"))
+            write((entry.name, "", "", "not surveyed", NOT_BUILT[entry.name]))
             continue
         try:
             examination = examine(entry.name, zoo.build(entry), tokens_of(entry.name))
         except TapError as error:
             if entry.name not in NO_NETWORK:
                 refused[entry.name] = str(error)
-            rows.append((entry.name, f"refused: {error}"))
+            write((entry.name, "", "", "refused", str(error)))
             continue
         if examination.wrong:
             wrong[entry.name] = examination.wrong
         right += not examination.wrong
-        rows.append((entry.name, "<br>".join(summary(examination))))
-    right += len(REMOTE)
-    return _page(rows, right, refused), right, refused, wrong
+        for row in summary(examination):
+            write((entry.name, *row))
+    return text.getvalue(), right + len(REMOTE), refused, wrong
 
 
 def tokens_of(name: str) -> Tensor:
@@ -166,29 +173,6 @@ def tokens_of(name: str) -> Tensor:
     return ids(BATCH, TOKENS)
 
 
-def _page(rows: list[tuple[str, str]], right: int, refused: dict[str, str]) -> str:
-    head = rf"""# Architectures
-
-Written by `python -m tests.helpers.ffn.survey` and checked by `make test-all`. The survey covers
-every causal, masked and seq2seq language model of transformers {transformers.__version__} that can
-be built tiny and offline, and some variants. It compares gate and product of every feed-forward
-network with states computed from the weights: {right} models are right ({len(REMOTE)} of them are
-imitations of remote code in `tests/helpers/ffn/remote.py`), {len(refused)} are refused by name,
-none is wrong. Three models have no feed-forward network.
-
-In some models the states depend on the other sentences of the batch: capacity-limited routers
-(Switch, NLLB-MoE) choose experts by the whole batch, and Doge's router mixes the scores of its
-tokens. Doge's experts are rows of a table, one neuron each, and are refused; its shared experts can
-be named with `neuron_modules=r"mlp\.down_proj$"` and depend on the batch from the second layer on.
-
-`*` replaces a number. "gate: the same": the network has no gate, so gate and product are equal.
-
-| model | modules and how they are read |
-|---|---|
-"""
-    return head + "".join(f"| {name} | {text} |\n" for name, text in rows)
-
-
 if __name__ == "__main__":
-    path = Path(__file__).parents[3] / "docs" / "architectures.md"
-    path.write_text(table()[0], encoding="utf-8")
+    path = Path(__file__).parents[3] / "docs" / "architectures.csv"
+    path.write_text(survey()[0], encoding="utf-8")

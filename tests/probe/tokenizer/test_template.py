@@ -207,3 +207,16 @@ def test_a_set_of_languages_is_sorted(make):
         "tokens",
     ]
     assert CORPUS.select(make(["fra_Latn", "deu_Latn"])).languages == ("deu_Latn", "fra_Latn")
+
+
+def test_a_template_of_messages_in_parts_gets_the_sentence():
+    parts = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}"
+    whole = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    one, other = measured(parts + "!{% endfor %}"), measured(whole.replace("}}{", "}}!{"))
+    assert one.fingerprint["model"] == other.fingerprint["model"]
+
+
+@pytest.mark.parametrize("template", ["", "[user] hello", "{{ messages[0].role }}"])
+def test_a_chat_template_without_the_sentence_is_refused(template):
+    with pytest.raises(ConfigError, match="the chat template must contain the message of a user"):
+        measured(template)

@@ -69,6 +69,12 @@ def metrics(path):
     return axes
 
 
+def hidden_metrics(path):
+    """The names of defined metrics without a panel."""
+    every = [r.metric for r in records(path) if r.WhichOneof("record_type") == "metric"]
+    return {metric.name for metric in every if metric.options.hidden}
+
+
 def config(path):
     """The run's configuration."""
     entries = {}

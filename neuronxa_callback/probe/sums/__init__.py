@@ -1,0 +1,1 @@
+"""Sums of states: by kernels in one read, and by window of languages."""

@@ -1,0 +1,154 @@
+"""The sums of one read in one microbatch, by the kernels: buffers of several layers, few launches.
+
+The plain path (``Pooling`` and ``alignment``) is their definition, and takes what they do not.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuronxa_callback.metrics.registry import Read
+
+BUFFER_BYTES = 128 * 2**20
+"""Bytes of the pooled vectors that wait for their dot products, over all reads."""
+MOST_TOKENS = 512
+"""Up to this length the kernel multiplies pooled activation states exactly, as two digits."""
+SOURCES = ("nas", "nav")
+"""The sources that the kernels know, in the order of their numbers."""
+
+
+def kernels_run_on(device: torch.device) -> bool:
+    """Whether Triton is installed and runs on ``device``: CUDA, or any in its interpreter."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return (
+        (device.type == "cuda" or interpreted)
+        and importlib.util.find_spec("triton") is not None
+        and hasattr(torch.library, "triton_op")
+    )
+
+
+@dataclass(frozen=True)
+class FusedSums:
+    """What the kernels have summed; zero in the layers that they did not take."""
+
+    squares: Tensor
+    """[layers, rows, batch] fp64."""
+    token_sizes: Tensor | None
+    """[layers, batch, tokens] fp32, if computed."""
+    active: Tensor | None
+    """[layers, batch] fp32, if computed."""
+
+
+class FusedReduction:
+    """One read of dense layers of equal width, each of one part.
+
+    Args:
+        read: What to compute.
+        layers: The number of layers.
+        width: Neurons per layer, on this rank.
+        reads: The number of reads that share ``BUFFER_BYTES``.
+        device: Where all of it happens.
+    """
+
+    def __init__(
+        self, read: Read, layers: int, width: int, reads: int, device: torch.device
+    ) -> None:
+        from neuronxa_callback.probe.sums import kernels
+
+        self.kernels, self.read, self.layers, self.width = kernels, read, layers, width
+        self.device, self.bytes = device, BUFFER_BYTES // reads
+        self.blocks = -(-width // kernels.BLOCK)
+        self.space = self.none = torch.empty(0, dtype=torch.float32, device=device)
+
+    def begin(
+        self, weights: Tensor, mask: Tensor, pivot: Tensor, rows: Tensor, filling: bool
+    ) -> None:
+        """Prepares for one forward pass.
+
+        Args:
+            weights: [batch, rows, tokens] fp32.
+            mask: [batch, tokens] bool.
+            pivot: [layers, rows, sentences, width] fp32, to compare with or to fill.
+            rows: [batch], the sentences of the pivot to fill; empty for a dummy.
+            filling: Whether to fill the pivot.
+        """
+        batch, count, tokens = weights.shape
+        self.weights, self.mask = weights.contiguous(), mask.float()
+        self.pivot, self.rows, self.filling = pivot, rows, filling
+        one = count * batch * self.width
+        self.slots = max(1, min(self.layers, self.bytes // (4 * one)))
+        if self.space.numel() < self.slots * one:
+            self.space = torch.empty(self.slots * one, dtype=torch.float32, device=self.device)
+        self.buffer = self.space[: self.slots * one].view(self.slots, count, batch, self.width)
+        self.first = self.waiting = 0
+        compared = 0 if filling else pivot.shape[2]
+        self.dot = self._zeros(  # [layers, rows, sentences of the pivot, batch]
+            self.layers, count, compared, batch, dtype=torch.float64
+        )
+        self.squares = self._zeros(self.layers, count, batch, self.blocks, dtype=torch.float64)
+        self.sizes = self.active = self.none
+        if self.read.shares:
+            self.sizes = self._zeros(self.layers, batch, tokens, self.blocks)
+        if self.read.activity:
+            self.active = self._zeros(self.layers, batch, self.blocks)
+
+    def takes(self, states: Tensor, start: int) -> bool:
+        """Whether the kernels can read these states: all tokens at once, neurons side by side."""
+        return (
+            start == 0
+            and states.shape == (*self.mask.shape, self.width)
+            and states.shape[1] <= MOST_TOKENS
+            and states.stride(-1) == 1
+            and states.device == self.pivot.device == self.weights.device
+        )
+
+    def add(self, layer: int, states: Tensor) -> None:
+        """Sums states [batch, tokens, width] of one layer."""
+        if layer != self.first + self.waiting:
+            self._flush()
+            self.first = layer
+        self.kernels.pool(
+            states,
+            self.weights,
+            self.mask,
+            self.buffer[self.waiting],
+            self.squares[layer],
+            self.sizes[layer] if self.read.shares else self.none,
+            self.active[layer] if self.read.activity else self.none,
+            SOURCES.index(self.read.source),
+        )
+        self.waiting += 1
+        if self.waiting == self.slots:
+            self._flush()
+
+    def end(self) -> FusedSums:
+        """The sums of this forward pass."""
+        self._flush()
+        return FusedSums(
+            self.squares.sum(-1),
+            self.sizes.sum(-1) if self.read.shares else None,
+            self.active.sum(-1) if self.read.activity else None,
+        )
+
+    def _flush(self) -> None:
+        """Compares the vectors that wait, or stores those of a pivot."""
+        if self.waiting:
+            layers = slice(self.first, self.first + self.waiting)
+            vectors, pivot = self.buffer[: self.waiting], self.pivot[layers]
+            if not self.filling:
+                exact = self.read.source == "nas"
+                self.kernels.compare(
+                    pivot.flatten(0, 1),
+                    vectors.flatten(0, 1),
+                    self.dot[layers].flatten(0, 1),
+                    exact,
+                )
+            elif len(self.rows):
+                pivot[:, :, self.rows] = vectors
+        self.first, self.waiting = self.first + self.waiting, 0
+
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)

@@ -1,0 +1,140 @@
+"""The kernels in Triton's interpreter on CPU: equal to the plain path, and no test is blind.
+
+``test_kernels.py`` runs this file in a process of its own, since Triton reads TRITON_INTERPRET when
+it is imported.
+"""
+
+import importlib.util
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from neuronxa_callback import Probe
+from neuronxa_callback.metrics.registry import Read
+from neuronxa_callback.probe.batching import Sentence, collate
+from neuronxa_callback.probe.pooling import Pooling
+from neuronxa_callback.probe.sums import fused
+from tests.helpers.probes import config_of, half_translated, trained
+
+SOURCE = Path(fused.__file__).with_name("kernels.py")
+NAS = Read("nas", ("nasca",), ("position",), activity=True)
+NAV = Read("nav", ("navca", "other"), ("position", "no_special"), shares=True)
+
+
+def loaded(folder, number, text):
+    """A module of kernels with this text, whose operators have names of their own."""
+    path = folder / f"kernels_{number}.py"
+    path.write_text(text.replace('"neuronxa_callback::', f'"mutant_{number}::'), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def batch_of(lengths):
+    sentences = [Sentence(tuple(range(n)), (True,) + (False,) * (n - 1)) for n in lengths]
+    return collate(sentences, pad=0)
+
+
+def differences(kernels, dtype, width, nan=False):
+    """Names of the sums in which kernels and plain path differ, for two reads of three layers."""
+    generator = torch.Generator().manual_seed(0)
+    batch, device, wrong = batch_of((5, 3, 7)), torch.device("cpu"), []
+    for read in (NAS, NAV):
+        pooling = Pooling(batch, (read,))
+        weights, rows = pooling.weights[read.source], len(read.weights)
+        one = fused.FusedReduction(read, 3, width, 1, device)
+        one.kernels, one.blocks = kernels, -(-width // kernels.BLOCK)
+        # Two layers wait at a time, so that the last buffer is not full.
+        one.bytes = 2 * 4 * rows * 3 * width
+        pivot = torch.randint(0, 131_329, (3, rows, 4, width), generator=generator).float()
+        one.begin(weights, batch.mask, pivot, torch.arange(3), filling=False)
+        states = [torch.randn(3, 7, width, generator=generator).to(dtype) for _ in range(3)]
+        if nan:
+            states[1][2, 6, width - 1] = torch.nan
+        expected = [pooling.dense(read, each, 0) for each in states]
+        for layer, each in enumerate(states):
+            assert one.takes(each, 0)
+            one.add(layer, each)
+        sums = one.end()
+        pooled = torch.stack([each.pooled.transpose(0, 1) for each in expected]).double()
+        tolerance = 0 if read is NAS else 1e-6
+        pairs = {
+            "dot": (one.dot, pivot.double() @ pooled.mT),
+            "squares": (sums.squares, pooled.square().sum(-1)),
+        }
+        if read.shares:
+            sizes = torch.stack([each.token_sizes for each in expected])
+            pairs["sizes"] = (sums.token_sizes, sizes)
+        if read.activity:
+            pairs["active"] = (sums.active, torch.stack([each.active for each in expected]))
+        for name, (ours, theirs) in pairs.items():
+            if not torch.allclose(ours, theirs, rtol=tolerance, atol=0, equal_nan=True):
+                wrong.append(f"{read.source} {name}")
+    return wrong
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [64, 513, 1100])
+def test_the_kernels_equal_the_plain_path(dtype, width, tmp_path):
+    kernels = loaded(tmp_path, f"{width}_{dtype}".replace(".", "_"), SOURCE.read_text("utf-8"))
+    assert differences(kernels, dtype, width) == []
+
+
+def test_a_nan_in_one_state_reaches_every_sum_of_its_sentence(tmp_path):
+    kernels = loaded(tmp_path, "nan", SOURCE.read_text("utf-8"))
+    assert differences(kernels, torch.float32, 600, nan=True) == []
+
+
+MUTANTS = {
+    "the first token": ("for token in range(tokens)", "for token in range(1, tokens)"),
+    "the last token": ("for token in range(tokens)", "for token in range(tokens - 1)"),
+    "the last weighting": ("row < ROWS, other", "row < max(1, ROWS - 1), other"),
+    "the NaN": ("state != state", "state < state"),
+    "the last block of neurons": ("(batch, blocks)](", "(batch, max(1, blocks - 1))]("),
+    "the last neurons": ("range(0, width, DEPTH)", "range(0, width - DEPTH, DEPTH)"),
+    "a digit": ("total += 512.0 * middle +", "total += 256.0 * middle +"),
+    "the magnitude": ("tl.abs(state.to(tl.float32))", "state.to(tl.float32)"),
+    "the size of a token": ("tl.sum(value, axis=0) *", "tl.max(value, axis=0) *"),
+    "padding in the activity": ("value * tl.load(mask", "value + 0 * tl.load(mask"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_kernel_that_drops_a_part_is_noticed(name, tmp_path):
+    before, after = MUTANTS[name]
+    text = SOURCE.read_text("utf-8")
+    assert before in text
+    kernels = loaded(tmp_path, re.sub(r"\W", "_", name), text.replace(before, after))
+    found = differences(kernels, torch.float32, 600)
+    found += differences(kernels, torch.float32, 600, nan=True)
+    assert found
+
+
+def same(report):
+    """A report without its run and environment."""
+    parts = {key: part for key, part in report.fingerprint.items() if key != "environment"}
+    return replace(report, run={}, fingerprint=parts)
+
+
+@pytest.mark.parametrize("bytes_of_buffers", [1, fused.BUFFER_BYTES])
+def test_a_probe_by_kernels_has_the_scores_of_the_plain_path(
+    tokenizer, monkeypatch, bytes_of_buffers
+):
+    monkeypatch.setattr(fused, "BUFFER_BYTES", bytes_of_buffers)
+    config = config_of(half_translated(6), batch_tokens=64)
+    model = trained()
+    report = Probe(config, tokenizer).run(model)
+    monkeypatch.delenv("TRITON_INTERPRET")
+    plain = Probe(config, tokenizer).run(model)
+    assert report.fingerprint["environment"]["reduction"] == "fused"
+    assert plain.fingerprint["environment"]["reduction"] == "plain"
+    assert same(report).metrics == same(plain).metrics
+    assert report.diagnostics["activity"] == plain.diagnostics["activity"]
+    assert report.diagnostics["margins"]["nasca"] == plain.diagnostics["margins"]["nasca"]
+    assert any(map(any, plain.metrics["nasca"].mutual.values()))
