@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := -m "not slow and not distributed and not browser and not zoo and not gpu"
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: quickstart test test-all docs lint install clean
+.PHONY: quickstart test test-all docs gpu lint install clean
 
 install: $(STAMP)
 
@@ -31,6 +31,9 @@ test: lint  ## lint, types, contracts, unit tests and one real Trainer run: abou
 
 test-all: test docs .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
 	$(BIN)/python -m pytest -m "(slow or distributed or browser or zoo) and not gpu"
+
+gpu: $(STAMP)  ## what only a GPU can show: at most 8 minutes, one table, kept in benchmarks/
+	timeout 480 $(BIN)/python benchmarks/gpu.py --budget 300 --out benchmarks/gpu_$$(date +%Y%m%d).md
 
 docs: $(STAMP)  ## the pages of docs/ and the API reference as a site in build/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs

@@ -4,6 +4,7 @@ import platform
 import statistics
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,13 +48,19 @@ def llama(shape, dtype=torch.float32, device="cpu", **overrides):
     options = {"vocab_size": 32000, "num_attention_heads": 8, "max_position_embeddings": 2048}
     torch.manual_seed(0)
     config = LlamaConfig(**(options | SHAPES[shape] | {"pad_token_id": 0} | overrides))
-    with torch.device(device):
-        default = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            return LlamaForCausalLM(config).eval()
-        finally:
-            torch.set_default_dtype(default)
+    with default_dtype(dtype), torch.device(device):
+        return LlamaForCausalLM(config).eval()
+
+
+@contextmanager
+def default_dtype(dtype):
+    """The dtype of new parameters."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def tokenizer_of(corpus, vocabulary=8000):
