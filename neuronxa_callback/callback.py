@@ -104,8 +104,6 @@ class NeuronXACallback(TrainerCallback):
         self._outcome = RuleOutcome()
         self._halted, self._screen = False, ProbeScreen()
 
-    # When to probe
-
     def should_probe(self, state: TrainerState, control: TrainerControl) -> bool:
         """Whether to probe after this step: an evaluation, the last step, or one of the interval.
 
@@ -206,8 +204,6 @@ class NeuronXACallback(TrainerCallback):
             terminal.show(tables.one_report(self._report))
         self._sinks.close()
 
-    # How to probe
-
     def make_probe(self, tokenizer: Any) -> Probe:
         """A probe for a model and tokenizer; a subclass may return another one."""
         return Probe(self.config, tokenizer, forward=self.forward)
@@ -227,11 +223,13 @@ class NeuronXACallback(TrainerCallback):
                 self._outcome = apply_rules(self.stop, self.history, self._outcome.holding)
                 self._report = report = report.with_run(**self._outcome.run_entries)
                 trainer_events.log_row(state, report.scalars())
-                trainer_events.say(state, probe_line.line(report, self.history))
-                trainer_events.say(state, *self._outcome.alert_lines(report.step))
+                alerts = self._outcome.alert_lines(report.step)
+                trainer_events.say(state, probe_line.line(report, self.history), *alerts)
                 self.schedule.time_sinks(partial(self._sinks.write, report))
-                if can_stop(self.stop):
-                    self._stop_if_due(state, control)
+                # Collective: all ranks follow the decision of rank 0.
+                due = int(self._outcome.stop is not None)
+                if can_stop(self.stop) and all_ranks().from_first_rank(due):
+                    self._stopped = trainer_events.stop(state, control, self._outcome.stop)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -259,14 +257,6 @@ class NeuronXACallback(TrainerCallback):
             trainer_events.say(state, probe_line.line(report))
         return report
 
-    def _stop_if_due(self, state: TrainerState, control: TrainerControl) -> None:
-        """Collective: all ranks follow the decision of rank 0."""
-        if all_ranks().from_first_rank(int(self._outcome.stop is not None)):
-            self._stopped = self._outcome.stop or "rank 0 stops"
-            control.should_training_stop = True
-            stops = f"NeuronXA stops this run at step {state.global_step}"
-            trainer_events.say(state, f"{stops}: {self._stopped}")
-
     def _report_overhead(self, state: TrainerState) -> None:
         """Once, after the first steps: print what a probe costs, and choose the interval."""
         step_seconds = self.schedule.record_step()
@@ -278,8 +268,6 @@ class NeuronXACallback(TrainerCallback):
                 self.schedule.interval = all_ranks().from_first_rank(steps)
                 self._save_state(state)
             trainer_events.say(state, f"NeuronXA: {self.schedule.describe_overhead(step_seconds)}")
-
-    # What a resume needs
 
     def _save_state(self, state: TrainerState) -> None:
         """Save the state with the next checkpoint."""

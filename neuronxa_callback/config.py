@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from neuronxa_callback import option_checks as checks
+from neuronxa_callback.corpus.groups import Groups, as_groups
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, unknown
 from neuronxa_callback.metrics.registry import (
@@ -34,7 +35,7 @@ EXTRA_PAIRS = 100
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What is measured. A change of any field except ``batch_tokens`` may change the scores.
+    """What is measured. Any field but ``batch_tokens`` and ``groups`` may change the scores.
 
     Raises:
         ConfigError: If a value has a wrong type or cannot be used; the message names the field.
@@ -50,6 +51,10 @@ class ProbeConfig:
     ``{reader = "tatoeba", path = ..., pivot = ...}``, or a ``ParallelCorpus``."""
     languages: tuple[str, ...] | None = None
     """The languages of the corpus to measure; None for all."""
+    groups: tuple[Groups, ...] | Groups | None = ()
+    """Groups of languages, each with a mean and its interval: ``"script"``, ``"family"``,
+    ``"resource"`` (see ``corpus.groups``), ``{"mine": ["de", "sw"]}``, or a list of these. No
+    other score depends on it."""
     n_pairs: int = 100
     """The number of pairs, the same for every language. Scores depend on it (see ``chance``)."""
     metrics: tuple[str, ...] = ("nasca", "navca")
@@ -91,6 +96,7 @@ class ProbeConfig:
             value = getattr(self, name)
             if value is not None or name != "languages":
                 object.__setattr__(self, name, checks.list_of_names(name, value))
+        object.__setattr__(self, "groups", as_groups(self.groups))
         if self.languages == ():
             raise ConfigError("languages must name at least one language, or be None, got none")
         _known("metric", self.metrics, tuple(ALIGNMENT))

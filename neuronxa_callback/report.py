@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from neuronxa_callback.errors import ReportError
-from neuronxa_callback.report_schema import MEAN, SCHEMA, parse_report
+from neuronxa_callback.report_schema import GROUP, MEAN, OPTIONAL_FIELDS, SCHEMA, parse_report
 from neuronxa_callback.scores import (
     Counts,
     Interval,
@@ -74,6 +74,8 @@ class AlignmentReport:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     """Named small arrays of plain numbers, ``None`` for NaN. Read-only."""
     warnings: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a group -> its languages. A method takes ``"group:<name>"`` as a language."""
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Seconds, ranks, time and loss of the run; not part of the measurement. Read-only."""
 
@@ -96,7 +98,8 @@ class AlignmentReport:
 
         Args:
             metric: One of ``self.metrics``.
-            language: One of ``self.languages``; ``None`` for the macro-mean over all of them.
+            language: One of ``self.languages``; ``None`` for the macro-mean over all of them;
+                ``"group:<name>"`` for the mean over a group.
 
         Returns:
             A number in [0, 1], or NaN if one of the layers held NaN.
@@ -125,8 +128,8 @@ class AlignmentReport:
 
     def interval(self, metric: str, language: str | None = None) -> Interval:
         """The 95 % interval of ``score(metric, language)``: low, high."""
-        names = self._named(language)
-        return self._of(metric).intervals[MEAN if language is None else names[0]]
+        self._named(language)
+        return self._of(metric).intervals[language or MEAN]
 
     def layer_interval(self, metric: str, language: str, layer: Layer) -> Interval:
         """The 95 % interval of one layer's score: low, high; NaN if the layer held NaN.
@@ -136,15 +139,15 @@ class AlignmentReport:
         """
         layers = self.layers(metric)
         if layer not in layers:
-            known = _list(map(str, layers))
+            known = ", ".join(map(str, layers))
             raise KeyError(f"{metric} has no layer {layer!r} in this report (it has: {known})")
-        (name,) = self._named(language)
-        return self._of(metric).layer_intervals[name][layers.index(layer)]
+        self._named(language)
+        return self._of(metric).layer_intervals[language][layers.index(layer)]
 
     def is_hub_limited(self, metric: str, language: str | None = None) -> bool:
         """Whether one sentence moves the score so much that its interval says next to nothing."""
-        names = self._named(language)
-        return (MEAN if language is None else names[0]) in self._of(metric).hub_limited
+        self._named(language)
+        return (language or MEAN) in self._of(metric).hub_limited
 
     def score_at(self, n: int, metric: str, language: str | None = None) -> float:
         """The expected score among n of the pairs, by exact rarefaction; comparable over sizes.
@@ -195,17 +198,17 @@ class AlignmentReport:
     def scalars(self) -> dict[str, float]:
         """The numbers that a tracker logs.
 
-        The keys are ``neuronxa/<metric>/mean`` and ``neuronxa/<metric>/<language>``, each with
-        ``/low`` and ``/high``; ``neuronxa/<metric>/`` with ``chance``, ``peak``, ``early``,
-        ``middle`` and ``late``; and ``neuronxa/seconds`` if the run was timed. A callback
-        with a name has ``neuronxa/<name>/`` in place of ``neuronxa/``.
+        The keys are ``neuronxa/<metric>/`` with ``mean``, ``<language>`` and ``group/<name>``, each
+        with ``/low`` and ``/high``, and with ``chance``, ``peak``, ``early``, ``middle`` and
+        ``late``; and ``neuronxa/seconds`` if the run was timed. A callback with a name has
+        ``neuronxa/<name>/`` in place of ``neuronxa/``.
         """
         scalars: dict[str, float] = {}
         prefix = f"neuronxa/{self.run['name']}" if self.run.get("name") else "neuronxa"
         for metric in self.metrics:
             root = f"{prefix}/{metric}"
-            for language in (None, *self.languages):
-                key = f"{root}/{language or MEAN}"
+            for language in (None, *self.languages, *(f"{GROUP}{name}" for name in self.groups)):
+                key = f"{root}/{(language or MEAN).replace(GROUP, 'group/', 1)}"
                 scalars[key] = self.score(metric, language)
                 scalars[f"{key}/low"], scalars[f"{key}/high"] = self.interval(metric, language)
             scalars[f"{root}/chance"] = self.chance
@@ -243,7 +246,8 @@ class AlignmentReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as lists, dictionaries and numbers; NaN becomes ``None``."""
-        fields = {name: entry for name, entry in vars(self).items() if name != "metrics"}
+        left_out = {"metrics", *(name for name in OPTIONAL_FIELDS if not getattr(self, name))}
+        fields = {name: entry for name, entry in vars(self).items() if name not in left_out}
         metrics = {name: scores.to_dict(self.n_pairs) for name, scores in self.metrics.items()}
         return {"schema": SCHEMA, **without_nan(fields), "metrics": metrics}
 
@@ -265,20 +269,25 @@ class AlignmentReport:
             languages=tuple(plain["languages"]),
             metrics={name: MetricScores.from_dict(v) for name, v in plain["metrics"].items()},
             warnings=tuple(plain["warnings"]),
+            groups={name: tuple(group) for name, group in plain.get("groups", {}).items()},
         )
 
     def _of(self, metric: str) -> MetricScores:
         if metric not in self.metrics:
-            raise KeyError(f"this report has no metric {metric!r} (it has: {_list(self.metrics)})")
+            known = ", ".join(self.metrics)
+            raise KeyError(f"this report has no metric {metric!r} (it has: {known})")
         return self.metrics[metric]
 
     def _named(self, language: str | None) -> tuple[str, ...]:
         if language is None:
             return self.languages
-        if language not in self.languages:
-            known = _list(self.languages)
+        if language in self.languages:
+            return (language,)
+        groups = {f"{GROUP}{name}": members for name, members in self.groups.items()}
+        if language not in groups:
+            known = ", ".join((*self.languages, *groups))
             raise KeyError(f"this report has no language {language!r} (it has: {known})")
-        return (language,)
+        return groups[language]
 
 
 def _flat(counts: Mapping[str, Counts], languages: Iterable[str]) -> Counts:
@@ -287,7 +296,3 @@ def _flat(counts: Mapping[str, Counts], languages: Iterable[str]) -> Counts:
 
 def _mean(numbers: Sequence[float]) -> float:
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)

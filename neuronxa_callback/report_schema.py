@@ -15,9 +15,13 @@ from neuronxa_callback.errors import ReportError
 SCHEMA = 3
 """Version of the JSON format; only this version is read."""
 MEAN = "mean"
-RESERVED = (MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst")
+RESERVED = (
+    MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst", "group",
+)  # fmt: skip
 """Words used in the keys of ``scalars``; no language may have one of these names."""
 
+GROUP = "group:"
+"""Marks a group of languages where a language may be named too."""
 MAX_INTEGER = 2**63 - 1
 MAX_SUM = 2**31 - 1
 """The largest number per pair, summed over layers."""
@@ -26,6 +30,8 @@ MAX_DEPTH = 32
 
 PLAIN_FIELDS = ("schema", "step", "pivot", "languages", "n_pairs", "warnings", "metrics")
 FREE_FIELDS = ("fingerprint", "diagnostics", "run")
+OPTIONAL_FIELDS = ("groups",)
+"""Fields that are written only if they are not empty."""
 COUNTS = ("pivot_to_target", "target_to_pivot", "mutual")
 PAIR_COUNTS = ("sole_blocks", "second_differences", "blockers")
 METRIC_FIELDS = frozenset(
@@ -56,12 +62,13 @@ def parse_report(text: str) -> dict[str, Any]:
 
 
 def _check_fields(plain: dict[str, Any]) -> None:
-    _exactly(plain, "the report", (*PLAIN_FIELDS, *FREE_FIELDS))
+    _exactly(plain, "the report", {*PLAIN_FIELDS, *FREE_FIELDS, *({*OPTIONAL_FIELDS} & {*plain})})
     _integer(plain["step"], "step", 0, MAX_INTEGER)
     _integer(plain["n_pairs"], "n_pairs", 1, MAX_INTEGER)
     _text(plain["pivot"], "pivot")
     languages = _texts(plain["languages"], "languages")
-    if not languages or {*languages} & {*RESERVED}:
+    reserved = [name for name in languages if name in RESERVED or name.startswith(GROUP)]
+    if not languages or reserved:
         raise _error("languages", "at least one name, none of them reserved", languages)
     for warning in _list(plain["warnings"], "warnings"):
         if type(warning) is not str:
@@ -72,9 +79,19 @@ def _check_fields(plain: dict[str, Any]) -> None:
         raise _error("metrics", "at least one metric", plain["metrics"])
     _check_fingerprint(plain)
     _check_run(plain["run"])
+    means = {MEAN, *_check_groups(plain.get("groups", {}), languages)}
     for name, scores in plain["metrics"].items():
         _text(name, "a metric")
-        _check_metric(scores, name, languages, plain["n_pairs"])
+        _check_metric(scores, name, plain, means)
+
+
+def _check_groups(groups: Any, languages: list[str]) -> list[str]:
+    """The names of the groups in ``intervals``."""
+    for name, members in _object(groups, "groups").items():
+        _text(name, "a group")
+        if not members or not {*_texts(members, f"groups.{name}")} <= {*languages} or "/" in name:
+            raise _error(f"groups.{name}", "at least one language of the report", members)
+    return [f"{GROUP}{name}" for name in groups]
 
 
 def _check_fingerprint(plain: dict[str, Any]) -> None:
@@ -106,7 +123,8 @@ def _check_run(run: dict[str, Any]) -> None:
             raise _error(f"run.{name}", "a number of at least 0", number)
 
 
-def _check_metric(scores: Any, metric: str, languages: list[str], n: int) -> None:
+def _check_metric(scores: Any, metric: str, plain: dict[str, Any], means: set[str]) -> None:
+    languages, n = plain["languages"], plain["n_pairs"]
     where = f"metrics.{metric}"
     _exactly(scores, where, METRIC_FIELDS)
     layers = _list(scores["layers"], f"{where}.layers")
@@ -117,10 +135,10 @@ def _check_metric(scores: Any, metric: str, languages: list[str], n: int) -> Non
             _integer(layer, f"{where}.layers", 0, MAX_INTEGER)
     names = {*languages}
     for field in METRIC_FIELDS - {"layers", "hub_limited"}:
-        expected = names | {MEAN} if field == "intervals" else names
+        expected = names | means if field == "intervals" else names
         _exactly(scores[field], f"{where}.{field}", expected)
     limited = _texts(scores["hub_limited"], f"{where}.hub_limited")
-    if not {*limited} <= names | {MEAN}:
+    if not {*limited} <= names | means:
         raise _error(f"{where}.hub_limited", "languages of the report", limited)
     for name, ends in scores["intervals"].items():
         _check_interval(ends, f"{where}.intervals.{name}")

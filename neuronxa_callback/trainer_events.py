@@ -96,6 +96,14 @@ def halt(control: Any) -> None:
     control.should_log = control.should_evaluate = control.should_save = False
 
 
+def stop(state: Any, control: Any, reason: str | None) -> str:
+    """End a run after this step and say why; None if only rank 0 knows. Returns the reason."""
+    control.should_training_stop = True
+    reason = reason or "rank 0 stops"
+    say(state, f"NeuronXA stops this run at step {state.global_step}: {reason}")
+    return reason
+
+
 def metric_prefix(metrics: dict[str, float]) -> str:
     """The prefix of an evaluation outside of training, from its key ``<prefix>_runtime``.
 

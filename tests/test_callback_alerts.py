@@ -4,7 +4,7 @@ import pytest
 
 from neuronxa_callback import ParallelCorpus, StopRule
 from neuronxa_callback.history import read_reports
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.runs import tokenizer_for, trainer_of
 from tests.helpers.scripted import ScriptedCallback, with_score
 from tests.helpers.shell import CONFIG

@@ -88,58 +88,6 @@ def score(
 
 @app.command(
     epilog=examples(
-        "neuronxa sweep runs/out",
-        "neuronxa sweep EleutherAI/pythia-160m --revisions step1000,step4000,step16000",
-    )
-)
-def sweep(
-    run: options.Run,
-    revisions: options.Revisions = None,
-    corpus: options.Corpus = None,
-    config: options.Config = None,
-    languages: options.Languages = None,
-    n_pairs: options.Pairs = None,
-    metrics: options.Metrics = None,
-    out: options.Record = None,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
-    device_map: options.DeviceMap = None,
-    attn: options.Attention = None,
-    tokenizer: options.Tokenizer = None,
-    trust_remote_code: options.Trust = False,
-    as_json: options.Json = False,
-) -> None:
-    """Measure every checkpoint of a run as the run measured itself. An interrupted sweep resumes.
-
-    If the run has a record (`neuronxa/reports.jsonl`), its sentences, probe options, dtype,
-    autocast and attention are the defaults. With `--dtype`, the model computes in that dtype,
-    without autocast. Checkpoints that were retrained are measured again.
-    """
-    from neuronxa_callback.cli.load_model import LoadOptions
-    from neuronxa_callback.cli.output import echo, echo_json, progress_bar
-    from neuronxa_callback.cli.sweep import Sweep, default_record, find_checkpoints
-    from neuronxa_callback.show import probe_line, tables, terminal
-
-    checkpoints = find_checkpoints(run, options.split_names(revisions) or ())
-    load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
-    overrides = options.probe_options(corpus, config, languages, n_pairs, metrics)
-    record = out or default_record(run)
-    run_sweep = Sweep(run, checkpoints, overrides, load_options, record)
-    reports = []
-    with progress_bar(not as_json, f"{len(checkpoints)} checkpoints") as progress:
-        for report, is_new in run_sweep.reports(progress):
-            reports.append(report)
-            if as_json:
-                echo_json(report.to_json())
-            else:
-                terminal.say(probe_line.line(report) + ("" if is_new else " · measured before"))
-    if not as_json:
-        terminal.show(tables.over_steps(reports))
-        echo(f"All reports, one per line: {record}")
-
-
-@app.command(
-    epilog=examples(
         "neuronxa check builtin",
         "neuronxa check flores/dev --tokenizer gpt2",
         "neuronxa check builtin --against train-*.jsonl",

@@ -1,18 +1,126 @@
-"""``neuronxa compare``: the differences between two reports, and which of them are drops."""
+"""``neuronxa compare``: differences of two reports or groups of runs, and which are drops."""
 
+import glob
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from neuronxa_callback.cli.run_record import select_report
+from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.comparison import (
+    compare_groups,
     compare_languages,
     note_on_sentences,
     note_on_tokens,
 )
+from neuronxa_callback.history.run_groups import compare_runs
+from neuronxa_callback.metrics.statistics import Change
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.scores import without_nan
 from neuronxa_callback.show import tables, terminal
+
+
+def compared(
+    reports: tuple[str | None, str | None],
+    groups: Sequence[str],
+    metric: str | None,
+    at_n: int | None,
+) -> "ReportDiff | RunDiff":
+    """The differences that the arguments of the command name.
+
+    Raises:
+        ConfigError: If there are not two reports or two groups of runs, or they cannot be compared.
+        FingerprintError: If they do not measure the same thing.
+    """
+    before, after = reports
+    if before is not None and after is not None and not groups:
+        both = select_report(before, metric), select_report(after, metric)
+        return ReportDiff(*both, metric, at_n)
+    if before is not None or after is not None or len(groups) != 2:
+        raise ConfigError(
+            "compare needs two reports, or two groups of runs: --group A=runs/a* --group B=runs/b*"
+        )
+    if at_n is not None:
+        raise ConfigError("--at-n compares two reports, leave it out with --group")
+    one, other = (_runs_of(group, metric) for group in groups)
+    if one[0] == other[0]:
+        raise ConfigError(f"the groups must have names that differ, got {one[0]!r} twice")
+    return RunDiff(dict((one, other)), metric)
+
+
+def _runs_of(group: str, metric: str | None) -> tuple[str, dict[str, AlignmentReport]]:
+    """The name of a group and its runs: path -> report, from ``NAME=PATTERN[@STEP],...``."""
+    name, equals, patterns = group.partition("=")
+    if not (name and equals and patterns):
+        raise ConfigError(f"--group must be a name and a pattern, such as A=runs/a*, got {group!r}")
+    runs: dict[str, AlignmentReport] = {}
+    for pattern in patterns.split(","):
+        path, at, selector = pattern.partition("@")
+        found = sorted(glob.glob(path))
+        if not found:
+            raise ConfigError(
+                f"the group {name} must match at least one run, {path!r} matches none"
+            )
+        runs |= {run: select_report(f"{run}{at}{selector}", metric) for run in found}
+    return name, runs
+
+
+class RunDiff:
+    """The differences between two groups of runs.
+
+    Args:
+        groups: Name -> path -> report, of two groups.
+        metric: The metric to compare; None for the first one.
+
+    Raises:
+        FingerprintError: If the reports do not measure the same thing.
+        ConfigError: If a group has fewer than 2 runs, or the metric is unknown.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Mapping[str, AlignmentReport]], metric: str | None
+    ) -> None:
+        first, second = ([*runs.values()] for runs in groups.values())
+        self.groups = groups
+        self.metric = metric or next(iter(first[0].metrics))
+        self.differences = compare_runs(first, second, self.metric)
+
+    @property
+    def drops(self) -> dict[str, str]:
+        """Language -> a message, for each language of which the second group is lower or NaN."""
+        languages = next(iter(next(iter(self.groups.values())).values())).languages
+        changes = {name: self.differences[name].change for name in languages}
+        return _drops(changes, [name for name in languages if math.isnan(changes[name].difference)])
+
+    def to_json(self) -> str:
+        """One line of JSON; NaN becomes ``null``."""
+        one, other = self.groups
+        plain = {
+            "metric": self.metric,
+            "runs": {
+                name: [{"run": path, "step": report.step} for path, report in runs.items()]
+                for name, runs in self.groups.items()
+            },
+            "differences": {
+                name: {
+                    one: asdict(each.first),
+                    other: asdict(each.second),
+                    **_plain({"change": each.change})["change"],
+                }
+                for name, each in self.differences.items()
+            },
+            "dropped": list(self.drops),
+        }
+        return json.dumps(without_nan(plain), allow_nan=False)
+
+    def show(self) -> None:
+        """Print the runs of both groups and the table of differences."""
+        for name, runs in self.groups.items():
+            steps = ", ".join(f"{path} at step {report.step}" for path, report in runs.items())
+            terminal.show_text(f"{name}: {steps}")
+        terminal.show(tables.run_differences(self.metric, tuple(self.groups), self.differences))
 
 
 class ReportDiff:
@@ -40,19 +148,15 @@ class ReportDiff:
         self.metric = metric or next(iter(before.metrics))
         self.at_n = at_n
         self.changes = compare_languages(before, after, self.metric, at_n)
+        self.groups = compare_groups(before, after, self.metric, at_n)
         notes = (note_on_tokens(before, after), note_on_sentences(before, after))
         self.note = "; ".join(filter(None, notes)) or None
 
     @property
     def drops(self) -> dict[str, str]:
         """Language -> a message, for each language whose score is significantly lower or NaN."""
-        drops = {}
-        for language, change in self.changes.items():
-            if math.isnan(self.after.score(self.metric, language)):
-                drops[language] = f"{language}: the new score is NaN, which counts as a drop"
-            elif change.significant and change.difference < 0:
-                drops[language] = f"{language}: significantly lower, by {-change.difference:.3f}"
-        return drops
+        scores = {name: self.after.score(self.metric, name) for name in self.changes}
+        return _drops(self.changes, [name for name in scores if math.isnan(scores[name])])
 
     @property
     def model_differences(self) -> dict[str, tuple[Any, Any]]:
@@ -70,10 +174,8 @@ class ReportDiff:
         fields = {
             "metric": self.metric,
             "at_n": self.at_n,
-            "languages": {
-                language: {**_null_for_nan(asdict(change)), "significant": change.significant}
-                for language, change in self.changes.items()
-            },
+            "languages": _plain(self.changes),
+            "groups": _plain(self.groups),
             "dropped": list(self.drops),
             "model": self.model_differences,
             "note": self.note,
@@ -85,10 +187,29 @@ class ReportDiff:
         terminal.show(
             tables.differences(self.before, self.after, self.metric, self.changes, self.at_n)
         )
+        if self.groups:
+            terminal.show(tables.group_differences(self.metric, self.groups))
         for key, (before, after) in self.model_differences.items():
             terminal.show_text(f"the models differ in {key}: {before} before, {after} after")
         if self.note:
             terminal.show_text(f"note: {self.note}")
+
+
+def _drops(changes: Mapping[str, Change], unknown: Sequence[str]) -> dict[str, str]:
+    drops = {}
+    for language, change in changes.items():
+        if language in unknown:
+            drops[language] = f"{language}: the new score is NaN, which counts as a drop"
+        elif change.significant and change.difference < 0:
+            drops[language] = f"{language}: significantly lower, by {-change.difference:.3f}"
+    return drops
+
+
+def _plain(changes: Mapping[str, Change]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {**_null_for_nan(asdict(change)), "significant": change.significant}
+        for name, change in changes.items()
+    }
 
 
 def _null_for_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:

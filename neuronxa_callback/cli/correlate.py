@@ -52,6 +52,10 @@ class FoundCorrelations:
             echo(f"note: {note}")
         for table in tables.correlations(self.agreements.over_languages):
             terminal.show(table)
+        for group, found in self.agreements.in_groups.items():
+            echo(f"in the group {group}:")
+            for table in tables.correlations(found):
+                terminal.show(table)
         if self.agreements.differences:
             terminal.show(tables.correlation_differences(self.agreements.differences))
         if self.agreements.over_models:

@@ -3,6 +3,7 @@
 A model is loaded whole or not at all: missing weights would be random, and so would its scores.
 """
 
+import copy
 import importlib.util
 import json
 import re
@@ -68,8 +69,17 @@ class LoadOptions:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 
-def load_model(name: str, load_options: LoadOptions) -> nn.Module:
+BaseModels = dict[str, nn.Module]
+"""The base model of adapters by its name and revision, as loaded; each checkpoint gets a copy."""
+
+
+def load_model(name: str, load_options: LoadOptions, bases: BaseModels | None = None) -> nn.Module:
     """Load a model from a folder or from the hub, in eval mode.
+
+    Args:
+        name: The folder, or the name on the hub.
+        load_options: How it is loaded.
+        bases: Keeps the base model of adapters for the next call with the same options.
 
     Raises:
         ConfigError: If there is no such model, or some of its weights are missing.
@@ -78,7 +88,7 @@ def load_model(name: str, load_options: LoadOptions) -> nn.Module:
     _require_location(name)
     with as_config_error(name):
         if (Path(name) / ADAPTER).is_file():
-            model = _load_with_adapters(Path(name), load_options)
+            model = _load_with_adapters(Path(name), load_options, bases)
         else:
             model = _load_whole(name, load_options)
     if load_options.device_map is None:
@@ -246,12 +256,29 @@ def _require_all_weights(name: str, info: Mapping[str, Any]) -> None:
         raise ConfigError(unmatched(name, missing, sorted(info["unexpected_keys"])))
 
 
-def _load_with_adapters(folder: Path, load_options: LoadOptions) -> nn.Module:
+def _load_with_adapters(
+    folder: Path, load_options: LoadOptions, bases: BaseModels | None
+) -> nn.Module:
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(f"{folder} holds adapters, which need peft: pip install peft")
     base = adapter_base(str(folder))
     if base is None:
         raise ConfigError(f"{folder / ADAPTER} must name base_model_name_or_path, it does not")
     with as_config_error(base):
-        base_model = _load_whole(base, load_options)
+        base_model = _load_base(base, load_options, bases)
     return load_adapters(base_model, folder)
+
+
+def _load_base(base: str, load_options: LoadOptions, bases: BaseModels | None) -> nn.Module:
+    """A base model that adapters may change."""
+    key = f"{base}@{load_options.revision}"
+    if bases is not None and key in bases:
+        return copy.deepcopy(bases[key])
+    model = _load_whole(base, load_options)
+    # Quantized or spread over devices, a copy is not sure to be the same.
+    is_plain = load_options.device_map is None and getattr(model, "hf_quantizer", None) is None
+    if bases is None or not is_plain:
+        return model
+    bases.clear()
+    bases[key] = model
+    return copy.deepcopy(model)

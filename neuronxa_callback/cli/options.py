@@ -71,6 +71,17 @@ Before = Annotated[
         help="A run, JSONL or JSON file; add `@STEP`, `@first`, `@best` to select a report."
     ),
 ]
+BeforeOrGroups = Annotated[
+    str | None,
+    typer.Argument(help="A report as in `runs/out@best`; not with --group.", show_default=False),
+]
+AfterOrGroups = Annotated[
+    str | None, typer.Argument(help="The same; default: last report.", show_default=False)
+]
+RunGroups = Annotated[
+    list[str] | None,
+    typer.Option(help="Runs of one recipe, such as `A=runs/a*`; twice, instead of two reports."),
+]
 After = Annotated[str, typer.Argument(help="The same; default: last report.")]
 Metric = Annotated[str | None, typer.Option(help="Default: the first metric of `before`.")]
 AtN = Annotated[

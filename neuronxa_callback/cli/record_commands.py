@@ -6,11 +6,12 @@ from pathlib import Path
 import typer
 
 from neuronxa_callback.cli import options
+from neuronxa_callback.cli.checkpoints import command as sweep_command
 from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.report import AlignmentReport
 
-__all__ = ["app"]
+__all__ = ["app", "sweep_command"]
 
 
 @app.command(
@@ -19,22 +20,23 @@ __all__ = ["app"]
         "neuronxa compare runs/a@first runs/a@best --metric navca",
         "neuronxa compare before.json after.json --fail-on-drop",
         "neuronxa compare runs/pairs100 runs/pairs400 --at-n 100",
+        'neuronxa compare --group "A=runs/a*" --group "B=runs/b*"',
     )
 )
 def compare(
-    before: options.Before,
-    after: options.After,
+    before: options.BeforeOrGroups = None,
+    after: options.AfterOrGroups = None,
     metric: options.Metric = None,
     at_n: options.AtN = None,
+    group: options.RunGroups = None,
     fail_on_drop: options.FailOnDrop = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare two reports: paired differences with p-values (Holm)."""
-    from neuronxa_callback.cli.compare import ReportDiff
+    """Compare two reports, or two groups of runs: differences with p-values (Holm)."""
+    from neuronxa_callback.cli.compare import compared
     from neuronxa_callback.cli.output import echo, echo_json
-    from neuronxa_callback.cli.run_record import select_report
 
-    diff = ReportDiff(select_report(before, metric), select_report(after, metric), metric, at_n)
+    diff = compared((before, after), group or (), metric, at_n)
     if as_json:
         echo_json(diff.to_json())
     else:

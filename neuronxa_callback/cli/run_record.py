@@ -134,6 +134,8 @@ class RunRecord:
         options["diagnostics"] = tuple(
             name for name in DIAGNOSTICS if name in self.report.diagnostics
         )
+        if "languages" not in overrides:
+            options["groups"] = dict(self.report.groups)
         options |= {**overrides, "corpus": self._corpus(overrides)}
         if isinstance(options["neuron_modules"], Mapping):
             function = options["neuron_modules"].get("function")

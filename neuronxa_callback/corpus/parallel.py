@@ -15,7 +15,7 @@ from neuronxa_callback.corpus.constructors import CorpusConstructors
 from neuronxa_callback.corpus.rows import PIVOT, Pair, ParallelRows
 from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
-from neuronxa_callback.report_schema import RESERVED
+from neuronxa_callback.report_schema import GROUP, RESERVED
 
 LONGEST_NAME = 60
 """The most letters of the code or name of a language."""
@@ -227,7 +227,7 @@ def _check_names(pivot: str, languages: Sequence[str]) -> None:
             )
         if not name.strip() or "/" in name:
             raise CorpusError(f"a language needs a name without '/', got {name!r}")
-        if name in RESERVED:
+        if name in RESERVED or name.startswith(GROUP):
             raise CorpusError(
                 f"the language name {name!r} is reserved for a key of the report"
                 f" (reserved: {', '.join(RESERVED)}); rename the language"

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from neuronxa_callback.corpus.languages import resolve, script
-from neuronxa_callback.errors import ConfigError, CorpusError, unknown
+from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.history import correlation
 from neuronxa_callback.history.correlation import AlongRun, Correlation, LeaveOneOut
 from neuronxa_callback.history.downstream import DownstreamScore
+from neuronxa_callback.history.score_table import Table, covariates, restrict, table_by_step
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.scores import without_nan
 
@@ -64,6 +64,8 @@ class Agreements:
     over_languages: tuple[Agreement, ...]
     differences: tuple[MetricDifference, ...]
     over_steps: tuple[StepAgreement, ...]
+    in_groups: Mapping[str, tuple[Agreement, ...]]
+    """Group of languages -> its correlations, for groups with enough languages."""
     over_models: Mapping[tuple[str, str], tuple[float, float, float]]
     """(task, metric) -> mean of one Pearson's r per model, low, high; for several models."""
     notes: tuple[str, ...]
@@ -71,7 +73,12 @@ class Agreements:
     def to_dict(self) -> dict[str, Any]:
         """As lists, dictionaries and numbers; NaN becomes ``None``."""
         parts = ("over_languages", "differences", "over_steps")
-        plain = {name: [asdict(each) for each in getattr(self, name)] for name in parts}
+        plain: dict[str, Any] = {
+            name: [asdict(each) for each in getattr(self, name)] for name in parts
+        }
+        plain["in_groups"] = {
+            name: [asdict(each) for each in found] for name, found in self.in_groups.items()
+        }
         plain["over_models"] = [
             {"task": task, "metric": metric, "mean": mean, "low": low, "high": high}
             for (task, metric), (mean, low, high) in self.over_models.items()
@@ -105,11 +112,12 @@ def correlate(
     over_languages: list[Agreement] = []
     over_steps: list[StepAgreement] = []
     differences: list[MetricDifference] = []
+    in_groups: dict[str, list[Agreement]] = {}
     notes: list[str] = []
     for model, reports in curves.items():
         own = [score for score in scores if score.model in (None, model)]
         for task in dict.fromkeys(score.task for score in own):
-            table, left_out = _by_step(reports[-1], [s for s in own if s.task == task])
+            table, left_out = table_by_step(reports[-1], [s for s in own if s.task == task])
             notes += [
                 f"{task}: {name} is left out, the report does not have it" for name in left_out
             ]
@@ -117,17 +125,19 @@ def correlate(
             over_languages += found
             differences += [_difference(*pair) for pair in combinations(found, 2)]
             over_steps += _along(model, task, metrics, reports, table, notes)
+            for group, members in reports[-1].groups.items():
+                part = restrict(table, members)
+                in_groups.setdefault(group, []).extend(
+                    _in_group(model, task, group, metrics, reports, part, notes)
+                )
     return Agreements(
         tuple(over_languages),
         tuple(differences),
         tuple(over_steps),
+        {name: tuple(found) for name, found in in_groups.items() if found},
         _over_models(over_languages) if len(curves) > 1 else {},
         tuple(dict.fromkeys(notes)),
     )
-
-
-Table = Mapping[int | None, Mapping[str, float]]
-"""step (None if the scores have none) -> language of the report -> score."""
 
 
 def _check_names(
@@ -147,29 +157,24 @@ def _check_names(
         )
 
 
-def _by_step(
-    report: AlignmentReport, scores: Iterable[DownstreamScore]
-) -> tuple[Table, tuple[str, ...]]:
-    """The scores by step and language of the report, and the languages that it does not have."""
-    table: dict[int | None, dict[str, float]] = {}
-    left_out: dict[str, None] = {}
-    for score in scores:
-        try:
-            language = resolve(score.language, report.languages)
-        except CorpusError as error:
-            _require_language(score.language, error)
-            left_out[score.language] = None
-            continue
-        table.setdefault(score.step, {})[language] = score.score
-    return table, tuple(left_out)
-
-
-def _require_language(name: str, error: CorpusError) -> None:
-    """A language that exists is only not in the report; any other text is a mistake."""
+def _in_group(
+    model: str,
+    task: str,
+    group: str,
+    metrics: Sequence[str],
+    reports: Sequence[AlignmentReport],
+    table: Table,
+    notes: list[str],
+) -> list[Agreement]:
+    """The correlations over the languages of a group; none, and a note, if it has too few."""
     try:
-        resolve(name)
-    except CorpusError:
-        raise ConfigError(f"the scores name no language of the report: {error}") from None
+        return [_at_end(model, task, metric, reports, table) for metric in metrics]
+    except ConfigError:
+        notes.append(
+            f"{task} of {model}: the group {group} has no correlation of its own, which needs"
+            f" scores of {correlation.LEAST_LANGUAGES} of its languages that are not all equal"
+        )
+        return []
 
 
 def _at_end(
@@ -217,27 +222,6 @@ def _at_end(
         correlation.leave_one_out(x, y, languages),
         partial,
     )
-
-
-def covariates(report: AlignmentReport, languages: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """What may explain alignment without alignment, one number per language.
-
-    ``fertility``: tokens of the language per token of the pivot. ``surface``: the score of
-    character 3-grams alone. ``script``: 1 for another script than Latin. A covariate that the
-    report does not hold, or that does not vary, is left out.
-    """
-    tokens = report.diagnostics.get("tokens", {}).get("languages", {})
-    surface = report.diagnostics.get("surface", {})
-    columns: dict[str, tuple[float, ...]] = {}
-    if all(name in tokens for name in languages):
-        columns["fertility"] = tuple(
-            tokens[name]["target"]["per_sentence"] / tokens[name]["pivot"]["per_sentence"]
-            for name in languages
-        )
-    if all(name in surface for name in languages):
-        columns["surface"] = tuple(surface[name]["characters"] for name in languages)
-    columns["script"] = tuple(float(script(name) != "Latn") for name in languages)
-    return {name: column for name, column in columns.items() if len(set(column)) > 1}
 
 
 def _difference(one: Agreement, other: Agreement) -> MetricDifference:

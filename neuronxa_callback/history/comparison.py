@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,15 +68,36 @@ def compare_languages(
     before: AlignmentReport, after: AlignmentReport, metric: str, at_n: int | None
 ) -> dict[str, Change]:
     """As ``compare``, without its warning."""
+    return _compare(before, after, metric, at_n, {name: (name,) for name in after.languages})
+
+
+def compare_groups(
+    before: AlignmentReport, after: AlignmentReport, metric: str, at_n: int | None = None
+) -> dict[str, Change]:
+    """The change of each group of languages of ``after``; p-values adjusted over groups by Holm.
+
+    The groups of ``before`` do not matter. Arguments and errors are those of ``compare``.
+    """
+    return _compare(before, after, metric, at_n, after.groups)
+
+
+def _compare(
+    before: AlignmentReport,
+    after: AlignmentReport,
+    metric: str,
+    at_n: int | None,
+    groups: Mapping[str, tuple[str, ...]],
+) -> dict[str, Change]:
+    """Name -> change of the mean over its languages."""
     ignored = () if at_n is None else PAIR_KEYS
     check_same_fingerprint(before.fingerprint, after.fingerprint, ("definition",), ignored)
     if metric not in after.metrics:
         raise ConfigError(unknown("metric", metric, after.metrics))
     points = Point.of(before), Point.of(after)
     if at_n is None:
-        changes = {name: change(*points, metric, (name,)) for name in after.languages}
+        changes = {name: change(*points, metric, members) for name, members in groups.items()}
     else:
-        changes = _changes_at(at_n, before, after, points, metric)
+        changes = _changes_at(at_n, before, after, points, metric, groups)
     adjusted = statistics.holm([each.p for each in changes.values()])
     return {
         name: replace(each, p=p) for (name, each), p in zip(changes.items(), adjusted, strict=True)
@@ -129,19 +151,24 @@ def _changes_at(
     after: AlignmentReport,
     points: tuple[Point, Point],
     metric: str,
+    groups: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Change]:
-    """The changes of each language between the expected scores among n pairs."""
+    """The changes of each group of languages between the expected scores among n pairs."""
     least = min(before.n_pairs, after.n_pairs)
     if not 2 <= n <= least:
         raise ConfigError(f"at_n must be from 2 to {least}, the pairs of both reports, got {n}")
     one, other = (report.fingerprint.get("definition", {}) for report in (before, after))
     paired = all(one.get(key) == other.get(key) for key in PAIR_KEYS)
     changes = {}
-    for name in after.languages:
-        sums = [point.sums(metric, (name,)) for point in points]
+    for name, members in groups.items():
+        sums = [point.sums(metric, members) for point in points]
         parts = [sums[1] - sums[0]] if paired else sums
-        difference = after.score_at(n, metric, name) - before.score_at(n, metric, name)
-        changes[name] = statistics.change_of(difference, parts)
+        scores = [
+            [report.score_at(n, metric, language) for language in members]
+            for report in (before, after)
+        ]
+        difference = (math.fsum(scores[1]) - math.fsum(scores[0])) / len(members)
+        changes[name] = statistics.change_of(difference, parts, points[1].shared)
     return changes
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -221,16 +221,14 @@ class History:
             }
             history.fingerprint, window = state["fingerprint"], state["longest_window"]
             history._longest_window = window
+            require(isinstance(history.fingerprint, Mapping | None), "fingerprint")
             for part in (history.fingerprint or {}).values():
                 require(isinstance(part, Mapping), "fingerprint")
             require(type(window) is int and window >= 1, "longest_window")
             require((history.fingerprint is None) == (not history.points), "fingerprint")
             steps = [point.step for point in history.points]
             require(steps == sorted({*steps}), "steps")
-            known = {metric for point in history.points for metric in point.counts}
-            require({metric for metric, _ in history._queried} <= known, "queried")
-            for _, names in history._queried:
-                require(all(type(name) is str for name in names or ()), "queried")
+            _require_same_languages(history.points, history._queried)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             raise ConfigError(
                 f"a saved history cannot be read: {type(cause).__name__}: {cause}"
@@ -254,6 +252,18 @@ class History:
 
 def _batch_tokens(fingerprint: Mapping[str, Mapping[str, Any]]) -> int | None:
     return fingerprint.get("environment", {}).get("batch_tokens")
+
+
+def _require_same_languages(points: Sequence[Point], queried: Iterable[tuple[str, Names]]) -> None:
+    """Raise a ValueError if a point or a query has a metric or language that no other has."""
+    whole = [{metric: {*rows} for metric, rows in p.counts.items()} for p in points if p.complete]
+    known = whole[-1] if whole else {}
+    require(bool(whole) == bool(points) and all(each == known for each in whole), "languages")
+    for point in points:
+        for metric, rows in point.counts.items():
+            require({*rows} <= known.get(metric, set()), "languages")
+    for metric, names in queried:
+        require(metric in known and {*(names or ())} <= known[metric], "queried")
 
 
 def _best(points: Sequence[Point], metric: str, names: Names) -> Point | None:

@@ -7,7 +7,7 @@ import base64
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -39,6 +39,8 @@ class Point:
     counts: Mapping[str, Mapping[str, Array]]
     """metric -> language -> [3, pairs]: aligned layers (or ``HELD_NAN``), and u and r of
     ``neuronxa_callback.metrics.variance`` summed over layers."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a group -> its languages."""
     complete: bool = True
     """Whether it has all languages; the state of a resume keeps only some of a past best point."""
     _scores: dict[tuple[str, Names], float] = field(default_factory=dict, repr=False)
@@ -54,7 +56,7 @@ class Point:
         }
         shared = bool(report.fingerprint.get("definition", {}).get("shared_pivot", True))
         layers = {metric: len(scores.layers) for metric, scores in report.metrics.items()}
-        return cls(report.step, number, report.n_pairs, shared, layers, counts)
+        return cls(report.step, number, report.n_pairs, shared, layers, counts, report.groups)
 
     def holds(self, metric: str, names: Names) -> bool:
         """Whether the point has the languages of a score."""
@@ -85,14 +87,13 @@ class Point:
             metric: {name: self.counts[metric][name] for name in names}
             for metric, names in rows.items()
         }
-        return type(self)(
-            self.step, self.number, self.pairs, self.shared, self.layers, counts, complete=False
-        )
+        return replace(self, counts=counts, complete=False, _scores={})
 
     def to_dict(self) -> dict[str, Any]:
         """The point as JSON values, with compressed counts."""
         rows = [row for known in self.counts.values() for row in known.values()]
         raw = zlib.compress(np.concatenate(rows).astype("<i4").tobytes(), 9)
+        groups = {name: list(members) for name, members in self.groups.items()}
         return {
             "step": self.step,
             "number": self.number,
@@ -102,7 +103,7 @@ class Point:
             "languages": {metric: list(known) for metric, known in self.counts.items()},
             "complete": self.complete,
             "counts": base64.b85encode(raw).decode(),
-        }
+        } | ({"groups": groups} if groups else {})
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -123,6 +124,8 @@ class Point:
             require(all(type(name) is str for name in names), "languages")
         rows = iter(_unpacked(plain["counts"], sum(map(len, languages.values())), pairs))
         counts = {metric: {name: next(rows) for name in languages[metric]} for metric in languages}
+        groups = {name: tuple(group) for name, group in plain.get("groups", {}).items()}
+        require(all(type(name) is str for group in groups.values() for name in group), "groups")
         for metric, known in counts.items():
             for row in known.values():
                 require(row[0].min() >= HELD_NAN and row[0].max() <= layers[metric], "counts")
@@ -133,6 +136,7 @@ class Point:
             shared=plain["shared"],
             layers=layers,
             counts=counts,
+            groups=groups,
             complete=plain["complete"],
         )
 

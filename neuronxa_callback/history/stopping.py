@@ -9,6 +9,7 @@ languages and models, not across the checkpoints of one run. Watch the loss too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 from neuronxa_callback import option_checks as checks
@@ -18,6 +19,7 @@ from neuronxa_callback.history.points import Names
 from neuronxa_callback.metrics import statistics
 from neuronxa_callback.metrics.statistics import LEVEL
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.report_schema import GROUP
 
 KINDS = ("target", "plateau", "collapse")
 ACTIONS = ("stop", "alert")
@@ -45,8 +47,9 @@ class StopRule:
     amount: float
     metric: str = "nasca"
     languages: str | tuple[str, ...] | None = None
-    """None for the macro-mean, a language, several (their mean), or ``"worst"``: each language by
-    itself. Then all must reach a target or a plateau, but any one may collapse (by Holm)."""
+    """None for the macro-mean, a language, several (their mean), ``"group:<name>"`` for a group of
+    ``ProbeConfig.groups``, or ``"worst"``: each language by itself. Then all must reach a target or
+    a plateau, but any one may collapse (by Holm)."""
     patience: int = 0
     reference: str = "best"
     action: str = "stop"
@@ -132,15 +135,8 @@ class StopRule:
             ConfigError: If a value is out of range, or ``languages`` is empty.
         """
         checks.require_integer("patience", patience, least=1)
-        return cls(
-            "plateau",
-            _share("min_delta", min_delta),
-            metric,
-            _names(languages),
-            patience=patience,
-            action=action,
-            name=name,
-        )
+        share, names = _share("min_delta", min_delta), _names(languages)
+        return cls("plateau", share, metric, names, patience, action=action, name=name)
 
     @classmethod
     def collapse(
@@ -171,15 +167,8 @@ class StopRule:
         checks.require_text("reference", reference)
         if reference not in ("best", "first"):
             raise ConfigError(unknown("reference", reference, ("best", "first")))
-        return cls(
-            "collapse",
-            _share("drop", drop),
-            metric,
-            _names(languages),
-            reference=reference,
-            action=action,
-            name=name,
-        )
+        share, names = _share("drop", drop), _names(languages)
+        return cls("collapse", share, metric, names, 0, reference, action, name)
 
     def check(self, report: AlignmentReport) -> None:
         """Raise an error at the first probe if the rule cannot be applied to its reports.
@@ -189,9 +178,10 @@ class StopRule:
         """
         if self.metric not in report.metrics:
             raise ConfigError(unknown("metric of a stop rule", self.metric, report.metrics))
+        known = (*report.languages, *(f"{GROUP}{name}" for name in report.groups))
         for language in self._named():
-            if language not in report.languages:
-                raise ConfigError(unknown("language of a stop rule", language, report.languages))
+            if language not in known:
+                raise ConfigError(unknown("language of a stop rule", language, known))
 
     def reason(self, history: History) -> str | None:
         """Why to stop after the latest probe, in one line; None to continue. NaN never stops."""
@@ -271,7 +261,9 @@ class StopRule:
         """The scores that are tested: one mean, or each language."""
         if self.languages == WORST:
             return tuple((name,) for name in history.points[-1].counts[self.metric])
-        return (self._named() or None,)
+        groups = history.points[-1].groups
+        named = (groups.get(name.removeprefix(GROUP), (name,)) for name in self._named())
+        return (tuple(dict.fromkeys(chain.from_iterable(named))) or None,)
 
     def _named(self) -> tuple[str, ...]:
         if self.languages is None or self.languages == WORST:
@@ -281,7 +273,7 @@ class StopRule:
     def _label(self, names: Names) -> str:
         if names is None:
             return f"{self.metric} (mean over languages)"
-        return f"{self.metric} of {', '.join(names)}"
+        return f"{self.metric} of {', '.join(self._named() or names)}"
 
 
 def _names(languages: str | Sequence[str] | None) -> str | tuple[str, ...] | None:

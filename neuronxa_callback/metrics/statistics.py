@@ -190,11 +190,11 @@ def paired_trend(
     return _change(combine(probes, time * span / (time @ time)), shared, level)
 
 
-def change_of(difference: float, independent: Sequence[PairSums]) -> Change:
-    """A given difference, with the variances [1, pairs] of independent parts of it added up."""
+def change_of(difference: float, independent: Sequence[PairSums], shared: bool) -> Change:
+    """A given difference, with the variances of independent parts [languages, pairs] added up."""
     if math.isnan(difference):
         return Change(math.nan, math.nan, math.nan, math.nan)
-    spreads = [mean_spread(sums, shared=True) for sums in independent]
+    spreads = [mean_spread(sums, shared) for sums in independent]
     found = add_spreads(
         np.array([each.variance for each in spreads]), np.array([each.df for each in spreads])
     )

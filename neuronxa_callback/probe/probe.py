@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from neuronxa_callback.config import ProbeConfig, reads_by_site
+from neuronxa_callback.corpus.groups import group_languages
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe import fingerprint
@@ -90,6 +91,7 @@ class Probe:
             raise ConfigError(f"forward must be a function of a model and a batch, got {forward!r}")
         self.config = config or ProbeConfig()
         self.corpus = self.config.load()
+        self.groups = group_languages(self.config.groups, self.corpus.languages)
         self.tokenizer = SentenceTokenizer(tokenizer, self.config, self.corpus)
         self.mesh, self.forward = mesh, forward
         self.batch_tokens = self.config.batch_tokens
@@ -237,7 +239,7 @@ class Probe:
         states = tuple(range(context.layouts["hidden"].layers))
         layers = {"hidden": states, "nas": context.plan.layers, "nav": context.plan.layers}
         metrics = {
-            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus)
+            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus, self.groups)
             for name in config.metrics
         }
         diagnosed = {
@@ -245,13 +247,9 @@ class Probe:
             **state_diagnostics(results, config, corpus),
             **self.neurons.entries(context.counter, context.layouts["nas"].layer_of_part),
         }
+        digest = self.tokenizer.digest()
         model = fingerprint.model_part(
-            context.model,
-            self.tokenizer.digest(),
-            tokenized,
-            measurement.dtype,
-            context.plan,
-            self.forward,
+            context.model, digest, tokenized, measurement.dtype, context.plan, self.forward
         )
         environment = fingerprint.environment(
             context.forward.device, self.batch_tokens, batched, config.on_unproved
@@ -270,6 +268,7 @@ class Probe:
                 "environment": environment,
             },
             diagnostics=diagnosed,
+            groups=self.groups,
             warnings=warnings(diagnosed, metrics, tokenized),
         )
 

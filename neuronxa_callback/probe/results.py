@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from neuronxa_callback.metrics.subset import score_subset
 from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
 from neuronxa_callback.probe.batching import TokenizedCorpus
-from neuronxa_callback.report_schema import MEAN
+from neuronxa_callback.report_schema import GROUP, MEAN
 from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts, without_nan
+
+NO_GROUPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class ResultCollector:
@@ -85,7 +88,11 @@ def empty_results(config: ProbeConfig, tokenized: TokenizedCorpus) -> ResultColl
 
 
 def metric_scores(
-    results: ResultCollector, metric: str, layers: tuple[Layer, ...], corpus: ParallelCorpus
+    results: ResultCollector,
+    metric: str,
+    layers: tuple[Layer, ...],
+    corpus: ParallelCorpus,
+    groups: Mapping[str, Sequence[str]] = NO_GROUPS,
 ) -> MetricScores:
     """The scores of a metric with their intervals, as a report holds them."""
     by_language = {language: results.scores[metric][language] for language in corpus.languages}
@@ -100,20 +107,29 @@ def metric_scores(
         blockers={name: scoring.blocker_histogram(one) for name, one in by_language.items()},
         hubs={name: scoring.layer_hubs(one) for name, one in by_language.items()},
         **interval_fields(
-            {name: _layer_sums(one) for name, one in by_language.items()}, corpus.shared_pivot
+            {name: _layer_sums(one) for name, one in by_language.items()},
+            corpus.shared_pivot,
+            groups,
         ),
     )
 
 
-def interval_fields(layer_sums: Mapping[str, PairSums], shared: bool) -> dict[str, Any]:
+def interval_fields(
+    layer_sums: Mapping[str, PairSums],
+    shared: bool,
+    groups: Mapping[str, Sequence[str]] = NO_GROUPS,
+) -> dict[str, Any]:
     """The fields of ``MetricScores`` that tell how certain the scores are.
 
     Args:
         layer_sums: language -> h, u and r, [layers, pairs].
         shared: Whether all languages have the same pivot sentences.
+        groups: Name of a group -> its languages.
     """
     means = {name: mean_over_layers([each]) for name, each in layer_sums.items()}
     means[MEAN] = mean_over_layers([*layer_sums.values()])
+    for group, members in groups.items():
+        means[f"{GROUP}{group}"] = mean_over_layers([layer_sums[name] for name in members])
     return {
         "intervals": {
             name: _plain_interval(statistics.interval(each, shared)) for name, each in means.items()

@@ -152,12 +152,12 @@ def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Fi
     Args:
         report: The report.
         metric: One of its metrics.
-        by_score: Sort the languages by their score; else they have the order of the report, which
-            is the same at every step of a run.
+        by_score: Sort the languages by their score; else those of a group are neighbours, in the
+            order of the groups and of the report, which is the same at every step of a run.
     """
     from matplotlib.colors import PowerNorm
 
-    layers, languages = report.layers(metric), report.languages
+    layers, languages = report.layers(metric), by_group(report)
     if by_score:
         ranked = [name for name, _ in ranking(report, metric)]
         languages = (*ranked, *(name for name in languages if name not in ranked))
@@ -179,6 +179,12 @@ def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Fi
     drawn.ax.tick_params(labelsize=7)
     drawn.ax.set_ylabel(SCALE, fontsize=7)
     return figure
+
+
+def by_group(report: AlignmentReport) -> tuple[str, ...]:
+    """The languages of a report, those of its first group first; the others come last."""
+    members = (name for group in report.groups.values() for name in group)
+    return tuple(dict.fromkeys((*members, *report.languages)))
 
 
 def pixels(figure: Figure) -> Any:

@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronxa_callback.corpus.languages import script_name
+from neuronxa_callback.history.run_groups import RunDifference
 from neuronxa_callback.metrics.statistics import Change
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.report_schema import GROUP
 
 if TYPE_CHECKING:
     from neuronxa_callback.taps.plan import FFNPart, TapPlan
@@ -25,7 +27,8 @@ BAR_CELLS = 12
 def one_report(report: AlignmentReport) -> Table:
     """One row per language: score, interval, best layer, retrieval both ways, other metrics.
 
-    Languages are sorted by score; those with NaN come after them, and the mean last.
+    Languages are sorted by score; those with NaN come after them, then groups of languages, and
+    the mean last.
     """
     first, *others = report.metrics
     table = _table(
@@ -42,11 +45,13 @@ def one_report(report: AlignmentReport) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     ranked = [name for name, _ in ranking(report, first)]
     order = (*ranked, *(name for name in report.languages if name not in ranked))
-    for language in (*order, None):
+    groups = [f"{GROUP}{name}" for name in report.groups]
+    ends = (order[-1], *groups[-1:])
+    for language in (*order, *groups, None):
         cells = _report_row(report, language)
         if beyond and language is not None:
-            cells.append(_subset_score(**beyond[language]))
-        table.add_row(*cells, end_section=language == order[-1])
+            cells.append(_subset_score(**beyond[language]) if language in beyond else "")
+        table.add_row(*cells, end_section=language in ends)
     return table
 
 
@@ -103,12 +108,57 @@ def differences(
                 )
                 for report in (before, after)
             ),
-            _signed(change.difference),
-            f"{_signed(change.low)} - {_signed(change.high)}",
-            p_value(change.p),
-            Text("significant", style="bold") if change.significant else "",
+            *_change_cells(change),
         )
     return table
+
+
+def group_differences(metric: str, changes: Mapping[str, Change]) -> Table:
+    """One row per group of languages: its difference, p, and whether it is significant."""
+    title = f"{metric} of groups of languages"
+    numbers = ("difference", "95 %", "p", "")
+    table = numeric_table(title, "p-values adjusted by Holm over groups", ("group",), numbers)
+    for name, change in changes.items():
+        table.add_row(Text(name), *_change_cells(change))
+    return table
+
+
+def run_differences(
+    metric: str, names: Sequence[str], differences: Mapping[str, RunDifference]
+) -> Table:
+    """One row per language, group of languages and the mean: both groups of runs, and the change.
+
+    Each group of runs has its mean, the standard deviation between its runs, and the interval over
+    sentence pairs.
+    """
+    sides = [
+        f"{escape(name)}{column}" for name in names for column in ("", " runs +-", " pairs 95 %")
+    ]
+    table = numeric_table(
+        f"{metric} of {names[1]} against {names[0]}, runs as the unit",
+        "the difference counts runs and pairs; p-values adjusted by Holm over languages and groups",
+        ("language",),
+        (*sides, "difference", "95 %", "p", ""),
+    )
+    for name, each in differences.items():
+        cells = [
+            cell
+            for side in (each.first, each.second)
+            for cell in (
+                number(side.mean), number(side.spread), f"{number(side.low)} - {number(side.high)}",
+            )
+        ]  # fmt: skip
+        table.add_row(Text(name), *cells, *_change_cells(each.change))
+    return table
+
+
+def _change_cells(change: Change) -> tuple[str | Text, ...]:
+    return (
+        signed(change.difference),
+        f"{signed(change.low)} - {signed(change.high)}",
+        p_value(change.p),
+        Text("significant", style="bold") if change.significant else "",
+    )
 
 
 def neurons(plan: "TapPlan") -> Table:
@@ -190,7 +240,8 @@ def interval(
     return separator.join(map(number, report.interval(metric, language)))
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference with its sign and three decimals, or ``nan``."""
     return "nan" if math.isnan(value) else f"{value:+.3f}"
 
 

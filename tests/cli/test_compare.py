@@ -173,3 +173,46 @@ def test_names_in_a_record_cannot_steer_the_terminal(neuronxa, tmp_path):
     _, out, err = neuronxa("compare", f"{tmp_path}/{hostile}", other)
     assert "x[2Jyz1m" in err or "\\x1b" in err
     assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+
+
+def test_groups_of_languages_are_compared(neuronxa, tmp_path):
+    for name, score in (("high", 0.8), ("low", 0.4)):
+        report = make_report(scores={"a": score, "b": score}, groups={"mine": ("a", "b")})
+        (tmp_path / f"{name}.json").write_text(report.to_json())
+    code, out, _ = neuronxa("compare", tmp_path / "high.json", tmp_path / "low.json")
+    assert code == 0
+    assert "nasca of groups of languages" in out
+    code, out, _ = neuronxa("compare", tmp_path / "high.json", tmp_path / "low.json", "--json")
+    assert json.loads(out)["groups"]["mine"]["difference"] == pytest.approx(-0.4)
+
+
+def test_groups_of_runs_are_compared(neuronxa, tmp_path):
+    for name, scores in {"a": (0.5, 0.52, 0.54), "b": (0.3, 0.31, 0.33)}.items():
+        for seed, score in enumerate(scores):
+            write_reports(tmp_path, f"{name}{seed}.jsonl", make_report(5, {"deu": score}))
+    groups = ("--group", f"A={tmp_path}/a*", "--group", f"B={tmp_path}/b*@last")
+    code, out, _ = neuronxa("compare", *groups)
+    assert code == 0
+    assert "nasca of B against A, runs as the unit" in out
+    code, out, err = neuronxa("compare", *groups, "--json", "--fail-on-drop")
+    assert code == 1
+    assert "deu: significantly lower, by 0.207" in err
+    found = json.loads(out)
+    assert [run["step"] for run in found["runs"]["A"]] == [5, 5, 5]
+    assert found["differences"]["deu"]["A"]["mean"] == pytest.approx(0.52)
+    assert found["differences"]["mean"]["difference"] == pytest.approx(-0.2067, abs=1e-4)
+
+
+def test_groups_of_runs_that_cannot_be_compared_are_refused(neuronxa, run, tmp_path):
+    for arguments, message in (
+        ((run,), "compare needs two reports, or two groups of runs"),
+        ((run, run, "--group", f"A={run}"), "compare needs two reports, or two groups of runs"),
+        (("--group", f"A={run}", "--group", f"B={run}"), "a group needs at least 2 runs"),
+        (("--group", f"A={run}", "--group", f"A={run}"), "names that differ, got 'A' twice"),
+        (("--group", f"A={run}", "--group", str(run)), "--group must be a name and a pattern"),
+        (("--group", f"A={run}", "--group", f"B={tmp_path}/z*"), "must match at least one run"),
+        (("--group", f"A={run}", "--group", f"B={run}", "--at-n", "5"), "leave it out"),
+    ):
+        code, _, err = neuronxa("compare", *arguments)
+        assert code == 2
+        assert message in err

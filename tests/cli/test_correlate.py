@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,3 +136,24 @@ def test_unknown_tasks_models_metrics_and_plots_are_named(neuronxa, record, scor
     code, _, err = neuronxa("correlate", record, scores, "--plot", tmp_path / "plot.xyz")
     assert code == 2
     assert "--plot must end in .png, .svg or .pdf" in err
+
+
+def test_groups_with_enough_languages_have_correlations_of_their_own(neuronxa, tmp_path, scores):
+    groups = {"most": CODES[1:], "few": CODES[:3]}
+    path = tmp_path / "groups.jsonl"
+    lines = [replace(report, groups=groups) for report in reports()]
+    for report in lines:
+        means = {f"group:{name}": (0.1, 0.9) for name in groups}
+        for metric in report.metrics.values():
+            metric.intervals.update(means)
+    path.write_text("".join(f"{report.to_json()}\n" for report in lines), encoding="utf-8")
+    code, out, _ = neuronxa("correlate", path, scores, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert [*found["in_groups"]] == ["most"]
+    nasca = found["in_groups"]["most"][0]
+    assert nasca["languages"] == list(CODES[1:])
+    expected = stats.pearsonr(nasca["alignment"], nasca["downstream"]).statistic
+    assert nasca["pearson"]["r"] == pytest.approx(expected)
+    assert any("the group few has no correlation of its own" in note for note in found["notes"])
+    assert "in the group most:" in neuronxa("correlate", path, scores)[1]

@@ -29,6 +29,7 @@ def make_report(
     diagnostics=None,
     warnings=(),
     run=None,
+    groups=None,
 ):
     """A report with wanted scores, the same for every metric.
 
@@ -54,7 +55,7 @@ def make_report(
         pivot="eng_Latn",
         languages=languages,
         n_pairs=n,
-        metrics={metric: _scored(known, shared) for metric, known in hits.items()},
+        metrics={metric: _scored(known, shared, groups or {}) for metric, known in hits.items()},
         fingerprint={
             "definition": {
                 "corpus": "custom",
@@ -72,6 +73,7 @@ def make_report(
         diagnostics=diagnostics or {},
         warnings=tuple(warnings),
         run={"seconds": 1.5} if run is None else run,
+        groups=groups or {},
     )
 
 
@@ -83,7 +85,7 @@ def _verdicts(score, layers, n):
     return found
 
 
-def _scored(hits, shared):
+def _scored(hits, shared, groups):
     """Scores of verdicts as if pairs were independent: no pair blocks another alone."""
     counts = {
         name: tuple(None if math.isnan(k) else int(k) for k in each.sum(axis=1))
@@ -107,7 +109,9 @@ def _scored(hits, shared):
             name: tuple(None if k is None else Hub("target", 0, 0, 0) for k in row)
             for name, row in counts.items()
         },
-        **interval_fields({name: PairSums.of_hits(each) for name, each in hits.items()}, shared),
+        **interval_fields(
+            {name: PairSums.of_hits(each) for name, each in hits.items()}, shared, groups
+        ),
     )
 
 

@@ -5,8 +5,8 @@ import pytest
 from neuronxa_callback.history.history import History
 from neuronxa_callback.show import probe_line, terminal
 from neuronxa_callback.show.probe_screen import ProbeScreen
+from tests.helpers.output.screen import screen_of
 from tests.helpers.reports import make_report
-from tests.helpers.screen import screen_of
 
 TRAIN = """
 import sys

@@ -12,7 +12,7 @@ from neuronxa_callback import JsonlSink
 from neuronxa_callback.history import read_reports
 from neuronxa_callback.show import sinks
 from neuronxa_callback.show.long_table import long_table
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.reports import make_report
 from tests.helpers.runs import train_with
 

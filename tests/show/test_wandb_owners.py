@@ -4,7 +4,7 @@ import pytest
 
 from neuronxa_callback import NeuronXACallback, ProbeConfig
 from neuronxa_callback.show.sinks import WandbSink
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.runs import tokenizer_for, trainer_of
 from tests.helpers.tiny import parallel
 

@@ -3,7 +3,7 @@
 import pytest
 
 from neuronxa_callback.show import sinks
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.reports import make_report
 
 

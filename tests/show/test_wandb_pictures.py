@@ -6,7 +6,7 @@ import pytest
 
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.show import sinks
-from tests.helpers import wandb_file
+from tests.helpers.output import wandb_file
 from tests.helpers.reports import make_report
 
 PICTURES = ("nasca_curve", "nasca_heat_map", "navca_curve", "navca_heat_map")

@@ -1,19 +1,18 @@
 """``neuronxa sweep``: measure the checkpoints of a run as the run measured itself."""
 
 import gc
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from neuronxa_callback.cli.adapters import adapter_base
+from neuronxa_callback.cli.checkpoints.folders import Checkpoint
 from neuronxa_callback.cli.load_model import (
-    WEIGHTS,
+    BaseModels,
     LoadOptions,
     load_model,
     load_tokenizer,
@@ -22,7 +21,7 @@ from neuronxa_callback.cli.load_model import (
 from neuronxa_callback.cli.meta_model import build_on_meta
 from neuronxa_callback.cli.run_record import RunRecord, read_and_warn
 from neuronxa_callback.config import ProbeConfig
-from neuronxa_callback.errors import ConfigError, FingerprintError, NeuronXAError
+from neuronxa_callback.errors import FingerprintError, NeuronXAError
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.records import FOLDER
 from neuronxa_callback.probe import fingerprint
@@ -30,66 +29,8 @@ from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.jsonl import JsonlSink
 
-LAST_NUMBER = re.compile(r"(\d+)\D*$")
 SWEPT = "swept"
 """The entry of a report's ``run`` with the weights that were measured and how they were loaded."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A saved model of one step."""
-
-    step: int
-    location: str
-    """A folder, or a name on the hub."""
-    revision: str | None = None
-
-    @property
-    def weights_id(self) -> str:
-        """Identifies the weights: the revision, or a hash of names, sizes and times of files."""
-        if self.revision is not None:
-            return f"{self.location}@{self.revision}"
-        files = sorted(file for glob in WEIGHTS for file in Path(self.location).glob(glob))
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
-
-
-def find_checkpoints(run: str, revisions: Sequence[str] = ()) -> list[Checkpoint]:
-    """The checkpoints of a run, in order of their steps.
-
-    Args:
-        run: A folder with ``checkpoint-<step>`` folders, or a name on the hub.
-        revisions: Revisions on the hub; the last number in each is its step.
-
-    Raises:
-        ConfigError: If there are none, or if a revision has no step or shares it with another.
-    """
-    if revisions:
-        by_step = {_step_of(revision): revision for revision in revisions}
-        if len(by_step) < len(revisions):
-            raise ConfigError(f"revisions must differ in their steps, got {', '.join(revisions)}")
-        return [Checkpoint(step, run, by_step[step]) for step in sorted(by_step)]
-    folder = Path(run)
-    steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
-    checkpoints = [
-        Checkpoint(int(step), str(path))
-        for path, step in sorted(steps.items())
-        if path.is_dir() and step.isdigit()
-    ]
-    if not checkpoints:
-        problem = "holds none" if folder.is_dir() else "is not a folder"
-        raise ConfigError(
-            f"a run must be a folder that holds checkpoint-<step> folders, {run!r} {problem};"
-            " for one model use `neuronxa score`, for the hub --revisions"
-        )
-    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
-
-
-def _step_of(revision: str) -> int:
-    number = LAST_NUMBER.search(revision)
-    if number is None:
-        raise ConfigError(f"a revision must end in its step, such as step1000, got {revision!r}")
-    return int(number.group(1))
 
 
 def default_record(run: str) -> Path:
@@ -134,6 +75,7 @@ class Sweep:
             # With --dtype, the model computes in that dtype.
             self.autocast = self.recorded.autocast if load_options.dtype == "auto" else None
         self.measured = self._read_measured()
+        self._bases: BaseModels = {}
 
     def reports(
         self, progress: ProgressCallback | None = None
@@ -147,17 +89,31 @@ class Sweep:
             ConfigError: If a checkpoint or its tokenizer cannot be loaded.
             FingerprintError: If the reports of the file or of the run do not measure the same.
         """
-        probe = self._probe()
-        self._require_same_measurement(probe)
-        sink = JsonlSink(self.record)
+        probe = self.prepare()
         for checkpoint in self.checkpoints:
             is_new = checkpoint.step not in self.measured
             if is_new:
-                report = self._measure(probe, checkpoint, progress)
-                self._require_same(report.fingerprint, ("definition", "model"))
-                sink.write(report)
-                self.measured[checkpoint.step] = report
+                self.write(self.measure(probe, checkpoint, progress))
             yield self.measured[checkpoint.step], is_new
+
+    def prepare(self) -> Probe:
+        """The probe of all checkpoints.
+
+        Raises:
+            ConfigError: If the first checkpoint or its tokenizer cannot be loaded.
+            FingerprintError: If the reports of the file or of the run do not measure the same.
+        """
+        first = self.checkpoints[0]
+        load_options = self._load_options_of(first)
+        require_model(first.location, load_options)
+        probe = Probe(self.config, load_tokenizer(first.location, load_options, self.run))
+        self._require_same_measurement(probe)
+        return probe
+
+    def write(self, report: AlignmentReport) -> None:
+        """Append a report to the file."""
+        JsonlSink(self.record).write(report)
+        self.measured[report.step] = report
 
     def _read_measured(self) -> dict[int, AlignmentReport]:
         """Step -> report of the file, without checkpoints whose weights changed since."""
@@ -167,14 +123,8 @@ class Sweep:
         return {
             report.step: report
             for report in read_and_warn(self.record)
-            if weights.get(report.step) in (None, _swept(report).get("weights"))
+            if weights.get(report.step) in (None, swept_weights(report))
         }
-
-    def _probe(self) -> Probe:
-        first = self.checkpoints[0]
-        load_options = self._load_options_of(first)
-        require_model(first.location, load_options)
-        return Probe(self.config, load_tokenizer(first.location, load_options, self.run))
 
     def _require_same_measurement(self, probe: Probe) -> None:
         """Compare definition and loading with known reports before anything is measured."""
@@ -226,11 +176,17 @@ class Sweep:
                 f"{cause}; write to another file than {self.record} with --out"
             ) from None
 
-    def _measure(
-        self, probe: Probe, checkpoint: Checkpoint, progress: ProgressCallback | None
+    def measure(
+        self, probe: Probe, checkpoint: Checkpoint, progress: ProgressCallback | None = None
     ) -> AlignmentReport:
+        """The report of a checkpoint, which is not written yet.
+
+        Raises:
+            ConfigError: If the checkpoint cannot be loaded.
+            FingerprintError: If it does not measure the same as the reports of the file.
+        """
         swept = {"weights": checkpoint.weights_id, **self._loading()}
-        model = load_model(checkpoint.location, self._load_options_of(checkpoint))
+        model = load_model(checkpoint.location, self._load_options_of(checkpoint), self._bases)
         device = next(model.parameters()).device.type
         autocast = None if self.autocast is None else torch.autocast(device, self.autocast)
         with autocast or nullcontext():
@@ -238,7 +194,8 @@ class Sweep:
         # Else the memory of two models is in use while the next one is loaded.
         del model
         gc.collect()
-        return replace(report, run={**report.run, SWEPT: swept})
+        self._require_same(report.fingerprint, ("definition", "model"))
+        return report.with_run(**{SWEPT: swept})
 
     def _load_options_of(self, checkpoint: Checkpoint) -> LoadOptions:
         revision = checkpoint.revision or self.load_options.revision
@@ -265,3 +222,8 @@ def _digest_last(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
 def _swept(report: AlignmentReport) -> Mapping[str, Any]:
     entry: Mapping[str, Any] = report.run.get(SWEPT, {})
     return entry
+
+
+def swept_weights(report: AlignmentReport) -> str | None:
+    """The ``Checkpoint.weights_id`` that a report of a sweep measured."""
+    return _swept(report).get("weights")
