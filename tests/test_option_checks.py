@@ -31,6 +31,7 @@ PROBE = {
     "metrics": "",
     "diagnostics": "",
     "neurons": "",
+    "groups": "null",
     "nas_site": "",
     "nav_site": "",
     "batch_tokens": "integer",

@@ -12,7 +12,7 @@ from neuronxa_callback import AlignmentReport, NeuronXAError, read_reports
 from neuronxa_callback.history.points import Point
 from neuronxa_callback.report_schema import MAX_DEPTH, SCHEMA
 from neuronxa_callback.show.page.data import pack
-from neuronxa_callback.show.terminal import line
+from neuronxa_callback.show.probe_line import line
 from tests.helpers.mutations import damaged_texts, nested, replaced
 
 ROOT = Path(__file__).parents[1]

@@ -134,4 +134,5 @@ def test_the_source_archive_has_what_a_developer_needs():
     needed = {"CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "constraints.txt"}
     # hatchling adds README, LICENSE and pyproject.toml itself.
     assert needed | {"tests/cli/test_main.py"} <= files
-    assert {f"configs/{file.name}" for file in (ROOT / "configs").iterdir()} <= files
+    configs = [file for file in (ROOT / "configs").rglob("*") if file.is_file()]
+    assert {file.relative_to(ROOT).as_posix() for file in configs} <= files

@@ -91,7 +91,8 @@ def test_duplicates_are_compared_as_normalized_text():
         (
             {"mean": GOOD},
             "the language name 'mean' is reserved for a key of the report (reserved: mean,"
-            " chance, early, middle, late, peak, seconds, low, high, worst); rename the language",
+            " chance, early, middle, late, peak, seconds, low, high, worst, group); rename the"
+            " language",
         ),
         (
             {"x": ["ab", "cd"]},

@@ -254,15 +254,15 @@ def test_a_trend_is_the_slope_of_least_squares_times_its_span():
 
 def test_independent_variances_add_up():
     one, other = (sums_of(matrices(seed)) for seed in (1, 2))
-    alone = statistics.change_of(0.1, [one])
-    both = statistics.change_of(0.1, [one, other])
+    alone = statistics.change_of(0.1, [one], True)
+    both = statistics.change_of(0.1, [one, other], True)
     errors = [variance.mean_spread(each, True).variance for each in (one, other)]
     assert both.high - 0.1 > alone.high - 0.1
     df = sum(errors) ** 2 / sum(
         e**2 / variance.mean_spread(s, True).df for e, s in zip(errors, (one, other), strict=True)
     )
     assert both.p == pytest.approx(2 * stats.t(df).sf(0.1 / sum(errors) ** 0.5))
-    assert math.isnan(statistics.change_of(NAN, [one]).p)
+    assert math.isnan(statistics.change_of(NAN, [one], True).p)
 
 
 def test_looks_spend_no_more_than_alpha():
