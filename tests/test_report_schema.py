@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from neuronxa_callback import AlignmentReport, NeuronXAError, read_reports
 from neuronxa_callback.history.points import Point
+from neuronxa_callback.history.records import Record
 from neuronxa_callback.report_schema import MAX_DEPTH, SCHEMA
 from neuronxa_callback.show.page.data import pack
 from neuronxa_callback.show.probe_line import line
@@ -144,14 +145,14 @@ def test_a_key_that_is_there_twice_is_refused():
     assert not check(LINES[0].replace('"step":0', '"step":0,"step":0'))
 
 
-def test_every_bad_line_is_named_with_its_reason(tmp_path, caplog):
+def test_every_bad_line_is_named_with_its_reason(tmp_path):
     path = tmp_path / "reports.jsonl"
     bad = [json.dumps(replaced(REAL, *change)) for change in DAMAGED.values()]
     bad += ["[" * 100_000, "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "{}", "7"]
     lines = [LINES[0], *bad, LINES[2]]
     path.write_bytes(b"\n".join(text.encode("utf-8", "surrogatepass") for text in lines))
     assert [report.step for report in read_reports(path)] == [0, 4]
-    messages = [record.getMessage() for record in caplog.records]
+    messages = Record.open(path).skipped
     assert len(messages) == len(bad)
     for number, message in enumerate(messages, start=2):
         assert message.startswith(f"{path}:{number} is left out: not an alignment report: ")

@@ -19,7 +19,7 @@ from neuronxa_callback.probe.proof.invariance import Invariance
 from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from neuronxa_callback.probe.training_probe import TrainingProbe
-from neuronxa_callback.show import terminal
+from neuronxa_callback.show import probe_line
 from neuronxa_callback.show.sink_group import SinkGroup
 from neuronxa_callback.taps.discovery import Discovery
 from neuronxa_callback.taps.plan import TapPlan
@@ -82,7 +82,7 @@ MEMORY += ("reading neurons", "pooling", "sums of a microbatch", "sums of a lang
 CALLBACK = {
     "adding to the curve": (History, "append", 2),
     "a stop rule": (StopRule, "reason", 2),
-    "printing": (terminal, "line", 2),
+    "printing": (probe_line, "line", 2),
     "the interval": (ProbeSchedule, "min_interval", 1),
     "making sinks": (SinkGroup, "open", 1),
     "metrics of an evaluation": (TrainingProbe, "evaluation_metrics", 1),

@@ -1,6 +1,6 @@
 """The command ``neuronxa sweep``: once over all checkpoints, or beside the training."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,6 +84,8 @@ def sweep(  # long: the options of the command
     checkpoints are measured while another process trains.
     """
     from neuronxa_callback.cli.load_model import LoadOptions
+    from neuronxa_callback.cli.output import echo
+    from neuronxa_callback.show import terminal
 
     names = options.split_names(revisions) or ()
     load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
@@ -100,8 +102,10 @@ def sweep(  # long: the options of the command
         raise ConfigError("--watch looks at the folder of a run, --revisions are on the hub")
     if stop and stop_file is None:
         raise ConfigError("--stop writes the verdict of a rule to a file, name it with --stop-file")
-    watching = _make_watch(run, overrides, load_options, out, for_watch, poll, as_json)
+    say = partial(echo, err=True) if as_json else terminal.say
+    watching = _make_watch(run, overrides, load_options, out, for_watch, poll, say)
     _print_reports(watching.new_reports(), as_json)
+    say(f"All reports, one per line: {watching.record}")
 
 
 def _sweep_once(
@@ -140,7 +144,7 @@ def _make_watch(
     out: Path | None,
     given: dict[str, Any],
     poll: float,
-    as_json: bool,
+    say: Callable[[str], None],
 ) -> "Watch":
     import time
 
@@ -149,9 +153,7 @@ def _make_watch(
     from neuronxa_callback.cli.checkpoints.sweep import Sweep
     from neuronxa_callback.cli.checkpoints.wandb_publisher import WandbPublisher, WandbRunName
     from neuronxa_callback.cli.checkpoints.watch import Watch, WatchOptions
-    from neuronxa_callback.cli.output import echo
     from neuronxa_callback.history.records import FOLDER
-    from neuronxa_callback.show import terminal
 
     record = out or Path(run) / FOLDER / "sweep.jsonl"
     rules = parse_rules(given["--stop"] or (), given["--alert"] or ())
@@ -167,7 +169,7 @@ def _make_watch(
         WatchOptions(given["--until-step"], given["--stop-file"], rules),
         wait=partial(time.sleep, poll),
         publisher=None if name is None else WandbPublisher(name, record),
-        say=partial(echo, err=True) if as_json else terminal.say,
+        say=say,
     )
 
 

@@ -150,7 +150,6 @@ class Watch:
                     self.reports = {report.step: report for report in read_and_warn(self.record)}
                 self._follow_up()
                 yield from self._score_until_the_end()
-            self._say(f"All reports, one per line: {self.record}")
         except Terminated:
             self._say("NeuronXA: ended by a signal; the same command goes on from here")
         finally:
