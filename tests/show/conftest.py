@@ -42,6 +42,8 @@ def offline(tmp_path, monkeypatch):
     """Offline W&B in a folder of its own; returns the path of the k-th run's file."""
     import wandb
 
+    # W&B reads the environment once in a process: a test before this one may have made it do so.
+    wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     yield lambda k=0: sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))[k]
