@@ -1,11 +1,7 @@
 """The file of the page: packed numbers, no foreign markup, and errors."""
 
-import base64
-import json
 import math
-import struct
 import sys
-import zlib
 from importlib import resources
 
 import numpy as np
@@ -15,23 +11,8 @@ from neuronxa_callback import NeuronXAError
 from neuronxa_callback.errors import ConfigError, FingerprintError
 from neuronxa_callback.show import palette
 from neuronxa_callback.show.page.page import AFTER_PLOTLY, BEFORE_PLOTLY, page
-from tests.helpers.pages import EVIL, LANGUAGES, NASTY, gaps, named, rising
+from tests.helpers.pages import EVIL, LANGUAGES, NASTY, array, gaps, named, rising, unpacked
 from tests.helpers.reports import make_report
-
-
-def unpacked(text):
-    """The JSON and the bytes behind it."""
-    start = text.index('id="data">') + len('id="data">')
-    packed = json.loads(text[start : text.index("</script>", start)])["zlib"]
-    raw = zlib.decompress(base64.b64decode(packed))
-    (size,) = struct.unpack("<I", raw[:4])
-    return json.loads(raw[4 : 4 + size]), raw[4 + size :]
-
-
-def array(entry, raw):
-    count = math.prod(entry["shape"])
-    values = np.frombuffer(raw, dtype=f"<{entry['type']}", count=count, offset=entry["offset"])
-    return values.reshape(entry["shape"])
 
 
 def test_counts_are_packed_as_bytes_and_nan_is_none_of_them():

@@ -32,7 +32,7 @@
       const controls = el("div", { class: "options" }, ...panel.options.map((option, k) => el("label", {}, `${option.label} `, panel.selects[k])));
       const head = el("div", { class: "card-head" }, el("h2", { id: title }, panel.title), controls);
       panel.body = el("div", { class: "panel" });
-      panel.card = el("section", { class: "card", id: `panel-${panel.id}`, "aria-labelledby": title }, head, panel.body);
+      panel.card = el("section", { class: "card", id: `panel-${panel.id}`, "aria-labelledby": title, hidden: "" }, head, panel.body);
       box.append(panel.card);
       if (panel.table) nx.addDownload(controls, panel.table);
     }
