@@ -131,7 +131,9 @@ def test_page_takes_downstream_scores(neuronxa, tmp_path):
     early = {name: 1 - level for name, level in levels.items()}
     run = write_run(tmp_path / "run", make_report(0, levels), make_report(10, early))
     scores = tmp_path / "scores.csv"
-    rows = [f"{code},{task},{k + k % 2},0" for task in ("xnli", "mmlu") for k, code in enumerate(codes)]
+    rows = [
+        f"{code},{task},{k + k % 2},0" for task in ("xnli", "mmlu") for k, code in enumerate(codes)
+    ]
     scores.write_text("\n".join(["language,task,score,step", *rows, "eng,xnli,9,0"]) + "\n")
     out = tmp_path / "page.html"
     code, _, err = neuronxa("page", run, "--scores", scores, "-o", out)
@@ -153,4 +155,6 @@ def test_page_takes_downstream_scores(neuronxa, tmp_path):
     scores.write_text("language,task,score\nde,xnli,1\nfr,xnli,2\n")
     code, _, err = neuronxa("page", run, "--scores", scores, "-o", out)
     assert code == 2
-    assert err.startswith("neuronxa: xnli needs scores of at least 8 languages of the report of run")
+    assert err.startswith(
+        "neuronxa: xnli needs scores of at least 8 languages of the report of run"
+    )
