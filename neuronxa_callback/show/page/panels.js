@@ -14,10 +14,13 @@
    *   draw(state, body): fills or redraws the body;
    *   mark(state): all that a new step changes, if that is less than everything;
    *   options: [{ key, label, choices(state): [[value, text]] }], whose values are in `state[key]`
-   *     (the default is the first) and in the address of the page; may be [];
+   *     (the default is the first) and in the address of the page;
    *   table(state): {name, header, rows} for a CSV file.
    */
-  nx.addPanel = (panel) => nx.panels.push(panel);
+  nx.addPanel = function (panel) {
+    panel.options ??= [];
+    nx.panels.push(panel);
+  };
 
   /** The cards of all panels, in their order. */
   nx.makePanels = function () {
