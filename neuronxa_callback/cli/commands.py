@@ -34,6 +34,7 @@ def examples(*lines: str) -> str:
     epilog=examples(
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
+        "neuronxa score gpt2 --groups script,mine=de+sw",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
     )
 )
@@ -44,6 +45,7 @@ def score(
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
     metrics: options.Metrics = None,
+    groups: options.Groups = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -72,7 +74,9 @@ def score(
     load_options = LoadOptions(
         dtype, device, device_map, revision, attn, tokenizer, trust_remote_code
     )
-    probe_config = ProbeConfig(**options.probe_options(corpus, config, languages, n_pairs, metrics))
+    probe_config = ProbeConfig(
+        **options.probe_options(corpus, config, languages, n_pairs, metrics, groups)
+    )
     with process_group() as (rank, rank_device):
         require_model(model, load_options)
         if rank_device and not device and not device_map:

@@ -58,6 +58,14 @@ Trust = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Groups of languages with a mean each: `script,family,resource`, or one's own,"
+        f" `mine=de+sw`. {REPEATED}"
+    ),
+]
+
 # The options of one command.
 Csv = Annotated[bool, typer.Option("--csv", help="Print a score per language and layer as CSV.")]
 Run = Annotated[str, typer.Argument(help="A folder of checkpoints, or a name on the hub.")]
@@ -92,7 +100,18 @@ FailOnDrop = Annotated[
     bool,
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
-Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+RunsOrGroups = Annotated[
+    list[str] | None,
+    typer.Argument(help="Folders of runs, or JSONL files of reports.", show_default=False),
+]
+PageGroups = Annotated[
+    list[str] | None,
+    typer.Option(help="Runs of one recipe, such as `A=runs/a*`: their mean and their spread."),
+]
+PageScores = Annotated[
+    Path | None,
+    typer.Option(help="Downstream scores per language, a file as in `neuronxa correlate`."),
+]
 CardFile = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The card, such as README.md; default: print the block."),
@@ -167,6 +186,7 @@ def probe_options(
     languages: Sequence[str] | None,
     n_pairs: int | None,
     metrics: Sequence[str] | None,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Options of ``ProbeConfig`` from the command line, else from the configuration file.
 
@@ -184,6 +204,7 @@ def probe_options(
         "languages": split_names(languages),
         "n_pairs": n_pairs,
         "metrics": split_names(metrics),
+        "groups": parse_groups(groups),
     }
     return from_file | {name: value for name, value in command_line.items() if value is not None}
 
@@ -219,6 +240,24 @@ def split_names(values: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     names = (name.strip() for value in values for name in value.split(","))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parse_groups(values: Sequence[str] | None) -> list[str | dict[str, list[str]]] | None:
+    """The option ``--groups`` as ``ProbeConfig.groups``; None without a value.
+
+    >>> parse_groups(["script,mine=de+sw"])
+    ['script', {'mine': ['de', 'sw']}]
+    """
+    names = split_names(values)
+    if names is None:
+        return None
+    parts = [name.partition("=") for name in names]
+    return [
+        {name.strip(): [code.strip() for code in members.split("+") if code.strip()]}
+        if equals
+        else name
+        for name, equals, members in parts
+    ]
 
 
 def saved_step(model: str) -> int:

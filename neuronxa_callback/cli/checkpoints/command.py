@@ -59,6 +59,7 @@ def sweep(  # long: the options of the command
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
     metrics: options.Metrics = None,
+    groups: options.Groups = None,
     out: options.Record = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
@@ -89,7 +90,7 @@ def sweep(  # long: the options of the command
 
     names = options.split_names(revisions) or ()
     load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
-    overrides = options.probe_options(corpus, config, languages, n_pairs, metrics)
+    overrides = options.probe_options(corpus, config, languages, n_pairs, metrics, groups)
     for_watch: dict[str, Any] = {"--until-step": until_step, "--stop-file": stop_file}
     for_watch |= {"--wandb": wandb, "--resume-run": resume_run, "--stop": stop, "--alert": alert}
     given = [name for name, value in for_watch.items() if value is not None]
