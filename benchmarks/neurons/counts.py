@@ -71,7 +71,6 @@ class Firings(FiringCounter):
     def __init__(self, widths, batch):
         self.device = torch.device("cpu")
         self.parts = [FiringCounts(LANGUAGES, PAIRS, width, self.device) for width in widths]
-        self.nan = torch.zeros(len(widths), dtype=torch.int32)
         self._batch = batch
 
 
