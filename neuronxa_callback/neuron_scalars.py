@@ -52,7 +52,7 @@ def _overlap(found: Diagnostics) -> dict[str, float]:
 
 
 def _sharing(found: Diagnostics) -> dict[str, float]:
-    scalars = {}
+    scalars: dict[str, float] = {}
     for rule, parts in found.items():
         share, null = (_mean(parts[name]["all"]) for name in ("shares", "null"))
         key = f"sharing/{rule}"
