@@ -62,8 +62,8 @@ class ProbeConfig:
     diagnostics: tuple[str, ...] = tuple(DIAGNOSTICS)
     """Names of diagnostics; they do not change any metric."""
     neurons: tuple[str, ...] = ()
-    """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast;
-    they are among the diagnostics of a report and do not change any metric."""
+    """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast,
+    rivals; they are among the diagnostics of a report and do not change any metric."""
     nas_site: str = "gate"
     """Where NASCA reads the activation state: ``"gate"`` or ``"product"``."""
     nav_site: str = "product"

@@ -4,9 +4,10 @@ import typer
 
 from neuronxa_callback.cli import options
 from neuronxa_callback.cli.commands import examples
+from neuronxa_callback.cli.pairs import command as pairs_command
 from neuronxa_callback.cli.record_commands import app
 
-__all__ = ["app"]
+__all__ = ["app", "pairs_command"]
 
 
 @app.command(

@@ -53,6 +53,7 @@ NEURON_STATISTICS: Mapping[str, str] = {
     "language_neurons": "neurons that fire often in one, some, all or none of the languages",
     "beyond_surface": "score of the pairs that character 3-grams do not find",
     "contrast": "cosine of a pair minus the mean of its row and column",
+    "rivals": "the sentence that wins most often where a pair is not aligned, by its number",
 }
 """Statistics next to the diagnostics, off by default: see ``docs/neurons.md``."""
 COUNTED = ("overlap", "sharing", "language_neurons")

@@ -15,6 +15,7 @@ from neuronxa_callback.metrics import scoring, statistics
 from neuronxa_callback.metrics.blocking import count_sole_blocks
 from neuronxa_callback.metrics.neurons.companion import contrast
 from neuronxa_callback.metrics.registry import COMPANIONS
+from neuronxa_callback.metrics.rivals import find_rivals
 from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.metrics.subset import score_subset
 from neuronxa_callback.metrics.variance import PairSums
@@ -34,6 +35,7 @@ class ResultCollector:
         contrast: Whether to compute the contrast of each metric.
         surface_hits: language -> which pairs spelling aligns, for ``beyond_surface``; None for no
             such score.
+        rivals: Whether to find the rival of each pair.
     """
 
     def __init__(
@@ -41,8 +43,12 @@ class ResultCollector:
         margins: bool,
         contrast: bool = False,
         surface_hits: Mapping[str, Sequence[bool]] | None = None,
+        rivals: bool = False,
     ) -> None:
         self.margins, self.with_contrast, self.surface_hits = margins, contrast, surface_hits
+        self.with_rivals = rivals
+        self.rivals: dict[str, dict[str, dict[str, list[int]]]] = {}
+        """metric -> language -> the fields of ``Rivals``, one whole number per pair."""
         self.contrast: dict[str, dict[str, list[float | None]]] = {}
         """metric -> language -> mean over pairs, per layer."""
         self.beyond_surface: dict[str, dict[str, dict[str, Any]]] = {}
@@ -66,6 +72,10 @@ class ResultCollector:
         if self.with_contrast:
             mean = diagnostics.curve(contrast(similarity).mean(dim=-1))
             self.contrast.setdefault(metric, {})[language] = mean
+        if self.with_rivals:
+            fields = vars(find_rivals(similarity))
+            plain = {name: each.int().tolist() for name, each in fields.items()}
+            self.rivals.setdefault(metric, {})[language] = plain
         if self.surface_hits is not None:
             beyond = ~np.array(self.surface_hits[language])
             among = torch.from_numpy(beyond).to(similarity.device)
@@ -84,6 +94,7 @@ def empty_results(config: ProbeConfig, tokenized: TokenizedCorpus) -> ResultColl
         margins="margins" in config.diagnostics,
         contrast="contrast" in config.neurons,
         surface_hits=tokenized.surface_hits if "beyond_surface" in config.neurons else None,
+        rivals="rivals" in config.neurons,
     )
 
 
@@ -183,6 +194,8 @@ def state_diagnostics(
         diagnosed["contrast"] = results.contrast
     if "beyond_surface" in config.neurons:
         diagnosed["beyond_surface"] = results.beyond_surface
+    if "rivals" in config.neurons:
+        diagnosed["rivals"] = results.rivals
     return diagnosed
 
 

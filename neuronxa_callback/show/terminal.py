@@ -146,10 +146,11 @@ def show(table: Table) -> None:
     """Print a table, as wide as the terminal, or ``WIDTH`` columns wide without a terminal."""
     with guard_output():
         console = Console()
+        if not console.is_terminal:
+            # Of the console, too: it cuts what is wider than itself.
+            console = Console(width=WIDTH)
         with console.capture() as captured:
-            width = console.width if console.is_terminal else WIDTH
-            segments = console.render(table, console.options.update(width=width))
-            console.print(Segments(map(_plain_segment, segments)), width=width, end="")
+            console.print(Segments(map(_plain_segment, console.render(table))), end="")
         _write(captured.get())
 
 

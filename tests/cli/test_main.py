@@ -21,6 +21,8 @@ COMMANDS = (
     "page",
     "picture",
     "check",
+    "neurons",
+    "pairs",
     "taps",
     "languages",
 )

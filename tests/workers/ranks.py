@@ -25,8 +25,8 @@ from neuronxa_callback import (
 )
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from tests.helpers.ranks import (
-    COUNTED,
     LANGUAGES,
+    NEURONS,
     error_of,
     leave,
     measurement,
@@ -51,7 +51,7 @@ def shared_pivot(folder):
 
 
 def neurons(folder):
-    write(folder, measurement(probe_of_seven(neurons=COUNTED).run(noisy_llama())))
+    write(folder, measurement(probe_of_seven(neurons=NEURONS).run(noisy_llama())))
 
 
 def own_pivots(folder):
