@@ -153,6 +153,12 @@ Threshold = Annotated[
         max=1,
     ),
 ]
+WithText = Annotated[
+    bool,
+    typer.Option(
+        "--with-text", help="Put the sentences into the file; who has it can then read them."
+    ),
+]
 CheckedCorpus = Annotated[
     str, typer.Argument(help="`builtin`, `builtin:test`, a folder or a file.")
 ]

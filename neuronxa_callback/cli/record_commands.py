@@ -59,6 +59,7 @@ def page(
     group: options.PageGroups = None,
     scores: options.PageScores = None,
     task: options.Task = None,
+    with_text: options.WithText = False,
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
     from neuronxa_callback.cli.page.build import make_page
@@ -66,7 +67,7 @@ def page(
     options.require_parent(out)
     if task is not None and scores is None:
         raise ConfigError("--task chooses among downstream scores, name their file with --scores")
-    make_page(runs or (), group or (), (scores, task), corpus, out)
+    make_page(runs or (), group or (), (scores, task), corpus, out, with_text)
 
 
 @app.command(

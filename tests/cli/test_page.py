@@ -1,7 +1,12 @@
 """``neuronxa page``."""
 
+import base64
+import re
+import zlib
+
 import pytest
 
+from neuronxa_callback import ParallelCorpus
 from tests.helpers import browser
 from tests.helpers.pages import unpacked
 from tests.helpers.reports import make_report
@@ -131,7 +136,9 @@ def test_page_takes_downstream_scores(neuronxa, tmp_path):
     early = {name: 1 - level for name, level in levels.items()}
     run = write_run(tmp_path / "run", make_report(0, levels), make_report(10, early))
     scores = tmp_path / "scores.csv"
-    rows = [f"{code},{task},{k + k % 2},0" for task in ("xnli", "mmlu") for k, code in enumerate(codes)]
+    rows = [
+        f"{code},{task},{k + k % 2},0" for task in ("xnli", "mmlu") for k, code in enumerate(codes)
+    ]
     scores.write_text("\n".join(["language,task,score,step", *rows, "eng,xnli,9,0"]) + "\n")
     out = tmp_path / "page.html"
     code, _, err = neuronxa("page", run, "--scores", scores, "-o", out)
@@ -153,4 +160,28 @@ def test_page_takes_downstream_scores(neuronxa, tmp_path):
     scores.write_text("language,task,score\nde,xnli,1\nfr,xnli,2\n")
     code, _, err = neuronxa("page", run, "--scores", scores, "-o", out)
     assert code == 2
-    assert err.startswith("neuronxa: xnli needs scores of at least 8 languages of the report of run")
+    assert err.startswith(
+        "neuronxa: xnli needs scores of at least 8 languages of the report of run"
+    )
+
+
+def test_the_sentences_of_pairs_are_in_the_page_only_with_text(neuronxa, run, tmp_path):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    pairs = ParallelCorpus.builtin(languages=("deu_Latn",)).pairs["deu_Latn"][:10]
+    for options, has_text in (((), False), (("--with-text",), True)):
+        code, _, err = neuronxa("page", run, *options, "-o", tmp_path / "page.html")
+        assert (code, err) == (0, "")
+        html = (tmp_path / "page.html").read_text(encoding="utf-8")
+        packed = re.search(r'\{"zlib": "([^"]+)"\}', html)[1]
+        data = zlib.decompress(base64.b64decode(packed))
+        # A hub of the built-in sentences is named in the notes.
+        assert all(target.encode() in data for _, target in pairs) == has_text
+        assert (b'"sentences": {' in data) == has_text
+
+
+def test_sentences_that_are_not_at_hand_are_named(neuronxa, tmp_path):
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    (tmp_path / "reports.jsonl").write_text(make_report(0).to_json() + "\n", encoding="utf-8")
+    code, _, err = neuronxa("page", tmp_path, "--with-text", "-o", tmp_path / "page.html")
+    assert code == 0
+    assert "the sentences of custom are shown with --corpus" in err

@@ -8,6 +8,7 @@ from neuronxa_callback.cli.compare import paths_of_group
 from neuronxa_callback.cli.correlate import read_task_scores
 from neuronxa_callback.cli.hubs import recorded_hub_sentences
 from neuronxa_callback.cli.output import echo
+from neuronxa_callback.cli.pairs.sides import recorded_sentences
 from neuronxa_callback.cli.run_record import read_curves, shortest_names
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.agreement import Agreements, correlate
@@ -25,6 +26,7 @@ def make_page(
     scores: tuple[Path | None, str | None],
     corpus: str | None,
     out: Path,
+    with_text: bool = False,
 ) -> None:
     """Write the page and print its path; what is left out or not comparable goes to stderr.
 
@@ -32,8 +34,9 @@ def make_page(
         runs: Folders of runs, or JSONL files.
         groups: Texts such as ``A=runs/a*``.
         scores: The file of downstream scores, and a part of a task's name.
-        corpus: The corpus to read the sentences of hubs from.
+        corpus: The corpus to read sentences from, if the page gets them.
         out: The HTML file.
+        with_text: Whether the page gets the sentences of the pairs.
 
     Raises:
         ConfigError: If there is no run, or something cannot be read.
@@ -53,11 +56,22 @@ def make_page(
     definitions = {name: definition_of(reports[0]) for name, reports in curves.items()}
     for note in differences(definitions):
         echo(f"neuronxa: {note}", err=True)
-    hubs = [text for found in curves.values() for text in recorded_hub_sentences(found[-1], corpus)]
+    own = corpus if with_text else None
+    hubs = [text for found in curves.values() for text in recorded_hub_sentences(found[-1], own)]
+    sentences, unknown = recorded_sentences(curves, corpus) if with_text else ({}, [])
+    for message in unknown:
+        echo(f"neuronxa: {message}", err=True)
     notes = [*skipped, *dict.fromkeys(hubs)]
     file, task = scores
     agreements = None if file is None else _agreements(curves, file, task)
-    write_page(curves, out, notes=notes, run_groups=run_groups, agreements=agreements)
+    write_page(
+        curves,
+        out,
+        notes=notes,
+        run_groups=run_groups,
+        agreements=agreements,
+        sentences=sentences,
+    )
     echo(str(out))
 
 

@@ -21,10 +21,6 @@ Other = Annotated[
     typer.Option("--against", help="What it is compared with, such as an earlier checkpoint."),
 ]
 Top = Annotated[int, typer.Option(help="The most rows of the table; 0 for all.", min=0)]
-WithText = Annotated[
-    bool,
-    typer.Option("--with-text", help="Put the sentences into CSV and JSON, too."),
-]
 PairMetric = Annotated[str | None, typer.Option(help="Default: the first metric, or `nasca`.")]
 PairFile = Annotated[
     Path | None,
@@ -53,7 +49,7 @@ def pairs(  # long: the options of the command
     tokenizer: options.Tokenizer = None,
     trust_remote_code: options.Trust = False,
     top: Top = 20,
-    with_text: WithText = False,
+    with_text: options.WithText = False,
     as_json: options.Json = False,
     as_csv: PairCsv = False,
     out: PairFile = None,

@@ -84,6 +84,21 @@ def sides_of(
     return Sides(tuple(known[each] for each in arguments), pairs)
 
 
+def recorded_sentences(
+    curves: Mapping[str, Sequence[AlignmentReport]], corpus: str | None
+) -> tuple[dict[str, Pairs], list[str]]:
+    """Run -> its sentences, and one message per run whose sentences are not at hand."""
+    found: dict[str, Pairs] = {}
+    messages = []
+    for name, reports in curves.items():
+        sides = _with_sentences((), reports[0], corpus)
+        if sides.pairs is None:
+            messages.append(f"{name}: {sides.note}")
+        else:
+            found[name] = sides.pairs
+    return found, messages
+
+
 def is_report(argument: str) -> bool:
     """Whether an argument names a run with a record, or a file of reports."""
     path = argument

@@ -4,7 +4,7 @@ Scores are packed as counts of aligned pairs, one byte each for up to 254 pairs.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from neuronxa_callback.show import palette
 from neuronxa_callback.show.page import comparable
 from neuronxa_callback.show.page.packer import Packer
 from neuronxa_callback.show.page.panels.neurons import NeuronCurves
+from neuronxa_callback.show.page.panels.pairs import PairHits, Sentences, sentences_entry
 from neuronxa_callback.show.page.panels.run_groups import RunGroups, run_groups_entry
 from neuronxa_callback.show.page.panels.scatter import scatter_entry
 
@@ -39,7 +40,10 @@ COLUMNS = (
 Groups = Mapping[str, tuple[str, ...]]
 """Name of a group -> its languages."""
 
-PANELS = {"neurons": NeuronCurves}
+PANELS: Mapping[str, Callable[[AlignmentReport, int], Any]] = {
+    "neurons": NeuronCurves,
+    "pairs": PairHits,
+}
 """Name -> what a panel collects from the reports of a run, one after another."""
 
 
@@ -48,6 +52,7 @@ def pack(
     notes: Sequence[str],
     run_groups: RunGroups | None = None,
     agreements: Agreements | None = None,
+    sentences: Mapping[str, Sentences] | None = None,
 ) -> str:
     """The data of the page in base64.
 
@@ -56,6 +61,7 @@ def pack(
         notes: Sentences to show at the top; notes on differences between runs are appended.
         run_groups: Name -> names of runs.
         agreements: Correlations with downstream scores.
+        sentences: Name of a run -> the sentences of its pairs; they are readable in the page.
 
     Raises:
         ConfigError: If there is no run, or one without reports, or a group of runs is too small.
@@ -83,6 +89,8 @@ def pack(
         plain["run_groups"] = run_groups_entry(packer, runs, run_groups)
     if agreements is not None:
         plain["scatter"] = scatter_entry(agreements, codes)
+    if sentences:
+        plain["sentences"] = sentences_entry(runs, sentences)
     return packer.finish(plain)
 
 

@@ -62,6 +62,7 @@
     }
     if (state.groups) run.groups.forEach((group, k) => add(group.name, nx.groupIndex(k), nx.groupStyle(k), 2.2, {}));
     add("mean", MEAN, nx.meanStyle(nx.data.runs.indexOf(run), colours), 3, {});
+    traces.push(...nx.pairTraces(state, colours));
     return Plotly.react("curve", traces, layout(colours, {
       xaxis: layerAxis(layers, "curve"), uirevision: "curve",
       yaxis: { title: { text: valueName(state) }, range: range(state) },

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from neuronxa_callback._version import __version__
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.agreement import Agreements
 from neuronxa_callback.show.page.data import Runs, pack
+from neuronxa_callback.show.page.panels.pairs import Sentences
 from neuronxa_callback.show.page.panels.run_groups import RunGroups
 from neuronxa_callback.whole_file import whole_file
 
 BEFORE_PLOTLY = ("data.js", "style.js")
 """Scripts placed before plotly, so that the data unpack while the browser parses plotly."""
-PANEL_SCRIPTS = ("neurons.js", "run_groups.js", "scatter.js")
+PANEL_SCRIPTS = ("neurons.js", "pairs.js", "run_groups.js", "scatter.js")
 """In ``panels/``, in the order on the page."""
 AFTER_PLOTLY = (
     "difference.js",
@@ -48,6 +49,7 @@ def write_page(
     notes: Sequence[str] = (),
     run_groups: RunGroups | None = None,
     agreements: Agreements | None = None,
+    sentences: Mapping[str, Sentences] | None = None,
 ) -> None:
     """Write one HTML file that shows runs and needs no network.
 
@@ -59,6 +61,8 @@ def write_page(
         run_groups: Name of a group, such as the seeds of one recipe -> names of its runs.
         agreements: Correlations with downstream scores, as ``history.agreement.correlate`` returns
             them.
+        sentences: Name of a run -> language -> the pairs of sentences that it measured; the page
+            then shows them, and whoever has the page can read them.
 
     Raises:
         ConfigError: If a run has no report, a group fewer than 2 runs, or plotly is not installed.
@@ -71,7 +75,7 @@ def write_page(
 
         write_page({"mine": read_reports("runs/mine")}, "alignment.html")
     """
-    text = page(runs, title, notes, run_groups, agreements)
+    text = page(runs, title, notes, run_groups, agreements, sentences)
     with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
@@ -82,6 +86,7 @@ def page(
     notes: Sequence[str] = (),
     run_groups: RunGroups | None = None,
     agreements: Agreements | None = None,
+    sentences: Mapping[str, Sentences] | None = None,
 ) -> str:
     """The HTML as text; see ``write_page``."""
     scripts = [*map(_asset, BEFORE_PLOTLY), _plotly(), *map(_asset, AFTER_PLOTLY)]
@@ -89,7 +94,7 @@ def page(
         "policy": _policy(scripts),
         "title": html.escape(title),
         "style": _asset("page.css"),
-        "data": pack(runs, notes, run_groups, agreements),
+        "data": pack(runs, notes, run_groups, agreements, sentences),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
         "version": html.escape(__version__),
     }
