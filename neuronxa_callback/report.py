@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from neuronxa_callback.errors import ReportError
+from neuronxa_callback.neuron_scalars import neuron_scalars
 from neuronxa_callback.report_schema import GROUP, MEAN, OPTIONAL_FIELDS, SCHEMA, parse_report
 from neuronxa_callback.scores import (
     Counts,
@@ -199,9 +200,9 @@ class AlignmentReport:
         """The numbers that a tracker logs.
 
         The keys are ``neuronxa/<metric>/`` with ``mean``, ``<language>`` and ``group/<name>``, each
-        with ``/low`` and ``/high``, and with ``chance``, ``peak``, ``early``, ``middle`` and
-        ``late``; and ``neuronxa/seconds`` if the run was timed. A callback with a name has
-        ``neuronxa/<name>/`` in place of ``neuronxa/``.
+        with ``/low`` and ``/high``, and with ``chance``, ``peak``, ``early``, ``middle``, ``late``;
+        those of ``neuron_scalars``; and ``neuronxa/seconds`` if the run was timed. A callback with
+        a name has ``neuronxa/<name>/`` in place of ``neuronxa/``.
         """
         scalars: dict[str, float] = {}
         prefix = f"neuronxa/{self.run['name']}" if self.run.get("name") else "neuronxa"
@@ -215,6 +216,7 @@ class AlignmentReport:
             scalars[f"{root}/peak"] = self.peak(metric)[1]
             for third, score in zip(("early", "middle", "late"), self.thirds(metric), strict=True):
                 scalars[f"{root}/{third}"] = score
+        scalars |= neuron_scalars(self.diagnostics, prefix)
         if "seconds" in self.run:
             scalars[f"{prefix}/seconds"] = float(self.run["seconds"])
         return scalars
