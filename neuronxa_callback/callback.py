@@ -214,7 +214,8 @@ class NeuronXACallback(TrainerCallback):
         if self._probed_step == state.global_step:
             return
         self._probed_step, self._report = state.global_step, None
-        report = self._measure(state.global_step, **kwargs)
+        pairs = self.history.next_is_first_of(self.config.language_pairs_every)
+        report = self._measure(state.global_step, pivot="all" if pairs else None, **kwargs)
         if report is not None:
             with self._probe.handle_errors():
                 entries = trainer_events.run_entries(state) | self.schedule.run_entries

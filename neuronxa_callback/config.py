@@ -35,7 +35,10 @@ EXTRA_PAIRS = 100
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What is measured. Any field but ``batch_tokens`` and ``groups`` may change the scores.
+    """What is measured.
+
+    Any field may change the scores, except ``batch_tokens``, ``groups``, ``diagnostics``,
+    ``neurons`` and the two of ``language_pairs``.
 
     Raises:
         ConfigError: If a value has a wrong type or cannot be used; the message names the field.
@@ -64,6 +67,12 @@ class ProbeConfig:
     neurons: tuple[str, ...] = ()
     """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast,
     rivals; they are among the diagnostics of a report and do not change any metric."""
+    language_pairs_every: int = 0
+    """In training, the first of so many probes measures all pairs of languages too; 0 for none.
+    It does not change any metric."""
+    language_pairs_gib: float = 8.0
+    """GiB that the vectors of all languages may take then. If the layers do not fit together, the
+    sentences run once per block of layers."""
     nas_site: str = "gate"
     """Where NASCA reads the activation state: ``"gate"`` or ``"product"``."""
     nav_site: str = "product"
@@ -107,8 +116,10 @@ class ProbeConfig:
         for name, known in CHOICES.items():
             checks.require_text(name, getattr(self, name))
             _known(name, (getattr(self, name),), known)
-        for name, least in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
-            checks.require_integer(name, getattr(self, name), least)
+        least = {"n_pairs": 2, "batch_tokens": 1, "max_length": 1, "language_pairs_every": 0}
+        for name, lowest in least.items():
+            checks.require_integer(name, getattr(self, name), lowest)
+        checks.require_positive("language_pairs_gib", self.language_pairs_gib)
         checks.require_flag("special_tokens", self.special_tokens)
         checks.require_text("template", self.template, optional=True)
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from neuronxa_callback.errors import ReportError
+from neuronxa_callback.language_pairs import check_language_pairs
 
 SCHEMA = 3
 """Version of the JSON format; only this version is read."""
@@ -19,7 +20,6 @@ RESERVED = (
     MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst", "group",
 )  # fmt: skip
 """Words used in the keys of ``scalars``; no language may have one of these names."""
-
 GROUP = "group:"
 """Marks a group of languages where a language may be named too."""
 MAX_INTEGER = 2**63 - 1
@@ -27,10 +27,9 @@ MAX_SUM = 2**31 - 1
 """The largest number per pair, summed over layers."""
 MAX_DEPTH = 32
 """The deepest nesting of fingerprint, diagnostics and run."""
-
 PLAIN_FIELDS = ("schema", "step", "pivot", "languages", "n_pairs", "warnings", "metrics")
 FREE_FIELDS = ("fingerprint", "diagnostics", "run")
-OPTIONAL_FIELDS = ("groups",)
+OPTIONAL_FIELDS = ("groups", "language_pairs")
 """Fields that are written only if they are not empty."""
 COUNTS = ("pivot_to_target", "target_to_pivot", "mutual")
 PAIR_COUNTS = ("sole_blocks", "second_differences", "blockers")
@@ -83,6 +82,7 @@ def _check_fields(plain: dict[str, Any]) -> None:
     for name, scores in plain["metrics"].items():
         _text(name, "a metric")
         _check_metric(scores, name, plain, means)
+    check_language_pairs(plain)
 
 
 def _check_groups(groups: Any, languages: list[str]) -> list[str]:

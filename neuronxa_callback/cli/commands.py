@@ -35,6 +35,7 @@ def examples(*lines: str) -> str:
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
         "neuronxa score gpt2 --groups script,mine=de+sw",
+        "neuronxa score gpt2 --languages de,fr,es --pivot all --plot languages.png",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
     )
 )
@@ -46,6 +47,8 @@ def score(
     n_pairs: options.Pairs = None,
     metrics: options.Metrics = None,
     groups: options.Groups = None,
+    pivot: options.ScorePivot = None,
+    plot: options.PairPlot = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -67,6 +70,7 @@ def score(
         require_model,
     )
     from neuronxa_callback.cli.output import print_report, progress_bar
+    from neuronxa_callback.cli.scoring.language_pairs import prepare_pairs, write_matrix
     from neuronxa_callback.config import ProbeConfig
     from neuronxa_callback.probe.distributed import process_group
     from neuronxa_callback.probe.probe import Probe
@@ -82,10 +86,12 @@ def score(
         if rank_device and not device and not device_map:
             load_options = replace(load_options, device=rank_device)
         probe = Probe(probe_config, load_tokenizer(model, load_options))
+        prepare_pairs(probe, pivot, plot, rank == 0)
         loaded = load_model(model, load_options)
         with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
-            report = probe.run(loaded, options.saved_step(model), progress)
+            report = probe.run(loaded, options.saved_step(model), progress, pivot)
     if rank == 0:
+        write_matrix(report, plot)
         hubs = hub_sentences(report, probe.corpus, probe.tokenize(loaded)[0].pairs)
         print_report(report, as_json, as_csv, hubs)
 

@@ -140,6 +140,18 @@ PictureFile = Annotated[
 PictureMetric = Annotated[str | None, typer.Option(help="The metric; default: the first one.")]
 OneRun = Annotated[str, typer.Argument(help="A run: its folder, or a JSONL file of reports.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
+LanguagePairs = Annotated[
+    bool,
+    typer.Option("--language-pairs", help="Draw the last heat map of all pairs of languages."),
+]
+ScorePivot = Annotated[
+    str | None,
+    typer.Option("--pivot", help="`all`: also the scores of all pairs of languages, as a matrix."),
+]
+PairPlot = Annotated[
+    Path | None,
+    typer.Option("--plot", help="With --pivot all: the matrix as PNG, SVG or PDF.", dir_okay=False),
+]
 NeuronFile = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The CSV file; default: print it.", dir_okay=False),

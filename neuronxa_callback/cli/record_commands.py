@@ -74,12 +74,14 @@ def page(
     epilog=examples(
         "neuronxa picture runs/out -o alignment.png",
         "neuronxa picture runs/out -o alignment.svg --metric navca",
+        "neuronxa picture runs/out -o languages.png --language-pairs",
     )
 )
 def picture(
     run: options.OneRun,
     out: options.PictureFile = Path("alignment.png"),
     metric: options.PictureMetric = None,
+    language_pairs: options.LanguagePairs = False,
 ) -> None:
     """Draw a run: alignment over steps, the loss below it, and the last step by layer."""
     from neuronxa_callback.cli.output import echo
@@ -87,7 +89,7 @@ def picture(
     from neuronxa_callback.show.charts import write_picture
 
     options.require_parent(out)
-    write_picture(read_and_warn(run), out, metric)
+    write_picture(read_and_warn(run), out, metric, language_pairs)
     echo(str(out))
 
 

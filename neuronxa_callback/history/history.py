@@ -51,6 +51,11 @@ class History:
             history.append(report)
         return history
 
+    def next_is_first_of(self, every: int) -> bool:
+        """Whether the next probe of the run is the first of ``every``; never for 0."""
+        number = self.points[-1].number + 1 if self.points else 0
+        return every > 0 and number % every == 0
+
     def append(self, report: AlignmentReport) -> None:
         """Add a report; points of its step or later are removed, since the run went back.
 

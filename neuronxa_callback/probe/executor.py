@@ -4,8 +4,10 @@ Every rank runs equally many forwards. An error may be raised anywhere, except i
 other ranks take part (hooks keep theirs): the others learn of it at their next exchange and leave.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch, Microbatch, PivotGroup, collate
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.language_pairs.vectors import LanguageVectors
 from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
@@ -54,6 +57,8 @@ class ProbeContext:
     """Empty: where the scores of each language go."""
     counter: FiringCounter | None = None
     """Empty: counts firings, if a statistic needs them."""
+    vectors: LanguageVectors | None = None
+    """Empty: keeps the vectors of all languages, if they are compared with each other."""
     progress: Callable[[int, int], None] | None = None
     """Called with (microbatches done, microbatches in all) of this rank."""
 
@@ -70,6 +75,14 @@ class Measurement:
     """The dtype in which the neurons computed."""
     reduction: str
     """``"fused"`` if the states of dense layers were summed by the kernels, else ``"plain"``."""
+
+    def run_entries(self, world: World) -> dict[str, Any]:
+        """About the run, not part of the measurement."""
+        return {
+            "ranks": world.size,
+            "time": round(time.time(), 3),
+            "pivot_bytes": max((pivot.nbytes for pivot in self.pivots.values()), default=0),
+        }
 
 
 class Executor:
@@ -92,7 +105,12 @@ class Executor:
         """
         context = self.context
         self.accumulator = SimilarityAccumulator(
-            context.layouts, context.reads, self.world, self.device, context.counter
+            context.layouts,
+            context.reads,
+            self.world,
+            self.device,
+            context.counter,
+            context.vectors,
         )
         sites = tuple(site for site in context.reads if site != "hidden")
         with context.plan.attach(
@@ -145,8 +163,9 @@ class Executor:
             pivot = self.accumulator.empty_pivot(1)
         reader.begin()
         rows = () if work is None else work.rows
-        if self.context.counter is not None:
-            self.context.counter.begin(work)
+        for kept in (self.context.counter, self.context.vectors):
+            if kept is not None:
+                kept.begin(work)
         self.accumulator.begin(self.batch, pivot, stage.pivots, rows)
 
     def _keep_sums(self, stage: Stage, work: Microbatch | None) -> None:

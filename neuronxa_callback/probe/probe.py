@@ -35,6 +35,9 @@ from neuronxa_callback.probe.distributed import (
 )
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
 from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_rows, tokens_at_once
+from neuronxa_callback.probe.language_pairs.blocks import require_pivot
+from neuronxa_callback.probe.language_pairs.compare import tables_of
+from neuronxa_callback.probe.language_pairs.measure import AllPairs, Announce
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.neurons.statistics import NeuronStatistics
@@ -97,6 +100,8 @@ class Probe:
         self.batch_tokens = self.config.batch_tokens
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
+        self.announce: Announce = log.info
+        """Gets a line with the cost of ``pivot="all"`` before the sentences run."""
         self.proofs: tuple[str, ...] = PROOFS
         """The proofs that run at the first probe of a model."""
         self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
@@ -104,7 +109,11 @@ class Probe:
         self.neurons = NeuronStatistics(self.config.neurons)
 
     def run(
-        self, model: nn.Module, step: int = 0, progress: ProgressCallback | None = None
+        self,
+        model: nn.Module,
+        step: int = 0,
+        progress: ProgressCallback | None = None,
+        pivot: str | None = None,
     ) -> AlignmentReport:
         """Measures ``model`` as it is now. Collective: every rank calls it.
 
@@ -112,6 +121,7 @@ class Probe:
             model: The model that training runs; it is called whole and left unchanged.
             step: The training step, recorded in the report.
             progress: Called with (microbatches done, microbatches in all) of this rank.
+            pivot: ``"all"`` fills ``report.language_pairs`` too; its cost goes to ``announce``.
 
         Returns:
             The same report on every rank, but for ``report.run``.
@@ -121,17 +131,19 @@ class Probe:
             CorpusError: If a language has too few pairs that fit the model.
             ProbeMemoryError: If memory ran out on any rank; the next run halves ``batch_tokens``.
             ProbeError: If another rank failed, with that rank's message.
+            ConfigError: If ``pivot`` is something else, or cannot be measured.
         """
         started, everyone = time.perf_counter(), all_ranks()
         with self._halve_batch_tokens_on_oom(), synchronize_errors(everyone):
-            report = self._run(unwrap_ddp(model), step, progress)
+            require_pivot(pivot)
+            report = self._run(unwrap_ddp(model), step, progress, pivot)
             report = report.with_run(seconds=round(time.perf_counter() - started, 3))
         self._drift.keep()
         self.neurons.keep()
         return report
 
     def _run(  # long: the steps of a probe, in order
-        self, model: nn.Module, step: int, progress: ProgressCallback | None
+        self, model: nn.Module, step: int, progress: ProgressCallback | None, pivot: str | None
     ) -> AlignmentReport:
         """Collective. An error may be raised anywhere: all ranks learn of it."""
         world = world_of(model, self.mesh)
@@ -147,7 +159,7 @@ class Probe:
             work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
             parts = fingerprint.shared_work(
                 self.config, self.corpus, tokenized, self.batch_tokens, work
-            ) | {"the option forward": fingerprint.qualified_name(self.forward)}
+            ) | {"the option forward": fingerprint.qualified_name(self.forward), "pivot": pivot}
             check_same_on_ranks(world, parts)
             proved, batched = self._prove(model, forward, sentences, world)
             check_same_on_ranks(world, {"the list of layers": proved.plan})
@@ -170,13 +182,17 @@ class Probe:
                 counter=self.neurons.counter(groups, layouts["nas"].widths, world, device),
                 progress=progress,
             )
-            measurement = Executor(context).run()
+            every = None if pivot is None else AllPairs(self.config, self.announce)
+            measurement = Executor(context).run() if every is None else every.run(context)
             drift = self._measure_drift(context, measurement, step)
             report = self._report(step, context, measurement, tokenized, work, batched)
         free_memory()
-        info = _run_info(world, measurement) | drift | {"proof": proved.record(batched)}
+        info = measurement.run_entries(world) | drift | {"proof": proved.record(batched)}
         if self.corpus.order:
             info["order"] = self.corpus.order
+        if every is not None:
+            info |= every.run_entries
+            report = replace(report, language_pairs=tables_of(report, every.results))
         return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
@@ -282,12 +298,3 @@ class Probe:
                 f"memory ran out in a probe; the next one runs {self.batch_tokens} tokens at a time"
                 f" ({error})"
             ) from error
-
-
-def _run_info(world: World, measurement: Measurement) -> dict[str, Any]:
-    """About the run, not part of the measurement."""
-    return {
-        "ranks": world.size,
-        "time": round(time.time(), 3),
-        "pivot_bytes": max((pivot.nbytes for pivot in measurement.pivots.values()), default=0),
-    }

@@ -143,10 +143,10 @@ def interval_fields(
         means[f"{GROUP}{group}"] = mean_over_layers([layer_sums[name] for name in members])
     return {
         "intervals": {
-            name: _plain_interval(statistics.interval(each, shared)) for name, each in means.items()
+            name: plain_interval(statistics.interval(each, shared)) for name, each in means.items()
         },
         "layer_intervals": {
-            name: tuple(_plain_interval(ends) for ends in statistics.layer_intervals(each).round(4))
+            name: tuple(plain_interval(ends) for ends in statistics.layer_intervals(each).round(4))
             for name, each in layer_sums.items()
         },
         "hub_limited": tuple(
@@ -233,7 +233,8 @@ def _counts(by_language: Mapping[str, PairScores], name: str) -> dict[str, Count
     }
 
 
-def _plain_interval(interval: Iterable[float]) -> tuple[float, float]:
+def plain_interval(interval: Iterable[float]) -> tuple[float, float]:
+    """An interval of Python's own numbers."""
     # Always the same NaN object, so that equal reports compare equal.
     low, high = (math.nan if math.isnan(bound) else float(bound) for bound in interval)
     return low, high

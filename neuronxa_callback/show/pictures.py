@@ -14,6 +14,9 @@ PICTURES_EVERY = 10
 """Probes per drawing of pictures, which take most of the time of a sink."""
 PICTURES = {"curve": "by_layer", "heat_map": "heat_map"}
 """The last part of a key -> the drawing of ``neuronxa_callback.show.charts``."""
+PAIR_PICTURES = {"language_pairs": "language_matrix"}
+"""The same for reports with all pairs of languages, which are rare: each of them is drawn."""
+DRAWINGS = PICTURES | PAIR_PICTURES
 
 Chart = Callable[[AlignmentReport, str], Any]
 """A function of a report and a metric."""
@@ -40,7 +43,7 @@ class Pictures:
             )
         self.every, self.seen = every, 0
         self.charts = (
-            {name: partial(pixels_of, name) for name in PICTURES} if charts is None else charts
+            {name: partial(pixels_of, name) for name in DRAWINGS} if charts is None else charts
         )
         self._not_drawn: AlignmentReport | None = None
         """The latest report if it has no pictures yet."""
@@ -51,7 +54,8 @@ class Pictures:
         draws = self.seen % self.every == 0 or _is_last(report)
         self.seen += 1
         self._not_drawn = None if draws else report
-        return self.draw(report, PICTURES) if draws else {}
+        pairs = self.draw(report, PAIR_PICTURES) if report.language_pairs else {}
+        return self.draw(report, PICTURES) | pairs if draws else pairs
 
     def of_last(self) -> tuple[dict[str, Any], int]:
         """The pictures of the last report if it has none yet, and its step."""
@@ -83,7 +87,7 @@ def pixels_of(name: str, report: AlignmentReport, metric: str) -> Any:
     """A picture as an array of bytes [height, width, 4]."""
     from neuronxa_callback.show import charts
 
-    return charts.pixels(getattr(charts, PICTURES[name])(report, metric))
+    return charts.pixels(getattr(charts, DRAWINGS[name])(report, metric))
 
 
 def _is_last(report: AlignmentReport) -> bool:

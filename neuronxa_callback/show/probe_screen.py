@@ -28,12 +28,15 @@ class ProbeScreen:
     """Whether a probe of more than ``delay`` seconds has a bar, if stderr is a terminal."""
     delay: float = DELAY
     is_first: bool = True
+    announced: bool = False
+    """Whether the cost of all pairs of languages has been printed."""
 
     @contextmanager
     def watch(self, probe: Any) -> Iterator[Callable[[int, int], None] | None]:
         """Yield a function of (done, total) that moves the bar; None without a bar."""
         if self.shown and self.is_first:
             terminal.say(before_first_probe(len(probe.corpus.languages), probe.config.n_pairs))
+        probe.announce = self._announce
         if not (self.shown and self.has_bar and terminal.is_terminal(sys.stderr)):
             yield None
             return
@@ -45,6 +48,12 @@ class ProbeScreen:
                     bar.update(done - bar.n)
 
             yield move
+
+    def _announce(self, line: str) -> None:
+        """Print, once a run, what all pairs of languages cost."""
+        if self.shown and not self.announced:
+            terminal.say(f"NeuronXA: {line}")
+        self.announced = True
 
     def show_cost(self, report: AlignmentReport) -> None:
         """Print the seconds of the first probe, and the options that lower them."""

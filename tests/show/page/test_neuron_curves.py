@@ -28,9 +28,7 @@ def diagnostics(t, gap=False):
             "selected": [5] * LAYERS,
         },
         "sharing": {
-            rule: {
-                part: {kind: share() for kind in KINDS} for part in ("shares", "null", "errors")
-            }
+            rule: {part: {kind: share() for kind in KINDS} for part in ("shares", "null", "errors")}
             for rule in ("any", "last")
         },
         "language_neurons": {
@@ -130,9 +128,7 @@ def test_curves_over_steps_are_means_over_layers(tab, neurons_page):
         return [None if math.isnan(x) else pytest.approx(x, **near) for x in values]
 
     found = [report.diagnostics["overlap"]["with_pivot"] for report in reports]
-    means = [
-        np.mean([over_layers(each[name]) for name in LANGUAGES]) for each in found
-    ]
+    means = [np.mean([over_layers(each[name]) for name in LANGUAGES]) for each in found]
     assert line(tab, "overlap", "mean") == wanted(means)
     assert line(tab, "overlap", "chance") == wanted([0.05] * 3)
     sharing = [report.diagnostics["sharing"]["any"] for report in reports]

@@ -96,7 +96,9 @@ def test_a_dot_per_language_and_r_with_its_interval(tab, found, scatter_page):
     assert by_name["German"] == pytest.approx(german)
     text = "document.querySelector('#panel-scatter .panel p').textContent"
     r = correlations.over_languages[0].pearson
-    shown = f"r = +{r.r:.2f} [{r.low:.2f}\u2009\u2013\u2009{r.high:.2f}] over 10 languages at step 100"
+    shown = (
+        f"r = +{r.r:.2f} [{r.low:.2f}\u2009\u2013\u2009{r.high:.2f}] over 10 languages at step 100"
+    )
     assert tab.value(text).startswith(shown)
     assert "in most +0." in tab.value(text)
     tab.click("#metrics label:nth-child(2)")

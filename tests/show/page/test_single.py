@@ -11,9 +11,7 @@ HIDDEN = "document.getElementById('{}').checkVisibility() === false"
 
 
 def hidden(tab, *ids):
-    return [
-        tab.value(f"document.getElementById('{id}').checkVisibility() === false") for id in ids
-    ]
+    return [tab.value(f"document.getElementById('{id}').checkVisibility() === false") for id in ids]
 
 
 def test_a_single_probe_has_no_empty_chart_over_steps(tab, folder):
