@@ -35,6 +35,7 @@ from neuronxa_callback.probe.distributed import (
 )
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
 from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_rows, tokens_at_once
+from neuronxa_callback.probe.loss.measure import loss
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.neurons.statistics import NeuronStatistics
@@ -246,6 +247,7 @@ class Probe:
             **sentence_diagnostics(config.diagnostics, tokenized, context.groups, work),
             **state_diagnostics(results, config, corpus),
             **self.neurons.entries(context.counter, context.layouts["nas"].layer_of_part),
+            **loss(context, tokenized, config.diagnostics, self.batch_tokens),
         }
         digest = self.tokenizer.digest()
         model = fingerprint.model_part(
