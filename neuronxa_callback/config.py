@@ -15,6 +15,7 @@ from neuronxa_callback.metrics.registry import (
     ALIGNMENT,
     DIAGNOSTICS,
     NEURON_STATISTICS,
+    OPTIONAL_DIAGNOSTICS,
     Read,
     reads_of,
 )
@@ -63,7 +64,8 @@ class ProbeConfig:
     metrics: tuple[str, ...] = ("nasca", "navca")
     """Names of alignment metrics: nasca, navca, mexa, mexa_last."""
     diagnostics: tuple[str, ...] = tuple(DIAGNOSTICS)
-    """Names of diagnostics; they do not change any metric."""
+    """Names of diagnostics; they do not change any metric. ``"loss"``, the bits of the sentences,
+    is off unless named: it runs each of them once more."""
     neurons: tuple[str, ...] = ()
     """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast,
     rivals; they are among the diagnostics of a report and do not change any metric."""
@@ -109,7 +111,7 @@ class ProbeConfig:
         if self.languages == ():
             raise ConfigError("languages must name at least one language, or be None, got none")
         _known("metric", self.metrics, tuple(ALIGNMENT))
-        _known("diagnostic", self.diagnostics, tuple(DIAGNOSTICS))
+        _known("diagnostic", self.diagnostics, (*DIAGNOSTICS, *OPTIONAL_DIAGNOSTICS))
         _known("neuron statistic", self.neurons, tuple(NEURON_STATISTICS))
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
@@ -125,6 +127,11 @@ class ProbeConfig:
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:
             raise ConfigError(
                 f"template must contain {{sentence}} once, or be 'chat', got {self.template!r}"
+            )
+        if "loss" in self.diagnostics and self.template is not None:
+            raise ConfigError(
+                "the diagnostic 'loss' counts the bits of the sentences alone, so template must be"
+                f" None, got {self.template!r}"
             )
         self._check_corpus()
         self._check_codes()

@@ -46,6 +46,10 @@ DIAGNOSTICS: Mapping[str, str] = {
     "tokens": "tokens per sentence and per character, padding",
     "drift": "how far the pivot's own states have turned since the first probe (in ``run``)",
 }
+OPTIONAL_DIAGNOSTICS: Mapping[str, str] = {
+    "loss": "bits per sentence and per character of both sides, by forwards of its own",
+}
+"""Diagnostics that are off unless named, since they cost forwards of their own."""
 
 NEURON_STATISTICS: Mapping[str, str] = {
     "overlap": "the most active neurons of a layer that a language shares with the pivot",

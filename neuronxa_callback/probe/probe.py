@@ -38,6 +38,7 @@ from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_
 from neuronxa_callback.probe.language_pairs.blocks import require_pivot
 from neuronxa_callback.probe.language_pairs.compare import tables_of
 from neuronxa_callback.probe.language_pairs.measure import AllPairs, Announce
+from neuronxa_callback.probe.loss.measure import loss
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.neurons.statistics import NeuronStatistics
@@ -262,6 +263,7 @@ class Probe:
             **sentence_diagnostics(config.diagnostics, tokenized, context.groups, work),
             **state_diagnostics(results, config, corpus),
             **self.neurons.entries(context.counter, context.layouts["nas"].layer_of_part),
+            **loss(context, tokenized, config.diagnostics, self.batch_tokens),
         }
         digest = self.tokenizer.digest()
         model = fingerprint.model_part(
