@@ -29,7 +29,7 @@ lint: $(STAMP)
 test: lint  ## lint, types, contracts, unit tests and one real Trainer run: about 3 minutes
 	$(BIN)/python -m pytest -n 2 $(QUICK)
 
-test-all: test docs .deepspeed  ## and everything else: ranks, browser, every model type, what is slow
+test-all: test docs .deepspeed .torchao  ## and everything else: ranks, browser, every model type, what is slow
 	$(BIN)/python -m pytest -m "(slow or distributed or browser or zoo) and not gpu"
 
 gpu: $(STAMP)  ## what only a GPU can show: at most 8 minutes, one table, kept in benchmarks/
@@ -44,5 +44,10 @@ docs: $(STAMP)  ## the pages of docs/ and the API reference as a site in build/d
 	  -c constraints.txt --upgrade --target $@ --no-deps --no-build-isolation \
 	  deepspeed einops hjson msgpack ninja py-cpuinfo; fi
 
+# Not in the environment either: transformers imports torchao wherever it finds it.
+.torchao: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  --upgrade --target $@ --no-deps torchao
+
 clean:
-	rm -rf $(VENV) .deepspeed runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .deepspeed .torchao runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis
