@@ -15,7 +15,7 @@ SCRIPT = WORKERS / "slices.py"
 
 
 def scenes(folder, ranks, *names):
-    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder)
+    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder, seconds=500)
     assert done.code == 0, done.output[-4000:]
     return [json.loads((folder / f"{rank}-{ranks}.json").read_text()) for rank in range(ranks)]
 
