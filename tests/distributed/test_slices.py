@@ -15,7 +15,7 @@ SCRIPT = WORKERS / "slices.py"
 
 
 def scenes(folder, ranks, *names):
-    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder)
+    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder, seconds=500)
     assert done.code == 0, done.output[-4000:]
     return [json.loads((folder / f"{rank}-{ranks}.json").read_text()) for rank in range(ranks)]
 
@@ -29,7 +29,8 @@ def whole():
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     names = ("dense", "shards", "tokens_too", "routed", "expert_parallel", "pipeline", "neurons")
-    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, "dimensions", "long_sentences")
+    more = ("dimensions", "long_sentences", "own_slices", "own_experts")
+    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, *more)
 
 
 def close(text, whole):
@@ -68,6 +69,29 @@ def test_slices_and_shards_at_once_give_the_same_report(tmp_path, whole):
 
 
 @pytest.mark.distributed
+def test_slices_that_a_script_cuts_itself_are_found_by_their_weights(two, whole):
+    for rank in two:
+        assert len(rank["own_slices"]) == 2
+        for text in rank["own_slices"]:
+            close(text, whole)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_slices_and_shards_over_the_mesh_of_accelerate_give_the_same_report(tmp_path, whole):
+    for rank in scenes(tmp_path, 4, "accelerate_mesh"):
+        close(rank["accelerate_mesh"], whole)
+
+
+@pytest.mark.distributed
+def test_experts_that_a_script_spreads_itself_are_refused_by_name(two):
+    message = (
+        f"ConfigError: a probe needs all experts on every rank, but mesh dimension 'ep' {INSTEAD}"
+    )
+    assert [rank["own_experts"] for rank in two] == [message] * 2
+
+
+@pytest.mark.distributed
 def test_slices_of_experts_are_refused_by_name(two):
     message = "TapError: the states computed for the experts at model.layers.0.mlp.experts"
     assert all(rank["routed"].startswith(message) for rank in two)
@@ -92,7 +116,8 @@ def test_what_a_probe_needs_whole_is_refused_by_name(two):
         experts = f"{needs} all experts on every rank, but ep_size=2 {INSTEAD}"
         assert rank["expert_parallel"] == experts
         long = [f"{sentences} {name}=2 {INSTEAD}" for name in ("cp_size", "sp_size")]
-        assert rank["long_sentences"] == long
+        # Refused before a forward in which ranks could wait for each other.
+        assert rank["long_sentences"] == [*long, 0]
 
 
 @pytest.mark.distributed
