@@ -57,7 +57,10 @@ def picture(
 
 
 def write_picture(
-    reports: Sequence[AlignmentReport], path: str | Path, metric: str | None = None
+    reports: Sequence[AlignmentReport],
+    path: str | Path,
+    metric: str | None = None,
+    of_layers: bool = False,
 ) -> None:
     """Write ``picture`` to a file, which is replaced at once.
 
@@ -65,6 +68,7 @@ def write_picture(
         reports: The reports of one run, sorted by step.
         path: A file that ends in ``.png``, ``.svg`` or ``.pdf``.
         metric: As in ``picture``.
+        of_layers: Draw the heat map of the last report instead, its languages sorted by score.
 
     Raises:
         ConfigError: If there is no report or no such metric, or if the file cannot be written.
@@ -82,7 +86,10 @@ def write_picture(
         raise ConfigError(unknown("metric", metric, reports[-1].metrics))
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"a picture must end in .png, .svg or .pdf, got {str(path)!r}")
-    figure = picture(reports, metric=metric)
+    if of_layers:
+        figure = heat_map(reports[-1], metric or next(iter(reports[-1].metrics)), by_score=True)
+    else:
+        figure = picture(reports, metric=metric)
     with whole_file(path) as beside:
         figure.savefig(beside)
 
