@@ -87,5 +87,5 @@ def kind_of(value: object) -> str:
         ('null', 'text', 'list')
     """
     kinds = {type(None): "null", str: "text", dict: "object", bool: "true or false"}
-    kinds |= {int: "number", float: "number", tuple: "list"}
+    kinds |= {int: "number", float: "number"}
     return kinds.get(type(value), type(value).__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronxa_callback.corpus.readers.records import Record, Records, Table, records_of_value
-from neuronxa_callback.errors import CorpusError, kind_of
+from neuronxa_callback.errors import CorpusError
 
 
 def dataset_table(dataset: Any, config: str | None, split: str | None) -> tuple[str, Table]:
@@ -91,7 +91,7 @@ def _checked(row: Any, name: str, number: int) -> Record:
             hint = "; for pairs use ParallelCorpus(pivot, {'deu_Latn': pairs})"
         raise CorpusError(
             f"a row must be a dictionary with a key per language, but {name} row {number} is a"
-            f" {kind_of(row)}{hint}"
+            f" {type(row).__name__}{hint}"
         )
     variable = row.get("translation")
     if isinstance(variable, Mapping) and {*variable} == {"language", "translation"}:
