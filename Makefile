@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PACKAGE := $(VENV)/.package
 QUICK := -m "not slow and not distributed and not browser and not zoo and not gpu"
 export TOKENIZERS_PARALLELISM = false
 
@@ -11,13 +12,17 @@ export TOKENIZERS_PARALLELISM = false
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(PACKAGE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $(PACKAGE)
+
+$(STAMP): $(PACKAGE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
-quickstart: $(STAMP)  ## train a small model for about a minute and watch alignment emerge
+quickstart: $(PACKAGE)  ## train a small model for about a minute and watch alignment emerge
 	$(BIN)/python examples/quickstart.py
 
 lint: $(STAMP)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from neuronxa_callback import option_checks as checks
 from neuronxa_callback.corpus.groups import Groups, as_groups
 from neuronxa_callback.corpus.parallel import ParallelCorpus
-from neuronxa_callback.errors import ConfigError, CorpusError, unknown
+from neuronxa_callback.errors import ConfigError, CorpusError, reason, unknown
 from neuronxa_callback.metrics.registry import (
     ALIGNMENT,
     DIAGNOSTICS,
@@ -195,7 +195,7 @@ class ProbeConfig:
         except OSError:
             raise ConfigError(f"there is no configuration file {str(path)!r}") from None
         except (ValueError, RecursionError) as cause:
-            raise ConfigError(f"{path} is not a TOML file: {cause}") from None
+            raise ConfigError(f"{path} is not a TOML file: {reason(cause)}") from None
         _known(f"option in {path}", tuple(options), tuple(field.name for field in fields(cls)))
         corpus = options.get("corpus")
         if isinstance(corpus, dict) and isinstance(corpus.get("path"), str):

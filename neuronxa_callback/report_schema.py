@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from neuronxa_callback.errors import ReportError
+from neuronxa_callback.errors import ReportError, reason
 from neuronxa_callback.language_pairs import check_language_pairs
 
 SCHEMA = 3
@@ -51,8 +51,7 @@ def parse_report(text: str) -> dict[str, Any]:
         if "\\u" in text or not text.isascii():
             json.dumps(plain, ensure_ascii=False).encode()  # fails for half of a surrogate pair
     except (ValueError, TypeError, RecursionError) as cause:
-        reason = f"{type(cause).__name__}: {str(cause)[:200]}"
-        raise ReportError(f"the line must be one JSON object: {reason}") from None
+        raise ReportError(f"the line must be one JSON object: {reason(cause)[:200]}") from None
     report = _object(plain, "the line", ("schema",))
     if type(plain["schema"]) is not int or plain["schema"] != SCHEMA:
         raise _error("schema", str(SCHEMA), plain["schema"])

@@ -66,6 +66,7 @@ def write_picture(
     path: str | Path,
     metric: str | None = None,
     language_pairs: bool = False,
+    of_layers: bool = False,
 ) -> None:
     """Write ``picture`` to a file, which is replaced at once.
 
@@ -74,6 +75,7 @@ def write_picture(
         path: A file that ends in ``.png``, ``.svg`` or ``.pdf``.
         metric: As in ``picture``.
         language_pairs: Write ``language_matrix`` of the last report that has it instead.
+        of_layers: Draw the heat map of the last report instead, its languages sorted by score.
 
     Raises:
         ConfigError: If there is no report or no such metric, or if the file cannot be written.
@@ -91,7 +93,12 @@ def write_picture(
         raise ConfigError(unknown("metric", metric, reports[-1].metrics))
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"a picture must end in .png, .svg or .pdf, got {str(path)!r}")
-    figure = _last_matrix(reports, metric) if language_pairs else picture(reports, metric=metric)
+    if language_pairs:
+        figure = _last_matrix(reports, metric)
+    elif of_layers:
+        figure = heat_map(reports[-1], metric or next(iter(reports[-1].metrics)), by_score=True)
+    else:
+        figure = picture(reports, metric=metric)
     with whole_file(path) as beside:
         figure.savefig(beside)
 

@@ -76,8 +76,8 @@ def cost_of_first_probe(report: AlignmentReport) -> str:
     """The line after the first probe."""
     return (
         f"NeuronXA: the first probe took {report.run['seconds']:.1f} s;"
-        f" fewer languages ({len(report.languages)} now), n_pairs ({report.n_pairs} now) or"
-        f" metrics ({len(report.metrics)} now) take less; every= and max_overhead= probe less often"
+        f" fewer languages (now {len(report.languages)}), pairs (n_pairs={report.n_pairs}) or"
+        f" metrics (now {len(report.metrics)}) take less; every= and max_overhead= probe less often"
     )
 
 
@@ -85,7 +85,8 @@ def no_tracker(output_dir: str, record: str) -> str:
     """The line of a run without a tracker: where its scores lie, and how to see them."""
     usual = os.path.abspath(os.path.join(output_dir, FOLDER, RECORD))
     shown = output_dir if record == usual else record
+    file = record if os.path.isabs(output_dir) else os.path.relpath(record)
     return (
-        f"NeuronXA: no tracker is on (report_to), so the scores are in {record} only;"
+        f"NeuronXA: no tracker is on (report_to), so the scores are in {file} only;"
         f" to see them: neuronxa page {shlex.quote(shown)}"
     )
