@@ -17,7 +17,10 @@
    *     (the default is the first) and in the address of the page;
    *   table(state): {name, header, rows} for a CSV file.
    */
-  nx.addPanel = (panel) => nx.panels.push(Object.assign(panel, { options: panel.options ?? [] }));
+  nx.addPanel = function (panel) {
+    panel.options ??= [];
+    nx.panels.push(panel);
+  };
 
   /** The cards of all panels, in their order. */
   nx.makePanels = function () {

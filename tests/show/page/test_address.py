@@ -8,7 +8,6 @@ from neuronxa_callback.show.page.page import write_page
 from tests.helpers.pages import EVIL, LANGUAGES, named, rising, shown_step
 
 pytestmark = pytest.mark.browser
-HASH = "decodeURIComponent(location.hash)"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,8 @@ def test_every_control_is_written_and_a_link_restores_it(tab, two):
     what = (
         "[document.querySelector('#heat').data[0].z, neuronxa.state.metric, step.value,"
         " run.selectedOptions[0].text, minus.selectedOptions[0].text, order.value, lines.checked,"
-        " losses.checked, [...document.querySelectorAll('#table tbody tr')].map(r => r.dataset.code),"
+        " losses.checked,"
+        " [...document.querySelectorAll('#table tbody tr')].map((row) => row.dataset.code),"
         " document.querySelector('#metrics input:checked').value]"
     )
     before = tab.value(what)
@@ -107,8 +107,9 @@ def test_a_link_is_followed_on_an_open_page(tab, two):
 )
 def test_what_is_unknown_is_ignored(tab, two, fragment):
     open_at(tab, two, fragment)
-    state = "(({ metric, run, step, minus, order, lines }) => [metric, run.name, step, minus, order, lines])"
-    assert tab.value(f"{state}(neuronxa.state)") == ["nasca", "a", 3, None, "corpus", False]
+    state = "[metric, run.name, step, minus, order, lines]"
+    read = f"(({{ metric, run, step, minus, order, lines }}) => {state})(neuronxa.state)"
+    assert tab.value(read) == ["nasca", "a", 3, None, "corpus", False]
     assert tab.complaints() == []
 
 

@@ -24,7 +24,9 @@ def runs():
             make_report(
                 step,
                 hits={
-                    metric: {code: draw.random((2, 50)) < (k + 1) / 12 for k, code in enumerate(CODES)}
+                    metric: {
+                        code: draw.random((2, 50)) < (k + 1) / 12 for k, code in enumerate(CODES)
+                    }
                     for metric in ("nasca", "navca")
                 },
                 groups=GROUPS,
@@ -109,7 +111,7 @@ def test_a_dot_per_language_and_r_with_its_interval(tab, found, scatter_page):
 
 @pytest.mark.browser
 def test_another_task_and_run_and_no_markup(tab, found, scatter_page):
-    reports, correlations, _ = found
+    _, correlations, _ = found
     tab.open(scatter_page)
     tab.value("(() => { const e = document.querySelector('#panel-scatter select');"
               " e.selectedIndex = 1; e.dispatchEvent(new Event('change')); })()")  # fmt: skip

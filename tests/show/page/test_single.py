@@ -7,7 +7,6 @@ from tests.helpers.pages import codes, rising
 from tests.helpers.reports import make_report
 
 pytestmark = pytest.mark.browser
-HIDDEN = "document.getElementById('{}').checkVisibility() === false"
 
 
 def hidden(tab, *ids):
