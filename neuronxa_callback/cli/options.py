@@ -154,6 +154,12 @@ ScorePivot = Annotated[
     str | None,
     typer.Option("--pivot", help="`all`: also the scores of all pairs of languages, as a matrix."),
 ]
+Perturb = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Measure what perturbed translations cost: `case,punctuation,typos`. {REPEATED}"
+    ),
+]
 PairPlot = Annotated[
     Path | None,
     typer.Option("--plot", help="With --pivot all: the matrix as PNG, SVG or PDF.", dir_okay=False),

@@ -7,6 +7,7 @@ import typer
 from rich import progress
 from rich.console import Console
 
+from neuronxa_callback.cli.scoring.cost_tables import cost_tables
 from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
@@ -36,6 +37,8 @@ def print_report(
         terminal.show(tables.one_report(report))
         for metric in list(report.language_pairs)[:1]:
             terminal.show(matrix_table(report, metric))
+        for table in cost_tables(report):
+            terminal.show(table)
         for warning in report.warnings:
             echo(f"warning: {warning}")
         for message in hubs:

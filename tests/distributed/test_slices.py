@@ -57,6 +57,16 @@ def test_slices_of_neurons_as_transformers_cuts_them_give_the_same_report(scene,
 
 
 @pytest.mark.distributed
+def test_slices_of_neurons_give_the_same_pairs_of_languages(tmp_path, whole):
+    wanted = json.loads(measurement(probe_of_seven().run(noisy_llama(), pivot="all")))
+    for rank in scenes(tmp_path, 2, "all_pairs"):
+        close(rank["all_pairs"], whole)
+        found = json.loads(rank["all_pairs"])["language_pairs"]
+        for metric, table in wanted["language_pairs"].items():
+            assert found[metric]["counts"] == table["counts"]
+
+
+@pytest.mark.distributed
 def test_shards_as_transformers_cuts_them_give_the_same_report(two, whole):
     assert [rank["shards"] for rank in two] == [whole] * 2
 

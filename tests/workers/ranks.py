@@ -58,6 +58,13 @@ def loss(folder):
     write(folder, measurement(probe_of_seven(diagnostics=("loss",)).run(noisy_llama())))
 
 
+def language_pairs(folder):
+    """All pairs of languages in two blocks of layers, and a rank with no pair of its own."""
+    probe = probe_of_seven(language_pairs_gib=6e-4)
+    report = probe.run(noisy_llama(), pivot="all")
+    write(folder, json.dumps([measurement(report), report.run["pair_passes"]]))
+
+
 def own_pivots(folder):
     pairs = {code: parallel(20, (code,), seed=k).pairs[code] for k, code in enumerate(LANGUAGES)}
     corpus = ParallelCorpus("eng_Latn", pairs)

@@ -63,6 +63,14 @@ def neurons(folder):
     return spread_over(folder, "dense", noisy_llama, COUNTED, tp_size=2, tp_plan="auto")
 
 
+def all_pairs(folder):
+    """Slices of neurons whose languages are compared with each other."""
+    path = saved(folder, "dense", noisy_llama)
+    config = DistributedConfig(tp_size=2, tp_plan="auto")
+    model = AutoModelForCausalLM.from_pretrained(path, distributed_config=config).eval()
+    return measurement(probe_of_seven().run(model, pivot="all"))
+
+
 def dense_and_shards(folder):
     return spread_over(folder, "dense", noisy_llama, tp_size=2, tp_plan="auto", fsdp_size=2)
 

@@ -60,17 +60,20 @@ class PairResults:
         self.sums += sums.cpu().numpy()
 
     def intervals(self) -> list[Interval]:
-        """The 95 % interval of the mean over layers of each combination; NaN if a layer is NaN."""
+        """The 95 % interval of the mean over layers of each combination, to 4 decimals.
+
+        NaN if a layer is NaN.
+        """
         layers = len(self.counts)
         h, u, r = self.sums / layers
-        return [
-            plain_interval(
-                (math.nan, math.nan)
-                if None in column
-                else statistics.interval(PairSums(h[[k]], u[[k]], r[[k]], layers), shared=True)
-            )
-            for k, column in enumerate(zip(*self.counts, strict=True))
-        ]
+        ends: list[Interval] = []
+        for k, column in enumerate(zip(*self.counts, strict=True)):
+            known = PairSums(h[[k]], u[[k]], r[[k]], layers)
+            low, high = statistics.interval(known, shared=True)
+            if None in column:
+                low = high = math.nan
+            ends.append(plain_interval((round(low, 4), round(high, 4))))
+        return ends
 
 
 def tables_of(
