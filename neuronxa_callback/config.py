@@ -7,17 +7,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from neuronxa_callback import extend
 from neuronxa_callback import option_checks as checks
 from neuronxa_callback.corpus.groups import Groups, as_groups
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.errors import ConfigError, CorpusError, reason, unknown
+from neuronxa_callback.metrics.own import Faults, OwnMetric
 from neuronxa_callback.metrics.registry import (
     ALIGNMENT,
     DIAGNOSTICS,
-    NEURON_STATISTICS,
-    OPTIONAL_DIAGNOSTICS,
     Read,
     reads_of,
+    source_of,
 )
 from neuronxa_callback.taps.plan import STACKS
 from neuronxa_callback.taps.reader import SITES
@@ -62,7 +63,7 @@ class ProbeConfig:
     n_pairs: int = 100
     """The number of pairs, the same for every language. Scores depend on it (see ``chance``)."""
     metrics: tuple[str, ...] = ("nasca", "navca")
-    """Names of alignment metrics: nasca, navca, mexa, mexa_last."""
+    """Names of alignment metrics: nasca, navca, mexa, mexa_last, and registered ones."""
     diagnostics: tuple[str, ...] = tuple(DIAGNOSTICS)
     """Names of diagnostics; they do not change any metric. ``"loss"``, the bits of the sentences,
     is off unless named: it runs each of them once more."""
@@ -110,9 +111,9 @@ class ProbeConfig:
         object.__setattr__(self, "groups", as_groups(self.groups))
         if self.languages == ():
             raise ConfigError("languages must name at least one language, or be None, got none")
-        _known("metric", self.metrics, tuple(ALIGNMENT))
-        _known("diagnostic", self.diagnostics, (*DIAGNOSTICS, *OPTIONAL_DIAGNOSTICS))
-        _known("neuron statistic", self.neurons, tuple(NEURON_STATISTICS))
+        extend.require_known("metric", self.metrics)
+        extend.require_known("diagnostic", self.diagnostics)
+        extend.require_known("neuron statistic", self.neurons)
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
         for name, known in CHOICES.items():
@@ -175,11 +176,13 @@ class ProbeConfig:
                 "neuron_modules must be a regular expression or a function of the model, got"
                 f" {given!r}"
             )
-        hidden = " and ".join(name for name in self.metrics if ALIGNMENT[name].source == "hidden")
+        hidden = [name for name in self.metrics if _site_of(self, name) == "hidden"]
         if hidden and self.stack == "both":
+            reader = "mexa" if hidden[0] in ALIGNMENT else hidden[0]
             raise ConfigError(
-                "the hidden states that mexa reads must be those of one stack, got stack='both';"
-                f" set stack to 'encoder' or 'decoder', or leave {hidden} out of metrics"
+                f"the hidden states that {reader} reads must be those of one stack, got"
+                " stack='both'; set stack to 'encoder' or 'decoder', or leave"
+                f" {' and '.join(hidden)} out of metrics"
             )
 
     @classmethod
@@ -255,14 +258,33 @@ def as_probe_config(config: ProbeConfig | ParallelCorpus | str | Path | None) ->
     )
 
 
-def reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
-    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
-    site_of = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
+def reads_by_site(config: ProbeConfig, faults: Faults | None = None) -> dict[str, tuple[Read, ...]]:
+    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there.
+
+    Args:
+        config: The options.
+        faults: Where errors of registered metrics go; None for nowhere.
+    """
     reads: dict[str, tuple[Read, ...]] = {}
     for read in reads_of(config.metrics, config.diagnostics, config.neurons):
-        site = site_of[read.source]
+        site = _site_of_source(config, read.source)
         reads[site] = (*reads.get(site, ()), read)
+    for name in extend.own_names("metric", config.metrics):
+        own = OwnMetric(name, extend.find("metric", name), faults or Faults())
+        site = own.metric.site
+        reads[site] = (*reads.get(site, ()), Read(source_of(name), (name,), (name,), own=own))
     return reads
+
+
+def _site_of(config: ProbeConfig, metric: str) -> str:
+    if metric in ALIGNMENT:
+        return _site_of_source(config, source_of(metric))
+    site: str = extend.find("metric", metric).site
+    return site
+
+
+def _site_of_source(config: ProbeConfig, source: str) -> str:
+    return {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}[source]
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -76,14 +76,6 @@ class Measurement:
     reduction: str
     """``"fused"`` if the states of dense layers were summed by the kernels, else ``"plain"``."""
 
-    def run_entries(self, world: World) -> dict[str, Any]:
-        """About the run, not part of the measurement."""
-        return {
-            "ranks": world.size,
-            "time": round(time.time(), 3),
-            "pivot_bytes": max((pivot.nbytes for pivot in self.pivots.values()), default=0),
-        }
-
 
 class Executor:
     """One run of a probe on one rank."""
@@ -220,11 +212,14 @@ class Executor:
     ) -> None:
         pairs = list(self.context.groups[group].rows[target])
         language = self.context.groups[group].targets[target].language
+        own = [read.own for read in self.accumulator.all_reads if read.own is not None]
+        similarities = {metric.name: metric.similarity for metric in own}
         for metric in self.accumulator.source_of:
             pivot = self.pivots.get(group)
             dot, lengths = self._own_sums(metric, window, rows, pairs, pivot)
             self.world.sum_over_data_ranks(dot, lengths)
-            similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
+            compare = similarities.get(metric, alignment.cosines)
+            similarity = compare(dot[:, :, :-1], lengths, dot[:, :, -1])
             self.context.results.add_similarity(metric, language, similarity)
         statistics = self._own_statistics(window, rows)
         self.world.sum_over_data_ranks(*statistics.values())
@@ -266,3 +261,12 @@ class Executor:
                 own = torch.zeros(shape, dtype=torch.float32, device=self.device)
                 statistics[name] = own if window is None else own + window.statistics[name][:, rows]
         return statistics
+
+
+def run_info(world: World, measurement: Measurement) -> dict[str, Any]:
+    """About the run, not part of the measurement."""
+    return {
+        "ranks": world.size,
+        "time": round(time.time(), 3),
+        "pivot_bytes": max((pivot.nbytes for pivot in measurement.pivots.values()), default=0),
+    }

@@ -20,7 +20,7 @@ from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.language_pairs.vectors import LanguageVectors
 from neuronxa_callback.probe.memory import storage_device
 from neuronxa_callback.probe.neurons.counter import FiringCounter
-from neuronxa_callback.probe.pooling import Pooling, Vectors
+from neuronxa_callback.probe.pooling import Pooling, Vectors, finish
 from neuronxa_callback.probe.sums.fused import SOURCES, FusedReduction, kernels_run_on
 from neuronxa_callback.probe.sums.windows import PartialSimilarity
 from neuronxa_callback.taps.plan import TapPlan
@@ -276,7 +276,8 @@ class SimilarityAccumulator:
     def _add_vectors(self, read: Read, part: int, vectors: Vectors) -> None:
         layer = self.layouts[read.source].layer_of_part[part]
         for k, metric in enumerate(read.names):
-            self._compare(metric, part, layer, vectors.pooled[:, k].to(self.device))
+            pooled = finish(read, vectors.pooled[:, k])
+            self._compare(metric, part, layer, pooled.to(self.device))
         if read.firings and self.counter is not None:
             self.counter.add(part, vectors.pooled[:, len(read.names) :])
         if vectors.token_sizes is not None and self.token_sizes is not None:

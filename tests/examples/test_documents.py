@@ -35,7 +35,8 @@ from tests.helpers.tiny import llama, tokenizer_of
 BUILTIN = ParallelCorpus.builtin()
 LANGUAGES = ("deu_Latn", "fra_Latn", "spa_Latn", "tur_Latn", "swh_Latn", "hin_Deva",
              "jpn_Jpan", "vie_Latn")  # fmt: skip
-ELSEWHERE = {"docs/recipes.md": "test_recipes.py", "docs/neurons.md": "test_neuron_docs.py"}
+ELSEWHERE = {"docs/recipes.md": "test_recipes.py", "docs/neurons.md": "test_neuron_docs.py",
+             "docs/extend.md": "test_own_measures.py"}  # fmt: skip
 """Pages whose Python blocks run in another test."""
 README = PAGES["README.md"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -34,6 +34,8 @@ class AllPairs:
 
     def __init__(self, config: ProbeConfig, announce: Announce) -> None:
         self.config, self.announce = config, announce
+        self.metrics = tuple(name for name in config.metrics if name in ALIGNMENT)
+        """Those of this package: a registered metric may compare in its own way."""
         self.results: dict[str, PairResults] = {}
         """Metric -> its results."""
         self.run_entries: dict[str, Any] = {}
@@ -49,12 +51,10 @@ class AllPairs:
         plan = self._plan(context)
         self.announce(plan.describe())
         self.run_entries = {"pair_bytes": plan.nbytes, "pair_passes": len(plan.blocks)}
-        self.results = {
-            name: PairResults(plan.languages, plan.pairs) for name in self.config.metrics
-        }
+        self.results = {name: PairResults(plan.languages, plan.pairs) for name in self.metrics}
         parts = {
             name: [*zip(layout.layer_of_part, layout.widths, strict=True)]
-            for name in self.config.metrics
+            for name in self.metrics
             for layout in (context.layouts[ALIGNMENT[name].source],)
         }
         storage = storage_device(plan.nbytes, context.device)
@@ -76,7 +76,7 @@ class AllPairs:
     def _plan(self, context: ProbeContext) -> PairPlan:
         """Collective: equal on all ranks, also if their slices of neurons differ in size."""
         widths: dict[str, list[int]] = {}
-        for name in self.config.metrics:
+        for name in self.metrics:
             layout = context.layouts[ALIGNMENT[name].source]
             own = [0] * layout.layers
             for layer, width in zip(layout.layer_of_part, layout.widths, strict=True):
