@@ -6,8 +6,9 @@ from neuronxa_callback.cli import options
 from neuronxa_callback.cli.commands import examples
 from neuronxa_callback.cli.pairs import command as pairs_command
 from neuronxa_callback.cli.record_commands import app
+from neuronxa_callback.cli.workspace import command as workspace_command
 
-__all__ = ["app", "pairs_command"]
+__all__ = ["app", "pairs_command", "workspace_command"]
 
 
 @app.command(
@@ -35,6 +36,7 @@ def neurons(
     from neuronxa_callback.cli.output import echo, progress_bar
     from neuronxa_callback.config import ProbeConfig
     from neuronxa_callback.probe.probe import Probe
+    from neuronxa_callback.whole_file import whole_file
 
     if out is not None:
         options.require_parent(out)
@@ -48,7 +50,8 @@ def neurons(
     if out is None:
         echo(rows, nl=False)
     else:
-        out.write_text(rows, encoding="utf-8", newline="")
+        with whole_file(out) as beside:
+            beside.write_text(rows, encoding="utf-8", newline="")
     echo(f"neuronxa: {summary}", err=True)
     if out is not None:
         typer.echo(str(out))

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from neuronxa_callback._version import __version__
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, reason
 
 REPEATED = "Separated by commas, or the option repeated."
+SHOW_PLACE = "python -X dev -m neuronxa_callback shows where"
+"""How a person sees the traceback of an error whose text says little."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -137,9 +139,31 @@ CorrelationCsv = Annotated[bool, typer.Option("--csv", help="Print a row per cor
 PictureFile = Annotated[
     Path, typer.Option("--out", "-o", help="A PNG, SVG or PDF file.", dir_okay=False)
 ]
+HeatMap = Annotated[
+    bool,
+    typer.Option("--heat-map", help="The last report by language and layer, sorted by score."),
+]
 PictureMetric = Annotated[str | None, typer.Option(help="The metric; default: the first one.")]
 OneRun = Annotated[str, typer.Argument(help="A run: its folder, or a JSONL file of reports.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
+LanguagePairs = Annotated[
+    bool,
+    typer.Option("--language-pairs", help="Draw the last heat map of all pairs of languages."),
+]
+ScorePivot = Annotated[
+    str | None,
+    typer.Option("--pivot", help="`all`: also the scores of all pairs of languages, as a matrix."),
+]
+Perturb = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Measure what perturbed translations cost: `case,punctuation,typos`. {REPEATED}"
+    ),
+]
+PairPlot = Annotated[
+    Path | None,
+    typer.Option("--plot", help="With --pivot all: the matrix as PNG, SVG or PDF.", dir_okay=False),
+]
 NeuronFile = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The CSV file; default: print it.", dir_okay=False),
@@ -267,11 +291,20 @@ def parse_groups(values: Sequence[str] | None) -> list[str | dict[str, list[str]
 
 
 def saved_step(model: str) -> int:
-    """The step at which the Trainer saved a checkpoint; 0 if it is unknown."""
+    """The step at which the Trainer saved a checkpoint; 0 if it is unknown.
+
+    Raises:
+        ConfigError: If the file that the Trainer saved is damaged.
+    """
     file = Path(model) / "trainer_state.json"
     if not file.is_file():
         return 0
-    return int(json.loads(file.read_text(encoding="utf-8")).get("global_step", 0))
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8")).get("global_step", 0))
+    except (ValueError, TypeError, AttributeError, OSError, OverflowError, RecursionError) as cause:
+        raise ConfigError(
+            f"{file} must be an object with a global_step, as the Trainer saves it: {reason(cause)}"
+        ) from None
 
 
 def require_parent(out: Path) -> None:

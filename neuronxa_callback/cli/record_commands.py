@@ -74,12 +74,16 @@ def page(
     epilog=examples(
         "neuronxa picture runs/out -o alignment.png",
         "neuronxa picture runs/out -o alignment.svg --metric navca",
+        "neuronxa picture runs/out -o languages.png --language-pairs",
+        "neuronxa picture runs/out -o layers.png --heat-map",
     )
 )
 def picture(
     run: options.OneRun,
     out: options.PictureFile = Path("alignment.png"),
     metric: options.PictureMetric = None,
+    language_pairs: options.LanguagePairs = False,
+    heat_map: options.HeatMap = False,
 ) -> None:
     """Draw a run: alignment over steps, the loss below it, and the last step by layer."""
     from neuronxa_callback.cli.output import echo
@@ -87,7 +91,7 @@ def picture(
     from neuronxa_callback.show.charts import write_picture
 
     options.require_parent(out)
-    write_picture(read_and_warn(run), out, metric)
+    write_picture(read_and_warn(run), out, metric, language_pairs, heat_map)
     echo(str(out))
 
 

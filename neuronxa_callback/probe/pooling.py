@@ -5,7 +5,7 @@ FFN of one layer), ``rows`` weightings. A layer's dot products and squared lengt
 its parts, so parts are never concatenated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from torch import Tensor
 from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import STATES, WEIGHTS, Read
 from neuronxa_callback.probe.batching import Batch
+
+KEEP_NAN = ("nav", "hidden")
+"""The sources whose values are NaN where a state is."""
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Pooling:
         self.mask = batch.mask
         self.weights = {
             read.source: torch.stack(
-                [WEIGHTS[name](batch.mask, batch.special) for name in read.weights], dim=1
+                [weigh(batch.mask, batch.special) for weigh in _weights_of(read)], dim=1
             )
             for read in reads
         }
@@ -57,7 +60,7 @@ class Pooling:
         """Pools states [batch, tokens, width] of the tokens ``start``, ``start + 1``, ..."""
         stop = start + states.shape[1]
         weights = self.weights[read.source][:, :, start:stop].to(states.device)
-        rows, values = weights.shape[1], STATES[read.source](states)
+        rows, values = weights.shape[1], _values(read, states, weights.transpose(1, 2))
         if read.activity:
             # One more row in the same pass over the states.
             mask = self.mask[:, None, start:stop].to(weights)
@@ -66,7 +69,7 @@ class Pooling:
         vectors = Vectors(pooled[:, :rows])
         if read.activity:
             vectors.active = pooled[:, -1].sum(dim=1)
-        if read.source == "nas":
+        if read.source not in KEEP_NAN:
             # NaN > 0 is false and would count as 0.
             vectors.pooled += _nan_of(states, dim=(1, 2))[:, None, None]
         if read.shares:
@@ -90,9 +93,9 @@ class Pooling:
         weights = self.weights[read.source].to(states.device)
         batch, rows, tokens = weights.shape
         sentence, position = token // tokens, token % tokens
-        values = STATES[read.source](states)
+        values = _values(read, states, weights[sentence, :, position])
         like: Any = {"dtype": torch.float32, "device": states.device}
-        if read.source == "nas":
+        if read.source not in KEEP_NAN:
             values = values + _nan_of(states, dim=1)[:, None]
         pooled = torch.zeros(batch * experts, rows, states.shape[1], **like)
         weighted = weights[sentence, :, position][:, :, None] * values[:, None, :]
@@ -109,6 +112,22 @@ class Pooling:
             active = torch.zeros(batch, **like)
             vectors.active = active.index_add_(0, sentence, counted)
         return vectors
+
+
+def finish(read: Read, sums: Tensor) -> Tensor:
+    """The vectors [batch, width] of sums over all tokens."""
+    return sums if read.own is None else read.own.vector(sums)
+
+
+def _weights_of(read: Read) -> Sequence[Callable[[Tensor, Tensor], Tensor]]:
+    return [WEIGHTS[name] for name in read.weights] if read.own is None else [read.own.weights]
+
+
+def _values(read: Read, states: Tensor, weights: Tensor) -> Tensor:
+    """The values of states; the weights [.., rows] of their tokens say which are used."""
+    if read.own is None:
+        return STATES[read.source](states)
+    return read.own.values(states, weights.abs().sum(dim=-1, keepdim=True))
 
 
 def _nan_of(states: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -33,7 +33,8 @@ def one_report(report: AlignmentReport) -> Table:
     first, *others = report.metrics
     table = _table(
         f"Alignment with {report.pivot} at step {report.step}",
-        f"{report.n_pairs} pairs per language; chance is {report.chance:.3f}",
+        f"{report.n_pairs} pairs per language; chance is {report.chance:.3f}\n"
+        f"to/from: the nearest sentence is the translation, from {report.pivot} and back",
     )
     table.add_column("language", no_wrap=True)
     table.add_column(escape(first), justify="right", no_wrap=True)

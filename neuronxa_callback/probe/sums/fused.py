@@ -5,6 +5,7 @@ The plain path (``Pooling`` and ``alignment``) is their definition, and takes wh
 
 import importlib.util
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ MOST_TOKENS = 512
 """Up to this length the kernel multiplies pooled activation states exactly, as two digits."""
 SOURCES = ("nas", "nav")
 """The sources that the kernels know, in the order of their numbers."""
+Keep = Callable[[Sequence[str], int, Tensor], None]
 
 
 def kernels_run_on(device: torch.device) -> bool:
@@ -51,15 +53,23 @@ class FusedReduction:
         width: Neurons per layer, on this rank.
         reads: The number of reads that share ``BUFFER_BYTES``.
         device: Where all of it happens.
+        keep: Gets the names of the read, the first layer, and vectors [layers, rows, batch, width]
+            of some layers, before they are dropped.
     """
 
     def __init__(
-        self, read: Read, layers: int, width: int, reads: int, device: torch.device
+        self,
+        read: Read,
+        layers: int,
+        width: int,
+        reads: int,
+        device: torch.device,
+        keep: Keep | None = None,
     ) -> None:
         from neuronxa_callback.probe.sums import kernels
 
         self.kernels, self.read, self.layers, self.width = kernels, read, layers, width
-        self.device, self.bytes = device, BUFFER_BYTES // reads
+        self.device, self.bytes, self.keep = device, BUFFER_BYTES // reads, keep
         self.blocks = -(-width // kernels.BLOCK)
         self.space = self.none = torch.empty(0, dtype=torch.float32, device=device)
 
@@ -138,6 +148,8 @@ class FusedReduction:
         if self.waiting:
             layers = slice(self.first, self.first + self.waiting)
             vectors, pivot = self.buffer[: self.waiting], self.pivot[layers]
+            if self.keep is not None:
+                self.keep(self.read.names, self.first, vectors)
             if not self.filling:
                 exact = self.read.source == "nas"
                 self.kernels.compare(

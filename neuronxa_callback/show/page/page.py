@@ -118,7 +118,7 @@ def _plotly() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise ConfigError(
-            "the page needs plotly, which is not installed: pip install 'neuronxa_callback[page]'"
+            "the page needs plotly, which is not installed: pip install plotly"
         ) from None
     script = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
