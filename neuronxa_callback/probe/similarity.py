@@ -115,12 +115,12 @@ class SimilarityAccumulator:
         self.fused: dict[str, FusedReduction] = {}
         """source -> its kernels, where they run."""
         neurons = [read for read in self.all_reads if read.source in SOURCES]
-        # The firing counter takes the pooled vectors of the plain path.
-        for read in neurons if counter is None and kernels_run_on(device) else ():
+        count_firings = None if counter is None else counter.add
+        for read in neurons if kernels_run_on(device) else ():
             layout, width = layouts[read.source], layouts[read.source].width
             if width:
                 self.fused[read.source] = FusedReduction(
-                    read, layout.layers, width, len(neurons), device
+                    read, layout.layers, width, len(neurons), device, count_firings
                 )
 
     def empty_pivot(self, sentences: int) -> Pivot:
