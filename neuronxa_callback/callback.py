@@ -296,6 +296,7 @@ class NeuronXACallback(TrainerCallback):
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
         self._outcome = RuleOutcome(holding=saved.holding)
-        self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
+        eval_steps = state.eval_steps if args.eval_strategy == "steps" else None
+        self.schedule.begin(saved.interval, args.eval_strategy != "no", eval_steps)
         self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved
