@@ -1,7 +1,4 @@
-"""The Trainer callback: when to probe, what to do with a report, what a resume needs.
-
-``trainer = Trainer(..., callbacks=[NeuronXACallback()])`` is all that a script needs.
-"""
+"""The Trainer callback: when to probe, what to do with a report, what a resume needs."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial

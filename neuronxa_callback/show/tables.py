@@ -27,8 +27,7 @@ BAR_CELLS = 12
 def one_report(report: AlignmentReport) -> Table:
     """One row per language: score, interval, best layer, retrieval both ways, other metrics.
 
-    Languages are sorted by score; those with NaN come after them, then groups of languages, and
-    the mean last.
+    Languages are sorted by score, those with NaN last; then come groups of languages and the mean.
     """
     first, *others = report.metrics
     table = _table(
