@@ -84,8 +84,8 @@ def test_no_text_of_a_report_is_in_the_file_as_markup():
 
 def test_the_scripts_never_parse_markup():
     names = (*BEFORE_PLOTLY, *AFTER_PLOTLY)
-    assert len(names) == 18
-    assert sum(name.startswith("panels/") for name in names) == 4
+    assert len(names) == 19
+    assert sum(name.startswith("panels/") for name in names) == 5
     for name in names:
         script = (resources.files("neuronxa_callback.show.page") / name).read_text(encoding="utf-8")
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):

@@ -22,7 +22,7 @@ from neuronxa_callback.whole_file import whole_file
 
 BEFORE_PLOTLY = ("data.js", "style.js")
 """Scripts placed before plotly, so that the data unpack while the browser parses plotly."""
-PANEL_SCRIPTS = ("neurons.js", "pairs.js", "run_groups.js", "scatter.js")
+PANEL_SCRIPTS = ("neurons.js", "pairs.js", "matrix.js", "run_groups.js", "scatter.js")
 """In ``panels/``, in the order on the page."""
 AFTER_PLOTLY = (
     "difference.js",
