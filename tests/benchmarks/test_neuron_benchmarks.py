@@ -20,7 +20,7 @@ def script(name):
         return SimpleNamespace(**runpy.run_path(str(FOLDER / name)))
 
 
-@pytest.mark.parametrize("shape", ["1B", "8B"])
+@pytest.mark.parametrize("shape", ["1B", pytest.param("8B", marks=pytest.mark.slow)])
 def test_counting_adds_few_launches_and_little_traffic(shape):
     bare, without, counted, layers, one_read = script("counts.py").measure(shape)
     assert 0 < (counted.launches - without.launches) / layers <= MOST_LAUNCHES
