@@ -145,7 +145,7 @@ class OwnMetric:
         >>> half.values(torch.ones(2, 1), used=torch.ones(2, 1)).tolist()
         [[nan], [nan]]
         >>> faults.messages["the metric 'half'"]
-        "ValueError: value must return a tensor [2, 1] of numbers, got a tensor [1, 1]"
+        'ValueError: value must return a tensor [2, 1] of numbers, got a tensor [1, 1]'
     """
 
     def __init__(self, name: str, metric: Metric, faults: Faults) -> None:
