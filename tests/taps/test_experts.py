@@ -219,9 +219,10 @@ class TestOwnStates:
 
     def test_nothing_is_left_behind(self):
         model = tiny("mixtral")
-        plan = discover(model, lambda: run(model, ids(1, 4)))
         experts = model.model.layers[0].mlp.experts
         before = dict(vars(experts))
+        plan = discover(model, lambda: run(model, ids(1, 4)))
+        assert vars(experts) == before
         with (
             suppress(ZeroDivisionError),
             plan.attach(model, SITES, None, lambda: (1, 4)),
