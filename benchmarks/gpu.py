@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --shape tiny --languages 2 --pairs 6     # on a CPU, to test the script
 
 A part that cannot run, or that starts after ``--budget`` seconds, is one line that says why. The
-parts are in ``gpu_parts.py``.
+parts are in ``parts/gpu_parts.py``.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 
 import subjects
-from gpu_parts import (
+from neuronxa_callback import ParallelCorpus
+from parts.gpu_parts import (
     SMALL,
     CannotRunError,
     Setting,
@@ -29,7 +30,6 @@ from gpu_parts import (
     speed,
     speed_of_experts,
 )
-from neuronxa_callback import ParallelCorpus
 
 PARTS: dict[str, Callable[[Setting], str]] = {
     "forward and probe, bf16": speed,

@@ -172,7 +172,7 @@ def taps(
     from dataclasses import asdict
 
     from neuronxa_callback.cli.load_model import LoadOptions, load_model
-    from neuronxa_callback.cli.meta_model import build_on_meta
+    from neuronxa_callback.cli.loading.meta_model import build_on_meta
     from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.cli.taps import discover_taps
     from neuronxa_callback.show import tables, terminal

@@ -19,8 +19,8 @@ import typer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from neuronxa_callback.cli.adapters import ADAPTER, adapter_base, load_adapters, unmatched
-from neuronxa_callback.cli.gguf_files import formats_of, gguf_file_of, pretrained
+from neuronxa_callback.cli.loading.adapters import ADAPTER, adapter_base, load_adapters, unmatched
+from neuronxa_callback.cli.loading.gguf_files import formats_of, gguf_file_of, pretrained
 from neuronxa_callback.cli.options import SHOW_PLACE
 from neuronxa_callback.errors import ConfigError, NeuronXAError, unknown
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from neuronxa_callback.cli.adapters import ADAPTER
 from neuronxa_callback.cli.load_model import WEIGHTS, require_whole_weights
+from neuronxa_callback.cli.loading.adapters import ADAPTER
 from neuronxa_callback.errors import ConfigError, reason
 
 LAST_NUMBER = re.compile(r"(\d+)\D*$")

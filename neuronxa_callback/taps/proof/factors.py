@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.experts.hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.experts.stacked import PROJECTED, apply_gate, weights_of
 from neuronxa_callback.taps.hooks import DenseTap, RecomputedTap
 from neuronxa_callback.taps.modules import local_shard, modules_by_path, tensors_of
 from neuronxa_callback.taps.plan import TapPlan
 from neuronxa_callback.taps.proof.experiment import COPIES, TOLERANCE, Experiment
 from neuronxa_callback.taps.reader import GATE, PRODUCT, SITES, Reader, Tap
-from neuronxa_callback.taps.stacked_experts import PROJECTED, apply_gate, weights_of
 
 
 class FactorProof:

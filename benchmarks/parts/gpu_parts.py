@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import forward
 import subjects
-from launches import Counts
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.probe import similarity
+from parts.operator_counts import Counts
 
 SCRIPT = str(Path(__file__).with_name("gpu.py"))
 SMALL = "tiny"

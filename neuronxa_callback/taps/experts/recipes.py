@@ -9,19 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.flow.structure import analyze
-from neuronxa_callback.taps.flow.walk import NotPointwise
-from neuronxa_callback.taps.graph import Node
-from neuronxa_callback.taps.modules import loaded, tensors_of
-from neuronxa_callback.taps.pointwise import Formula, formula
-from neuronxa_callback.taps.routed_rows import (
+from neuronxa_callback.taps.experts.rows import (
     OneCall,
     Rows,
     implementation_of,
     rows_of,
     watch_product,
 )
-from neuronxa_callback.taps.stacked_experts import (
+from neuronxa_callback.taps.experts.stacked import (
     PROJECTED,
     Recipe,
     Weights,
@@ -30,6 +25,11 @@ from neuronxa_callback.taps.stacked_experts import (
     project,
     weights_of,
 )
+from neuronxa_callback.taps.flow.structure import analyze
+from neuronxa_callback.taps.flow.walk import NotPointwise
+from neuronxa_callback.taps.graph import Node
+from neuronxa_callback.taps.modules import loaded, tensors_of
+from neuronxa_callback.taps.pointwise import Formula, formula
 from neuronxa_callback.taps.trace import Trace
 
 ROWS_COMPARED = 256

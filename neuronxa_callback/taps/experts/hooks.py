@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.experts.rows import TokenMatcher, implementation_of, watch_product
+from neuronxa_callback.taps.experts.stacked import ELEMENTS, Recipe
 from neuronxa_callback.taps.hooks import DenseTap
 from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.reader import SITES, ReadCounter, Reader
-from neuronxa_callback.taps.routed_rows import TokenMatcher, implementation_of, watch_product
-from neuronxa_callback.taps.stacked_experts import ELEMENTS, Recipe
 
 ROWS_CHECKED = 8
 """Rows of each portion whose own states are compared with those computed, once per attachment."""

@@ -2,7 +2,7 @@
 
 Such experts run in an order that depends on the kernel. Their input tells the tokens apart: the
 states of the routed rows are computed from it, a bounded number at a time, before the routing
-weight is applied. ``expert_recipes`` checks on the first microbatch that these states give the
+weight is applied. ``recipes`` checks on the first microbatch that these states give the
 module's own output. Where the module computes all rows in one call, in an order that was found to
 be known (``OneCall``), its own states are read instead.
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.experts.rows import OneCall, Rows, is_gated, routing_of, rows_of
 from neuronxa_callback.taps.pointwise import Formula
-from neuronxa_callback.taps.routed_rows import OneCall, Rows, is_gated, routing_of, rows_of
 
 ELEMENTS = 2**25
 """Most numbers passed on at a time: 128 MiB in fp32."""
