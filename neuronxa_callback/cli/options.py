@@ -102,6 +102,18 @@ FailOnDrop = Annotated[
     bool,
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
+RunsOrGroups = Annotated[
+    list[str] | None,
+    typer.Argument(help="Folders of runs, or JSONL files of reports.", show_default=False),
+]
+PageGroups = Annotated[
+    list[str] | None,
+    typer.Option(help="Runs of one recipe, such as `A=runs/a*`: their mean and their spread."),
+]
+PageScores = Annotated[
+    Path | None,
+    typer.Option(help="Downstream scores per language, a file as in `neuronxa correlate`."),
+]
 CardFile = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The card, such as README.md; default: print the block."),
@@ -133,6 +145,7 @@ HeatMap = Annotated[
 ]
 PictureMetric = Annotated[str | None, typer.Option(help="The metric; default: the first one.")]
 OneRun = Annotated[str, typer.Argument(help="A run: its folder, or a JSONL file of reports.")]
+PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
 LanguagePairs = Annotated[
     bool,
     typer.Option("--language-pairs", help="Draw the last heat map of all pairs of languages."),
@@ -211,7 +224,6 @@ def probe_options(
         ConfigError: If the file cannot be read or has an unknown option.
     """
     from neuronxa_callback.config import ProbeConfig
-    from neuronxa_callback.corpus.groups import parse_groups
 
     from_file: dict[str, Any] = {}
     if config_file is not None:
@@ -222,7 +234,7 @@ def probe_options(
         "languages": split_names(languages),
         "n_pairs": n_pairs,
         "metrics": split_names(metrics),
-        "groups": parse_groups(split_names(groups)),
+        "groups": parse_groups(groups),
     }
     return from_file | {name: value for name, value in command_line.items() if value is not None}
 
@@ -258,6 +270,24 @@ def split_names(values: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     names = (name.strip() for value in values for name in value.split(","))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parse_groups(values: Sequence[str] | None) -> list[str | dict[str, list[str]]] | None:
+    """The option ``--groups`` as ``ProbeConfig.groups``; None without a value.
+
+    >>> parse_groups(["script,mine=de+sw"])
+    ['script', {'mine': ['de', 'sw']}]
+    """
+    names = split_names(values)
+    if names is None:
+        return None
+    parts = [name.partition("=") for name in names]
+    return [
+        {name.strip(): [code.strip() for code in members.split("+") if code.strip()]}
+        if equals
+        else name
+        for name, equals, members in parts
+    ]
 
 
 def saved_step(model: str) -> int:

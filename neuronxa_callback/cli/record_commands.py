@@ -7,7 +7,6 @@ import typer
 from neuronxa_callback.cli import options
 from neuronxa_callback.cli.checkpoints import command as sweep_command
 from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
-from neuronxa_callback.cli.page import options as page_options
 from neuronxa_callback.errors import ConfigError
 
 __all__ = ["app", "sweep_command"]
@@ -54,11 +53,11 @@ def compare(
     )
 )
 def page(
-    runs: page_options.RunsOrGroups = None,
-    out: page_options.PageFile = Path("alignment.html"),
+    runs: options.RunsOrGroups = None,
+    out: options.PageFile = Path("alignment.html"),
     corpus: options.Corpus = None,
-    group: page_options.PageGroups = None,
-    scores: page_options.PageScores = None,
+    group: options.PageGroups = None,
+    scores: options.PageScores = None,
     task: options.Task = None,
     with_text: options.WithText = False,
 ) -> None:

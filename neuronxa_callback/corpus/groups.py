@@ -46,22 +46,6 @@ def group_languages(
     return found
 
 
-def parse_groups(parts: Sequence[str] | None) -> list[str | dict[str, list[str]]] | None:
-    """Groups from texts: a kind, or a name and its languages; None without a text.
-
-    >>> parse_groups(["script", "mine=de+sw"])
-    ['script', {'mine': ['de', 'sw']}]
-    """
-    if parts is None:
-        return None
-    found: list[str | dict[str, list[str]]] = []
-    for part in parts:
-        name, equals, members = part.partition("=")
-        codes = [code.strip() for code in members.split("+") if code.strip()]
-        found.append({name.strip(): codes} if equals else name)
-    return found
-
-
 def as_groups(value: object) -> tuple[Groups, ...]:
     """The option ``groups`` as a tuple of kinds and mappings; empty for None.
 
