@@ -1,7 +1,4 @@
-"""The Trainer callback: when to probe, what to do with a report, what a resume needs.
-
-``trainer = Trainer(..., callbacks=[NeuronXACallback()])`` is all that a script needs.
-"""
+"""The Trainer callback: when to probe, what to do with a report, what a resume needs."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -296,6 +293,7 @@ class NeuronXACallback(TrainerCallback):
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
         self._outcome = RuleOutcome(holding=saved.holding)
-        self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
+        eval_steps = state.eval_steps if args.eval_strategy == "steps" else None
+        self.schedule.begin(saved.interval, args.eval_strategy != "no", eval_steps)
         self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved

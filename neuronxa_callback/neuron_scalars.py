@@ -75,7 +75,7 @@ def _language_neurons(found: Diagnostics | None) -> dict[str, float]:
 
 
 def _beyond_surface(found: Diagnostics) -> dict[str, float]:
-    scalars = {}
+    scalars: dict[str, float] = {}
     for metric, languages in found.items():
         known = {name: each for name, each in languages.items() if each["pairs"] >= FEWEST_PAIRS}
         scores = [each["score"] for each in known.values()]

@@ -16,7 +16,7 @@ def main() -> None:
     """
     from neuronxa_callback.cli.neuron_commands import app
     from neuronxa_callback.cli.options import SHOW_PLACE
-    from neuronxa_callback.errors import NeuronXAError
+    from neuronxa_callback.errors import NeuronXAError, reason
     from neuronxa_callback.show.terminal import (
         PlainFormatter,
         make_streams_printable,
@@ -33,7 +33,9 @@ def main() -> None:
             raise
         # Not uncaught: Python would exit with 1, which means that a problem was found.
         message = str(error)
-        if not isinstance(error, NeuronXAError):
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"cannot use {error.filename}: {reason(error)}"
+        elif not isinstance(error, NeuronXAError):
             text = " ".join(message.split())
             message = f"unexpected {type(error).__name__}, please report it: {text}; {SHOW_PLACE}"
     print(f"neuronxa: {strip_controls(message)}", file=sys.stderr)

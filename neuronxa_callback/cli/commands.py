@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.errors import ConfigError
 
 PROBLEM_FOUND = 1
@@ -86,9 +86,9 @@ def score(  # long: one line per option
         dtype, device, device_map, revision, attn, tokenizer, trust_remote_code
     )
     probe_config = ProbeConfig(
-        **options.probe_options(corpus, config, languages, n_pairs, metrics, groups)
+        **option_values.probe_options(corpus, config, languages, n_pairs, metrics, groups)
     )
-    kinds = require_perturbations(options.split_names(perturb))
+    kinds = require_perturbations(option_values.split_names(perturb))
     with process_group() as (rank, rank_device):
         require_model(model, load_options)
         if rank_device and not device and not device_map:
@@ -99,7 +99,7 @@ def score(  # long: one line per option
         perturbed = Perturbations(probe, loaded, kinds)
         announce(perturbed, rank == 0)
         with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
-            report = probe.run(loaded, options.saved_step(model), progress, pivot)
+            report = probe.run(loaded, option_values.saved_step(model), progress, pivot)
             report = perturbed.measure(report, progress)
     if rank == 0:
         write_matrix(report, plot)
@@ -136,7 +136,7 @@ def check(
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
     files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
-    names = options.split_names(languages)
+    names = option_values.split_names(languages)
     selection = {"languages": names, "n_pairs": n_pairs, "pivot": pivot, "order": order}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)

@@ -2,7 +2,7 @@
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.commands import examples
 from neuronxa_callback.cli.pairs import command as pairs_command
 from neuronxa_callback.cli.record_commands import app
@@ -39,9 +39,9 @@ def neurons(
     from neuronxa_callback.whole_file import whole_file
 
     if out is not None:
-        options.require_parent(out)
+        option_values.require_parent(out)
     load_options = LoadOptions(dtype, device, None, revision, None, tokenizer, trust_remote_code)
-    chosen = options.probe_options(corpus, None, languages, n_pairs, None)
+    chosen = option_values.probe_options(corpus, None, languages, n_pairs, None)
     fixed = {"metrics": ("nasca",), "diagnostics": (), "neurons": ("language_neurons",)}
     probe = Probe(ProbeConfig(**chosen | fixed), load_tokenizer(model, load_options))
     probe.neurons.bar = threshold

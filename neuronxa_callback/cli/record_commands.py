@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.checkpoints import command as sweep_command
 from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
 from neuronxa_callback.errors import ConfigError
@@ -64,7 +64,7 @@ def page(
     """Write an interactive page of runs: one HTML file that needs no network."""
     from neuronxa_callback.cli.page.build import make_page
 
-    options.require_parent(out)
+    option_values.require_parent(out)
     if task is not None and scores is None:
         raise ConfigError("--task chooses among downstream scores, name their file with --scores")
     make_page(runs or (), group or (), (scores, task), corpus, out, with_text)
@@ -90,7 +90,7 @@ def picture(
     from neuronxa_callback.cli.run_record import read_and_warn
     from neuronxa_callback.show.charts import write_picture
 
-    options.require_parent(out)
+    option_values.require_parent(out)
     write_picture(read_and_warn(run), out, metric, language_pairs, heat_map)
     echo(str(out))
 
@@ -116,8 +116,8 @@ def correlate(
     from neuronxa_callback.cli.output import echo, echo_json
 
     if plot is not None:
-        options.require_parent(plot)
-    found = correlate_files(reports, scores, options.split_names(metrics), task)
+        option_values.require_parent(plot)
+    found = correlate_files(reports, scores, option_values.split_names(metrics), task)
     if as_json:
         echo_json(found.to_json())
     elif as_csv:
@@ -143,5 +143,5 @@ def card(
     from neuronxa_callback.cli.card import make_card
 
     if out is not None:
-        options.require_parent(out)
+        option_values.require_parent(out)
     make_card(report, out, model_name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.option_values import is_builtin
 from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown

@@ -7,6 +7,7 @@ Axes: ``batch`` sentences of a microbatch, ``tokens`` of a padded sentence, ``wi
 part of a layer, ``layers``, ``pairs``.
 """
 
+import logging
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,11 +123,12 @@ class Faults:
             for owner, message in self.messages.items()
         )
 
-    def new_lines(self) -> tuple[str, ...]:
-        """Those of ``lines`` that were not returned before."""
-        new = tuple(line for line in self.lines() if line not in self._told)
-        self._told.update(new)
-        return new
+    def warn(self, log: logging.Logger) -> None:
+        """Log those of ``lines`` that were not logged before."""
+        for line in self.lines():
+            if line not in self._told:
+                log.warning("%s", line)
+                self._told.add(line)
 
 
 class OwnMetric:
@@ -143,7 +145,7 @@ class OwnMetric:
         >>> half.values(torch.ones(2, 1), used=torch.ones(2, 1)).tolist()
         [[nan], [nan]]
         >>> faults.messages["the metric 'half'"]
-        "ValueError: value must return a tensor [2, 1] of numbers, got a tensor [1, 1]"
+        'ValueError: value must return a tensor [2, 1] of numbers, got a tensor [1, 1]'
     """
 
     def __init__(self, name: str, metric: Metric, faults: Faults) -> None:

@@ -142,7 +142,7 @@ def shared_work(
 
 
 def environment(
-    device: torch.device, batch_tokens: int, batched: bool, on_unproved: str
+    device: torch.device, batch_tokens: int, batched: bool, on_unproved: str, reduction: str
 ) -> dict[str, Any]:
     """Versions, hardware and microbatches: recorded, never compared along a curve."""
     transformers = sys.modules.get("transformers")
@@ -157,6 +157,7 @@ def environment(
         "batch_tokens": batch_tokens,
         "batching": "together" if batched else "one sentence at a time",
         "on_unproved": on_unproved,
+        "reduction": reduction,
     }
 
 

@@ -189,7 +189,10 @@ class Probe:
             )
             every = None if pivot is None else AllPairs(self.config, self.announce)
             measurement = Executor(context).run() if every is None else every.run(context)
-            drift = self._measure_drift(context, measurement, step)
+            drift = {}
+            if "drift" in self.config.diagnostics and len(groups) == 1:
+                followed = {name: layouts[source_of(name)] for name in self.config.metrics}
+                drift = self._drift.entries(measurement.pivots[0], followed, world, step)
             report = self._report(step, context, measurement, tokenized, work, batched)
         free_memory()
         info = run_info(world, measurement) | drift | {"proof": proved.record(batched)}
@@ -198,8 +201,7 @@ class Probe:
         if every is not None:
             info |= every.run_entries
             report = replace(report, language_pairs=tables_of(report, every.results))
-        for line in self.faults.new_lines():
-            log.warning("%s", line)
+        self.faults.warn(log)
         doubts = (*proved.unproved, *self.faults.lines(), *report.warnings)
         return replace(report, run=info, warnings=doubts)
 
@@ -239,16 +241,6 @@ class Probe:
             self._proved = (signature, proved, world.all_ok(proved.batched))
         return self._proved[1:]
 
-    def _measure_drift(
-        self, context: ProbeContext, measurement: Measurement, step: int
-    ) -> dict[str, Any]:
-        """Collective over slices of neurons. It depends on an earlier probe: not a score."""
-        if "drift" not in self.config.diagnostics or len(context.groups) > 1:
-            return {}
-        layouts = {name: context.layouts[source_of(name)] for name in self.config.metrics}
-        drift = self._drift.measure(measurement.pivots[0], layouts, context.world, step)
-        return {} if drift is None else {"pivot_drift": drift}
-
     def _report(
         self,
         step: int,
@@ -275,26 +267,22 @@ class Probe:
             **loss(context, tokenized, config.diagnostics, self.batch_tokens),
             **own,
         }
+        definition = fingerprint.definition(config, corpus, tokenized, self.tokenizer.chat)
         digest = self.tokenizer.digest()
         model = fingerprint.model_part(
             context.model, digest, tokenized, measurement.dtype, context.plan, self.forward
         )
+        device, reduction = context.forward.device, measurement.reduction
         environment = fingerprint.environment(
-            context.forward.device, self.batch_tokens, batched, config.on_unproved
-        ) | {"reduction": measurement.reduction}
+            device, self.batch_tokens, batched, config.on_unproved, reduction
+        )
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,
             languages=corpus.languages,
             n_pairs=config.n_pairs,
             metrics=metrics,
-            fingerprint={
-                "definition": fingerprint.definition(
-                    config, corpus, tokenized, self.tokenizer.chat
-                ),
-                "model": model,
-                "environment": environment,
-            },
+            fingerprint={"definition": definition, "model": model, "environment": environment},
             diagnostics=diagnosed,
             groups=self.groups,
             warnings=warnings(diagnosed, metrics, tokenized),

@@ -111,12 +111,12 @@ class SimilarityAccumulator:
         """source -> its kernels, where they run."""
         neurons = [read for read in self.all_reads if read.source in SOURCES]
         keep = None if kept is None else kept.add_layers
-        # The firing counter takes the pooled vectors of the plain path.
-        for read in neurons if counter is None and kernels_run_on(device) else ():
+        count_firings = None if counter is None else counter.add
+        for read in neurons if kernels_run_on(device) else ():
             layout, width = layouts[read.source], layouts[read.source].width
             if width:
                 self.fused[read.source] = FusedReduction(
-                    read, layout.layers, width, len(neurons), device, keep
+                    read, layout.layers, width, len(neurons), device, keep, count_firings
                 )
 
     def empty_pivot(self, sentences: int) -> Pivot:

@@ -128,7 +128,7 @@ class Discovery:
             call.path,
             "routed",
             recipe.experts * recipe.width,
-            "computed from the input of the experts, for the rows that are routed",
+            "rows of the kernel where their order is known, else computed from the input",
             ExpertsTap(call.path, recipe),
             experts=recipe.experts,
         )

@@ -42,6 +42,12 @@ def test_an_unexpected_error_is_one_sentence_and_exits_with_2(neuronxa, monkeypa
     )
 
 
+def test_a_file_that_cannot_be_used_is_named(neuronxa, monkeypatch, tmp_path):
+    monkeypatch.setattr(neuron_commands, "app", lambda: (tmp_path / "none" / "a").open("w"))
+    message = f"neuronxa: cannot use {tmp_path / 'none' / 'a'}: No such file or directory\n"
+    assert neuronxa("languages") == (2, "", message)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_examples(command, neuronxa):
     code, out, _ = neuronxa(command, "--help")

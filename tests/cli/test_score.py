@@ -1,5 +1,6 @@
 """``neuronxa score``."""
 
+import shutil
 import subprocess
 import sys
 
@@ -100,3 +101,14 @@ def test_score_takes_groups_of_languages(neuronxa, saved):
     code, _, err = neuronxa("score", saved, *OPTIONS, "--groups", "mine=sw")
     assert code == 2
     assert "the group 'mine' must name measured languages" in err
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "", '{"global_step": {}}'])
+def test_a_damaged_state_of_the_trainer_is_named(neuronxa, saved, tmp_path, text):
+    folder = shutil.copytree(saved, tmp_path / "model")
+    (folder / "trainer_state.json").write_text(text)
+    code, out, err = neuronxa("score", folder, *OPTIONS)
+    assert (code, out) == (2, "")
+    start = f"neuronxa: {folder / 'trainer_state.json'} must be an object with a global_step"
+    assert err.startswith(start)
+    assert err.endswith(("wrong type\n", "at line 1, column 1\n"))

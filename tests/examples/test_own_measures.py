@@ -10,7 +10,7 @@ import pytest
 
 from neuronxa_callback import ParallelCorpus
 from neuronxa_callback.extend import GROUPS, Metric
-from tests.helpers import own
+from tests.helpers.extend import measures as own
 from tests.helpers.runs import SHELL, tokenizer_for
 from tests.helpers.tiny import llama
 

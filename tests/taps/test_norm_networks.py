@@ -10,8 +10,8 @@ from neuronxa_callback.taps.norm_networks import NAMES
 from tests.helpers.families import ids, run, tiny
 from tests.helpers.ffn.formulas import close, same_states
 from tests.helpers.ffn.reading import BATCH, TOKENS, read
+from tests.helpers.ffn.transformer_engine import LayerNormMLP, Linear, fused
 from tests.helpers.ranks import measurement, noisy_llama, probe_of_seven
-from tests.helpers.transformer_engine import LayerNormMLP, fused
 
 
 class Around(nn.Module):
@@ -69,6 +69,15 @@ def test_such_a_module_is_no_norm_and_no_linear_layer():
     assert not contains_linear(module)
     assert is_single_operation(module)
     assert is_norm(nn.LayerNorm(32))
+
+
+def test_linear_layers_of_the_same_library_are_read_like_any_other():
+    model = tiny("llama")
+    for layer in model.model.layers:
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            setattr(layer.mlp, name, Linear(getattr(layer.mlp, name)))
+    _, states = read(model)
+    assert same_states(states, read(tiny("llama"))[1])
 
 
 @pytest.mark.parametrize("more", ["return_bias", "return_layernorm_output"])

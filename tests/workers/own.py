@@ -17,7 +17,7 @@ from neuronxa_callback.extend import (
     register_metric,
     register_neuron_statistic,
 )
-from tests.helpers.own import breaks
+from tests.helpers.extend.measures import breaks
 from tests.helpers.probes import half_translated
 from tests.helpers.ranks import leave, measurement, noisy_llama, texts_of
 from tests.helpers.tiny import tokenizer_of

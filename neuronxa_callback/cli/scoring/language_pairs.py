@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neuronxa_callback.cli.options import require_parent
+from neuronxa_callback.cli.option_values import require_parent
 from neuronxa_callback.cli.output import echo
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.probe.probe import Probe

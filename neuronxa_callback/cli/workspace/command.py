@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.commands import app, examples
 from neuronxa_callback.errors import ConfigError, unknown
 
@@ -35,7 +35,7 @@ def workspace(
     entity, _, project_name = project.partition("/")
     if not (entity and project_name) or "/" in project_name:
         raise ConfigError(f"a project must be written as ENTITY/PROJECT, got {project!r}")
-    chosen = options.split_names(metrics) or ProbeConfig().metrics
+    chosen = option_values.split_names(metrics) or ProbeConfig().metrics
     for metric in chosen:
         if metric not in ALIGNMENT:
             raise ConfigError(unknown("metric", metric, ALIGNMENT))

@@ -17,6 +17,7 @@ BUFFER_BYTES = 128 * 2**20
 """Bytes of the pooled vectors that wait for their dot products, over all reads."""
 MOST_TOKENS = 512
 """Up to this length the kernel multiplies pooled activation states exactly, as two digits."""
+CountFirings = Callable[[int, Tensor], None]
 SOURCES = ("nas", "nav")
 """The sources that the kernels know, in the order of their numbers."""
 Keep = Callable[[Sequence[str], int, Tensor], None]
@@ -55,6 +56,7 @@ class FusedReduction:
         device: Where all of it happens.
         keep: Gets the names of the read, the first layer, and vectors [layers, rows, batch, width]
             of some layers, before they are dropped.
+        count_firings: Takes a layer and its firings [batch, 2, width], if the read has any.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class FusedReduction:
         reads: int,
         device: torch.device,
         keep: Keep | None = None,
+        count_firings: CountFirings | None = None,
     ) -> None:
         from neuronxa_callback.probe.sums import kernels
 
         self.kernels, self.read, self.layers, self.width = kernels, read, layers, width
         self.device, self.bytes, self.keep = device, BUFFER_BYTES // reads, keep
+        self.count_firings, self.compared_rows = count_firings, len(read.names)
         self.blocks = -(-width // kernels.BLOCK)
         self.space = self.none = torch.empty(0, dtype=torch.float32, device=device)
 
@@ -81,7 +85,7 @@ class FusedReduction:
         Args:
             weights: [batch, rows, tokens] fp32.
             mask: [batch, tokens] bool.
-            pivot: [layers, rows, sentences, width] fp32, to compare with or to fill.
+            pivot: [layers, rows of metrics, sentences, width] fp32, to compare with or to fill.
             rows: [batch], the sentences of the pivot to fill; empty for a dummy.
             filling: Whether to fill the pivot.
         """
@@ -95,8 +99,8 @@ class FusedReduction:
         self.buffer = self.space[: self.slots * one].view(self.slots, count, batch, self.width)
         self.first = self.waiting = 0
         compared = 0 if filling else pivot.shape[2]
-        self.dot = self._zeros(  # [layers, rows, sentences of the pivot, batch]
-            self.layers, count, compared, batch, dtype=torch.float64
+        self.dot = self._zeros(  # [layers, rows of metrics, sentences of the pivot, batch]
+            self.layers, self.compared_rows, compared, batch, dtype=torch.float64
         )
         self.squares = self._zeros(self.layers, count, batch, self.blocks, dtype=torch.float64)
         self.sizes = self.active = self.none
@@ -130,6 +134,9 @@ class FusedReduction:
             self.active[layer] if self.read.activity else self.none,
             SOURCES.index(self.read.source),
         )
+        if self.read.firings and self.count_firings is not None:
+            firings = self.buffer[self.waiting, self.compared_rows :]
+            self.count_firings(layer, firings.transpose(0, 1))
         self.waiting += 1
         if self.waiting == self.slots:
             self._flush()
@@ -147,18 +154,20 @@ class FusedReduction:
         """Compares the vectors that wait, or stores those of a pivot."""
         if self.waiting:
             layers = slice(self.first, self.first + self.waiting)
-            vectors, pivot = self.buffer[: self.waiting], self.pivot[layers]
-            if self.keep is not None:
+            # Without the rows that count firings, which come last.
+            vectors = self.buffer[: self.waiting, : self.compared_rows]
+            pivot = self.pivot[layers]
+            if self.keep is not None and self.compared_rows:
                 self.keep(self.read.names, self.first, vectors)
-            if not self.filling:
+            if not self.filling and self.compared_rows:
                 exact = self.read.source == "nas"
                 self.kernels.compare(
                     pivot.flatten(0, 1),
-                    vectors.flatten(0, 1),
+                    vectors.flatten(0, 1).contiguous(),
                     self.dot[layers].flatten(0, 1),
                     exact,
                 )
-            elif len(self.rows):
+            elif self.filling and len(self.rows):
                 pivot[:, :, self.rows] = vectors
         self.first, self.waiting = self.first + self.waiting, 0
 

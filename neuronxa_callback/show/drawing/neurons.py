@@ -77,10 +77,10 @@ def _sharing(axes: "Axes", found: Mapping[str, Any]) -> None:
             _numbers(parts[name]["all"]) for name in ("shares", "null", "errors")
         )
         excess = [share - expected for share, expected in zip(shares, null, strict=True)]
-        low, high = (
+        low, high = [
             [value + sign * QUANTILE * error for value, error in zip(excess, errors, strict=True)]
             for sign in (-1, 1)
-        )
+        ]
         axes.fill_between(range(len(excess)), low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(excess, color=colour, label=f"{rule} token")
     axes.axhline(0, color=GREY, linestyle=":", linewidth=1)

@@ -7,12 +7,24 @@ from pathlib import Path
 
 import torch
 
-from neuronxa_callback import extend
+from neuronxa_callback import Probe, extend
 from neuronxa_callback.extend import Metric
+from tests.helpers.probes import config_of, half_translated, trained
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = {"metric": "fires_anywhere", "neuron statistic": "never_fires",
-         "diagnostic": "never_nearest"}  # fmt: skip
+EXAMPLES = Path(__file__).parents[3] / "examples"
+CORPUS = half_translated(10)
+ALL = {
+    "metrics": ("nasca", "navca", "fires_anywhere"),
+    "neurons": ("overlap", "never_fires"),
+    "diagnostics": ("margins", "sinks", "never_nearest"),
+}
+"""Options with every example."""
+
+
+def run(tokenizer, model=None, **options):
+    """The report of a probe of ``CORPUS``."""
+    config = config_of(CORPUS, batch_tokens=64, **options)
+    return Probe(config, tokenizer).run(model or trained())
 
 
 @contextmanager
@@ -63,6 +75,17 @@ def spoil_similarity(compared):
     return 1
 
 
+class Second:
+    """A similarity that fails for the second language only."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, *sums):
+        self.calls += 1
+        return breaks() if self.calls == 2 else Metric().similarity(*sums)
+
+
 FAULTY = {
     "value": Metric(value=breaks),
     "value_spoils": Metric(value=spoils),
@@ -72,6 +95,7 @@ FAULTY = {
     "shape": Metric(similarity=lambda dot, pivot, target: dot[0]),
     "kind": Metric(value=lambda states: None),
     "complex_numbers": Metric(value=lambda states: states.to(torch.complex64)),
+    "second_language": Metric(similarity=Second()),
     "memory": Metric(vector=lambda sums: torch.empty(2**60)),
 }
 """Name -> a metric that fails, in one way each."""

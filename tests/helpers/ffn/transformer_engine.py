@@ -1,4 +1,4 @@
-"""A stand-in with the interface of Transformer Engine's LayerNormMLP, which needs CUDA to install.
+"""Stand-ins with the interface of Transformer Engine's modules, which need CUDA to install.
 
 Names, shapes and defaults are those of ``transformer_engine.pytorch.LayerNormMLP``. Like its
 kernels, the forward shows nothing of its inside to a trace.
@@ -30,6 +30,19 @@ FUNCTIONS = {
     "glu": lambda x: 1 / (1 + torch.exp(-x)),
     "clamped_swiglu": lambda x: x.clamp(max=7) / (1 + torch.exp(-1.702 * x.clamp(max=7))),
 }
+
+
+class Linear(nn.Module):
+    """The same for ``transformer_engine.pytorch.Linear``."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, torch.empty(0)
+
+    def forward(self, inp):
+        with torch._C.DisableTorchFunction():
+            return inp @ self.weight.T
 
 
 class LayerNormMLP(nn.Module):
