@@ -70,8 +70,9 @@ def test_changes_of_groups_are_paired_and_adjusted_over_groups():
         changes = [change(first, point, "nasca", members) for members in GROUPS.values()]
         adjusted = statistics.holm([each.p for each in changes])
         for each, p, row in zip(changes, adjusted, rows.values(), strict=True):
-            found = [row[key] for key in ("change", "change_low", "change_high", "p")]
-            assert found == pytest.approx((each.difference, each.low, each.high, p), abs=1e-6)
+            found = [row[key] for key in ("change", "change_low", "change_high")]
+            assert found == pytest.approx((each.difference, each.low, each.high), abs=1e-6)
+            assert row["p"] == pytest.approx(p, rel=1e-4)
             assert row["change"] == pytest.approx(
                 np.mean([reports_change(reports, name, point.step) for name in members(row, rows)]),
                 abs=1e-6,
