@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.option_values import is_builtin
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.rows import Pair
 from neuronxa_callback.corpus.text import shorten

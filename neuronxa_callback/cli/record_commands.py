@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.checkpoints import command as sweep_command
 from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
 from neuronxa_callback.errors import ConfigError
@@ -62,9 +62,9 @@ def page(
     with_text: options.WithText = False,
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.page import make_page
+    from neuronxa_callback.cli.page.build import make_page
 
-    options.require_parent(out)
+    option_values.require_parent(out)
     if task is not None and scores is None:
         raise ConfigError("--task chooses among downstream scores, name their file with --scores")
     make_page(runs or (), group or (), (scores, task), corpus, out, with_text)
@@ -74,20 +74,24 @@ def page(
     epilog=examples(
         "neuronxa picture runs/out -o alignment.png",
         "neuronxa picture runs/out -o alignment.svg --metric navca",
+        "neuronxa picture runs/out -o languages.png --language-pairs",
+        "neuronxa picture runs/out -o layers.png --heat-map",
     )
 )
 def picture(
     run: options.OneRun,
     out: options.PictureFile = Path("alignment.png"),
     metric: options.PictureMetric = None,
+    language_pairs: options.LanguagePairs = False,
+    heat_map: options.HeatMap = False,
 ) -> None:
     """Draw a run: alignment over steps, the loss below it, and the last step by layer."""
     from neuronxa_callback.cli.output import echo
     from neuronxa_callback.cli.run_record import read_and_warn
     from neuronxa_callback.show.charts import write_picture
 
-    options.require_parent(out)
-    write_picture(read_and_warn(run), out, metric)
+    option_values.require_parent(out)
+    write_picture(read_and_warn(run), out, metric, language_pairs, heat_map)
     echo(str(out))
 
 
@@ -112,8 +116,8 @@ def correlate(
     from neuronxa_callback.cli.output import echo, echo_json
 
     if plot is not None:
-        options.require_parent(plot)
-    found = correlate_files(reports, scores, options.split_names(metrics), task)
+        option_values.require_parent(plot)
+    found = correlate_files(reports, scores, option_values.split_names(metrics), task)
     if as_json:
         echo_json(found.to_json())
     elif as_csv:
@@ -139,5 +143,5 @@ def card(
     from neuronxa_callback.cli.card import make_card
 
     if out is not None:
-        options.require_parent(out)
+        option_values.require_parent(out)
     make_card(report, out, model_name)

@@ -15,6 +15,9 @@ PICTURES_EVERY = 10
 """Probes per drawing of pictures, which take most of the time of a sink."""
 PICTURES = {"curve": "by_layer", "heat_map": "heat_map"}
 """The last part of a key -> the drawing of ``neuronxa_callback.show.charts``."""
+PAIR_PICTURES = {"language_pairs": "language_matrix"}
+"""The same for reports with all pairs of languages, which are rare: each of them is drawn."""
+DRAWINGS = PICTURES | PAIR_PICTURES
 
 NEURONS = "neurons"
 """The last part of the key of the picture of the neuron statistics."""
@@ -46,7 +49,7 @@ class Pictures:
             )
         self.every, self.seen = every, 0
         self.charts = (
-            {name: partial(pixels_of, name) for name in PICTURES} if charts is None else charts
+            {name: partial(pixels_of, name) for name in DRAWINGS} if charts is None else charts
         )
         self._not_drawn: AlignmentReport | None = None
         """The latest report if it has no pictures yet."""
@@ -57,7 +60,10 @@ class Pictures:
         draws = self.seen % self.every == 0 or _is_last(report)
         self.seen += 1
         self._not_drawn = None if draws else report
-        return self.draw(report, PICTURES) | self._draw_neurons(report) if draws else {}
+        pairs = self.draw(report, PAIR_PICTURES) if report.language_pairs else {}
+        if not draws:
+            return pairs
+        return self.draw(report, PICTURES) | self._draw_neurons(report) | pairs
 
     def of_last(self) -> tuple[dict[str, Any], int]:
         """The pictures of the last report if it has none yet, and its step."""
@@ -106,7 +112,7 @@ def pixels_of(name: str, report: AlignmentReport, metric: str) -> Any:
     """A picture as an array of bytes [height, width, 4]."""
     from neuronxa_callback.show import charts
 
-    return charts.pixels(getattr(charts, PICTURES[name])(report, metric))
+    return charts.pixels(getattr(charts, DRAWINGS[name])(report, metric))
 
 
 def pixels_of_neurons(report: AlignmentReport, metric: str) -> Any:

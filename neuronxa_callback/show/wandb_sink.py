@@ -11,8 +11,8 @@ from neuronxa_callback.history.records import Record
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.long_table import write_long_table
 from neuronxa_callback.show.pictures import (
+    DRAWINGS,
     NEURONS,
-    PICTURES,
     PICTURES_EVERY,
     Chart,
     Pictures,
@@ -192,7 +192,7 @@ def _picture(name: str, report: AlignmentReport, metric: str) -> Any:
 CHARTS: Mapping[str, Chart] = {
     "by_layer": _layer_chart,
     NEURONS: _neuron_picture,
-    **{name: partial(_picture, name) for name in PICTURES},
+    **{name: partial(_picture, name) for name in DRAWINGS},
 }
 """The last part of a key -> what draws a metric of a report for W&B."""
 

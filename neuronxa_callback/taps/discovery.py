@@ -27,6 +27,7 @@ from neuronxa_callback.taps.module_experts import (
     is_same_expert,
 )
 from neuronxa_callback.taps.modules import channel_dim
+from neuronxa_callback.taps.norm_networks import match_norm_network
 from neuronxa_callback.taps.override import Override, chosen_by_user
 from neuronxa_callback.taps.stacked_experts import Recipe, is_experts
 from neuronxa_callback.taps.trace import Trace
@@ -108,7 +109,7 @@ class Discovery:
                         call.path, call.module, call.args, call.kwargs, call.output
                     )
             elif call.path not in self.kernels and not call.linear:
-                kernel = match_module(call, self.trace.calls)
+                kernel = match_norm_network(call) or match_module(call, self.trace.calls)
                 if kernel is not None:
                     self.kernels[call.path] = kernel
         except TapError as error:
@@ -127,7 +128,7 @@ class Discovery:
             call.path,
             "routed",
             recipe.experts * recipe.width,
-            "computed from the input of the experts, for the rows that are routed",
+            "rows of the kernel where their order is known, else computed from the input",
             ExpertsTap(call.path, recipe),
             experts=recipe.experts,
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, TokenMatcher
+from neuronxa_callback.taps.expert_hooks import ExpertGroupTap
 from neuronxa_callback.taps.flow.operations import STRUCTURE
 from neuronxa_callback.taps.flow.positions import order_of, rows_of
 from neuronxa_callback.taps.flow.structure import FFNInput
@@ -19,6 +19,7 @@ from neuronxa_callback.taps.hooks import DenseTap, Source
 from neuronxa_callback.taps.layers import FoundFFN
 from neuronxa_callback.taps.modules import modules_by_path
 from neuronxa_callback.taps.pointwise import Formula
+from neuronxa_callback.taps.routed_rows import TokenMatcher
 from neuronxa_callback.taps.trace import Trace
 
 _ROW_SELECTIONS = ("__getitem__", "index_select", "gather", "take_along_dim", "masked_select")

@@ -105,6 +105,9 @@ def test_quickstart_writes_every_file_that_it_prints(tmp_path):
     assert (out / "emergence.png").read_bytes().startswith(b"\x89PNG")
     (folder,) = (out / "wandb").glob("offline-run-*")
     assert sorted(folder.glob("*.wandb"))
+    last = read_reports(out / "neuronxa" / "reports.jsonl")[-1]
+    assert {"overlap", "sharing"} <= {*last.diagnostics}
+    assert "neuronxa page runs/quickstart" in output
     for path in (Path("runs/quickstart/neuronxa/reports.jsonl"), "emergence.png", folder.name):
         assert str(path) in output
 

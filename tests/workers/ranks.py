@@ -54,6 +54,17 @@ def neurons(folder):
     write(folder, measurement(probe_of_seven(neurons=NEURONS).run(noisy_llama())))
 
 
+def loss(folder):
+    write(folder, measurement(probe_of_seven(diagnostics=("loss",)).run(noisy_llama())))
+
+
+def language_pairs(folder):
+    """All pairs of languages in two blocks of layers, and a rank with no pair of its own."""
+    probe = probe_of_seven(language_pairs_gib=6e-4)
+    report = probe.run(noisy_llama(), pivot="all")
+    write(folder, json.dumps([measurement(report), report.run["pair_passes"]]))
+
+
 def own_pivots(folder):
     pairs = {code: parallel(20, (code,), seed=k).pairs[code] for k, code in enumerate(LANGUAGES)}
     corpus = ParallelCorpus("eng_Latn", pairs)
@@ -127,14 +138,18 @@ def forward_fails_on_one_rank(folder):
     write(folder, json.dumps([message, measurement(probe.run(model))]))
 
 
-def fsdp2(folder):
+def fsdp2(folder, **options):
     from torch.distributed.fsdp import fully_shard
 
     model = noisy_llama()
     for layer in model.model.layers:
         fully_shard(layer)
     fully_shard(model)
-    write(folder, measurement(probe_of_seven().run(model)))
+    write(folder, measurement(probe_of_seven(**options).run(model)))
+
+
+def fsdp2_loss(folder):
+    fsdp2(folder, diagnostics=("loss",))
 
 
 def tensor_parallel(folder):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.commands import app, examples
 from neuronxa_callback.errors import ConfigError
 
@@ -64,12 +64,12 @@ def pairs(  # long: the options of the command
     from neuronxa_callback.whole_file import whole_file
 
     if out is not None:
-        options.require_parent(out)
+        option_values.require_parent(out)
     if against is not None and language is None:
         raise ConfigError("--against compares the pairs of one language; name it with --language")
     sides = sides_of(
         [model] if against is None else [against, model],
-        options.probe_options(corpus, None, None, n_pairs, None),
+        option_values.probe_options(corpus, None, None, n_pairs, None),
         LoadOptions(dtype, device, None, revision, None, tokenizer, trust_remote_code),
         language,
         metric,

@@ -12,7 +12,7 @@ from neuronxa_callback.cli.load_model import (
     load_tokenizer,
     require_model,
 )
-from neuronxa_callback.cli.options import is_builtin, saved_step
+from neuronxa_callback.cli.option_values import is_builtin, saved_step
 from neuronxa_callback.cli.output import progress_bar
 from neuronxa_callback.cli.run_record import RunRecord, select_report
 from neuronxa_callback.config import ProbeConfig

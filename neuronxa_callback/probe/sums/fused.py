@@ -5,7 +5,7 @@ The plain path (``Pooling`` and ``alignment``) is their definition, and takes wh
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ MOST_TOKENS = 512
 CountFirings = Callable[[int, Tensor], None]
 SOURCES = ("nas", "nav")
 """The sources that the kernels know, in the order of their numbers."""
+Keep = Callable[[Sequence[str], int, Tensor], None]
 
 
 def kernels_run_on(device: torch.device) -> bool:
@@ -53,6 +54,8 @@ class FusedReduction:
         width: Neurons per layer, on this rank.
         reads: The number of reads that share ``BUFFER_BYTES``.
         device: Where all of it happens.
+        keep: Gets the names of the read, the first layer, and vectors [layers, rows, batch, width]
+            of some layers, before they are dropped.
         count_firings: Takes a layer and its firings [batch, 2, width], if the read has any.
     """
 
@@ -63,12 +66,13 @@ class FusedReduction:
         width: int,
         reads: int,
         device: torch.device,
+        keep: Keep | None = None,
         count_firings: CountFirings | None = None,
     ) -> None:
         from neuronxa_callback.probe.sums import kernels
 
         self.kernels, self.read, self.layers, self.width = kernels, read, layers, width
-        self.device, self.bytes = device, BUFFER_BYTES // reads
+        self.device, self.bytes, self.keep = device, BUFFER_BYTES // reads, keep
         self.count_firings, self.compared_rows = count_firings, len(read.names)
         self.blocks = -(-width // kernels.BLOCK)
         self.space = self.none = torch.empty(0, dtype=torch.float32, device=device)
@@ -153,6 +157,8 @@ class FusedReduction:
             # Without the rows that count firings, which come last.
             vectors = self.buffer[: self.waiting, : self.compared_rows]
             pivot = self.pivot[layers]
+            if self.keep is not None and self.compared_rows:
+                self.keep(self.read.names, self.first, vectors)
             if not self.filling and self.compared_rows:
                 exact = self.read.source == "nas"
                 self.kernels.compare(

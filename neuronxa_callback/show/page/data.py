@@ -23,6 +23,7 @@ from neuronxa_callback.scores import without_nan
 from neuronxa_callback.show import palette
 from neuronxa_callback.show.page import comparable
 from neuronxa_callback.show.page.packer import Packer
+from neuronxa_callback.show.page.panels.matrix import LastMatrix
 from neuronxa_callback.show.page.panels.neurons import NeuronCurves
 from neuronxa_callback.show.page.panels.pairs import PairHits, Sentences, sentences_entry
 from neuronxa_callback.show.page.panels.run_groups import RunGroups, run_groups_entry
@@ -43,6 +44,7 @@ Groups = Mapping[str, tuple[str, ...]]
 PANELS: Mapping[str, Callable[[AlignmentReport, int], Any]] = {
     "neurons": NeuronCurves,
     "pairs": PairHits,
+    "matrix": LastMatrix,
 }
 """Name -> what a panel collects from the reports of a run, one after another."""
 
@@ -74,10 +76,11 @@ def pack(
             raise ConfigError(f"every run on a page needs at least one report, {name!r} has none")
     packer = Packer()
     codes = dict.fromkeys(code for reports in runs.values() for code in reports[0].languages)
+    pivots = dict.fromkeys(reports[0].pivot for reports in runs.values())
     plain: dict[str, Any] = {
         "columns": COLUMNS,
         "palette": {"light": palette.LIGHT, "dark": palette.DARK},
-        "names": {code: languages.name(code) for code in codes},
+        "names": {code: languages.name(code) for code in (*codes, *pivots)},
         "runs": [_run(packer, name, reports) for name, reports in runs.items()],
     }
     definitions = {run["name"]: run["fingerprint"].get("definition", {}) for run in plain["runs"]}

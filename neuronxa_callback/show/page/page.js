@@ -3,8 +3,9 @@
  * The state, and when what is drawn. There is one state; every change goes through `update`, which
  * redraws at most once per frame.
  *
- * <html data-drawn-ms> is the time from the start of navigation to the end of the first drawing;
- * data-drawn-step is the step shown.
+ * <html data-drawn-ms> is the time from the start of navigation to the end of the first drawing,
+ * without further panels; data-drawn-panels tells that these are drawn, too; data-drawn-step is the
+ * step shown.
  */
 (async function (nx) {
   const root = document.documentElement;
@@ -28,9 +29,8 @@
   /* What is drawn anew for another probe, or run, or all of it. */
   const layers = [nx.drawTexts, nx.setHeight, nx.drawCurve, nx.drawHeat];
   const step = [...layers, nx.drawTable, nx.drawNotes];
-  const metric = [nx.drawOverSteps, ...step, nx.drawPanels];
-  const run = [...metric, nx.drawControls, ({ run }) => nx.drawDiagnostics(run)];
-  nx.drawings = { layers, step, metric, run };
+  const first = [nx.drawOverSteps, ...step, nx.drawControls, ({ run }) => nx.drawDiagnostics(run)];
+  nx.drawings = { layers, step, metric: [nx.drawOverSteps, ...step, nx.drawPanels], run: [...first, nx.drawPanels] };
 
   const waiting = new Set();
 
@@ -55,10 +55,10 @@
 
   try {
     start(await nx.loading);
-    nx.startAddress((state) => update(state, run));
+    nx.startAddress((state) => update(state, nx.drawings.run));
     nx.makePanels();
     nx.addControls();
-    await Promise.all(run.map((draw) => draw(nx.state)));
+    await Promise.all(first.map((draw) => draw(nx.state)));
     nx.addClicks();
     nx.drawFingerprint(nx.data.runs);
     // A page in the background gets no frames, so do not wait for one for long.
@@ -67,6 +67,9 @@
     root.dataset.drawnStep = nx.state.run.steps[nx.state.step];
     root.dataset.drawnMs = ms;
     $("drawn").textContent = `${(ms / 1000).toFixed(2)} s`;
+    // Further panels are below the first screen, so they may come later.
+    await nx.drawPanels(nx.state);
+    root.dataset.drawnPanels = "";
   } catch (error) {
     $("failure").hidden = false;
     $("failure").textContent = `The page could not be drawn: ${error.message}`;

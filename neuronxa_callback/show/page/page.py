@@ -22,7 +22,7 @@ from neuronxa_callback.whole_file import whole_file
 
 BEFORE_PLOTLY = ("data.js", "style.js")
 """Scripts placed before plotly, so that the data unpack while the browser parses plotly."""
-PANEL_SCRIPTS = ("neurons.js", "pairs.js", "run_groups.js", "scatter.js")
+PANEL_SCRIPTS = ("neurons.js", "pairs.js", "matrix.js", "run_groups.js", "scatter.js")
 """In ``panels/``, in the order on the page."""
 AFTER_PLOTLY = (
     "difference.js",
@@ -118,7 +118,7 @@ def _plotly() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise ConfigError(
-            "the page needs plotly, which is not installed: pip install 'neuronxa_callback[page]'"
+            "the page needs plotly, which is not installed: pip install plotly"
         ) from None
     script = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -17,7 +17,10 @@
    *     (the default is the first) and in the address of the page;
    *   table(state): {name, header, rows} for a CSV file.
    */
-  nx.addPanel = (panel) => nx.panels.push(Object.assign(panel, { options: panel.options ?? [] }));
+  nx.addPanel = function (panel) {
+    panel.options ??= [];
+    nx.panels.push(panel);
+  };
 
   /** The cards of all panels, in their order. */
   nx.makePanels = function () {
@@ -32,7 +35,7 @@
       const controls = el("div", { class: "options" }, ...panel.options.map((option, k) => el("label", {}, `${option.label} `, panel.selects[k])));
       const head = el("div", { class: "card-head" }, el("h2", { id: title }, panel.title), controls);
       panel.body = el("div", { class: "panel" });
-      panel.card = el("section", { class: "card", id: `panel-${panel.id}`, "aria-labelledby": title }, head, panel.body);
+      panel.card = el("section", { class: "card", id: `panel-${panel.id}`, "aria-labelledby": title, hidden: "" }, head, panel.body);
       box.append(panel.card);
       if (panel.table) nx.addDownload(controls, panel.table);
     }
