@@ -66,7 +66,7 @@ def rows(seconds):
             )
         )
         median = f"{statistics.median(added):.3f} | {added[0]:.3f} | {added[-1]:.3f}"
-        cells = "| | " if name == "none" else median
+        cells = " | | " if name == "none" else median
         yield f"| {name} | {statistics.median(seconds[name]):.2f} | {cells} |"
 
 
