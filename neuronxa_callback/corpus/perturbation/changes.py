@@ -47,7 +47,7 @@ def with_typos(text: str, language: str = "") -> str:
     among the words that have two different letters side by side.
 
     >>> with_typos("The mill has stood empty since the stream dried up.")
-    'The imll has stood empty since the stream dried up.'
+    'The mill has stood empty since the strema dried up.'
     """
     words = text.split(" ")
     swaps = {k: found for k, word in enumerate(words) if (found := _swaps(word))}

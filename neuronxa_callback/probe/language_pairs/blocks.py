@@ -53,8 +53,8 @@ the sentences run once, as without them; 5e+11 multiplications'
 def size_of(nbytes: int) -> str:
     """Bytes in words.
 
-    >>> size_of(800), size_of(3 * 2**29)
-    ('0.8 KiB', '1.5 GiB')
+    >>> size_of(512), size_of(3 * 2**29)
+    ('0.5 KiB', '1.5 GiB')
     """
     power = max(1, min(3, (nbytes.bit_length() - 1) // 10))
     return f"{nbytes / 2 ** (10 * power):.3g} {('KiB', 'MiB', 'GiB')[power - 1]}"

@@ -19,7 +19,7 @@ def cluster_order(table: LanguagePairs) -> list[int]:
         >>> near, far = 0.9, 0.1  # (a, c) and (b, d) are alike
         >>> counts = tuple(round(10 * s) for s in (far, near, far, far, near, far))
         >>> cluster_order(LanguagePairs(tuple("abcd"), 10, (0,), (counts,), ((0.0, 1.0),) * 6))
-        [0, 2, 1, 3]
+        [0, 2, 3, 1]
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
