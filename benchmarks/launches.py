@@ -15,9 +15,10 @@ the probe's plain path is counted as it runs on a device without its kernels.
 
 import argparse
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -135,9 +136,9 @@ def measure(  # long: every part of a probe by hand
     routing = BalancedRouting()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_set(pooling, "CPU_BLOCK", 2**62))
+        stack.enter_context(patch.object(pooling, "CPU_BLOCK", 2**62))
         if fake:
-            stack.enter_context(_set(Recipe, "confirms", lambda *args: True))
+            stack.enter_context(patch.object(Recipe, "confirms", lambda *args: True))
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             stack.enter_context(routing)
         model = subjects.build(shape, moe, dtype, device)
@@ -187,17 +188,6 @@ def measure(  # long: every part of a probe by hand
         ratio=(probed.seconds - collating.seconds) / bare.seconds,
         path=path,
     )
-
-
-@contextmanager
-def _set(owner, name, value):
-    """An attribute that has another value inside."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def inputs(languages, pairs):

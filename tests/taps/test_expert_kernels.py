@@ -1,4 +1,4 @@
-"""Routed experts whose kernel computes all rows in one call, and the token of each row."""
+"""Kernels that compute the rows of all experts in one call: the module's own states are read."""
 
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -7,24 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps import discover
 from neuronxa_callback.taps.experts import hooks as expert_hooks
 from neuronxa_callback.taps.experts import stacked as stacked_experts
-from neuronxa_callback.taps.experts.rows import TokenMatcher, watch_product
+from neuronxa_callback.taps.experts.rows import watch_product
 from neuronxa_callback.taps.reader import SITES
-from tests.helpers.families import ids, run, tiny
+from tests.helpers.families import eager, ids, run, tiny
 from tests.helpers.ffn.formulas import same_states
 from tests.helpers.ffn.reading import BATCH, TOKENS, read
 
 STACKED = ("mixtral", "qwen3_moe", "qwen2_moe", "gpt_oss", "deepseek_v3", "olmoe", "glm4_moe")
-
-
-def computing(family):
-    """A tiny model whose experts run one after another, so that their states are computed."""
-    model = tiny(family)
-    model.set_experts_implementation("eager")
-    return model
 
 
 def rows_computed(monkeypatch):
@@ -45,7 +37,7 @@ class TestOwnStates:
     @pytest.mark.parametrize("how", ["grouped_mm", "batched_mm"])
     @pytest.mark.parametrize("family", STACKED)
     def test_they_are_read_and_not_computed_again(self, family, how, monkeypatch):
-        _, expected = read(computing(family))
+        _, expected = read(eager(family))
         model = tiny(family)
         model.set_experts_implementation(how)
         plan = discover(model, lambda: run(model, ids(1, 4)))
@@ -159,47 +151,3 @@ class TestOwnStates:
         ((projected, product, activated),) = calls
         assert projected is rows
         assert product.tolist() == activated.tolist() == [[0.0, 2.0]]
-
-
-class TestTokenMatcher:
-    def test_rows_are_matched(self):
-        hidden = torch.randn(6, 5)
-        order = torch.tensor([4, 0, 5])
-        token, first = TokenMatcher(hidden).match(hidden[order], torch.zeros(3), "experts")
-        assert token.tolist() == [4, 0, 5]
-        assert first.all()
-
-    def test_equal_tokens_are_assigned_in_order(self):
-        hidden = torch.ones(3, 5)
-        hidden[1] = 2
-        rows = torch.ones(2, 5)
-        token, first = TokenMatcher(hidden).match(rows, torch.zeros(2), "experts")
-        assert token.tolist() == [0, 2]
-        assert first.all()
-
-    def test_every_expert_starts_at_the_first_equal_token(self):
-        hidden = torch.ones(2, 5)
-        token, first = TokenMatcher(hidden).match(hidden, torch.tensor([0, 1]), "experts")
-        assert token.tolist() == [0, 0]
-        assert first.all()
-
-    def test_a_token_that_an_expert_gets_twice_counts_once(self):
-        hidden = torch.randn(2, 5)
-        _, first = TokenMatcher(hidden).match(hidden[[1, 1, 0]], torch.zeros(3), "experts")
-        assert first.tolist() == [True, False, True]
-
-    def test_nan_is_matched(self):
-        hidden = torch.randn(3, 5)
-        hidden[1, 2] = torch.nan
-        token, _ = TokenMatcher(hidden).match(hidden[[2, 1]], torch.zeros(2), "experts")
-        assert token.tolist() == [2, 1]
-
-    def test_other_rows_are_refused(self):
-        hidden = torch.randn(3, 5)
-        with pytest.raises(TapError) as error:
-            TokenMatcher(hidden).match(hidden[:1] * 2, torch.zeros(1), "layers.0.mlp")
-        assert str(error.value) == (
-            "the inputs of the experts in layers.0.mlp must be copies of its tokens, got other "
-            "rows, which cannot be matched with tokens; leave these experts out with "
-            "neuron_modules="
-        )
