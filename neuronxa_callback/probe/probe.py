@@ -235,7 +235,7 @@ class Probe:
         work: Sequence[Microbatch],
         batched: bool,
     ) -> AlignmentReport:
-        """Scores, diagnostics and fingerprint, equal on all ranks."""
+        """Collective: scores, diagnostics and fingerprint, equal on all ranks."""
         config, corpus, results = self.config, self.corpus, measurement.results
         states = tuple(range(context.layouts["hidden"].layers))
         layers = {"hidden": states, "nas": context.plan.layers, "nav": context.plan.layers}
