@@ -162,10 +162,19 @@ def test_the_classifier_of_topics_sees_no_line_of_the_probe(real, tmp_path):
 
 @pytest.mark.slow
 def test_the_tables_of_the_page_are_those_of_the_kept_results(real):
-    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines()
-    for lines in real["tables"].all_tables().values():
-        assert len(lines) > 2
-        assert [line for line in lines if line not in page] == []
+    page, faq, trust, readme = (
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("docs/evidence.md", "docs/faq.md", "docs/trust.md", "README.md")
+    )
+    tables = real["tables"].all_tables()
+    for lines in tables.values():
+        assert len(lines) > 1
+        assert [line for line in lines if line not in page.splitlines()] == []
+    assert [line for line in tables["Levels"] if line not in faq.splitlines()] == []
+    (topics,) = (x for x in tables["Correlations"] if x.startswith("| topic_transfer | nasca | "))
+    r, given_all = topics.split(" | ")[3][:3], topics.split(" | ")[7][:3]
+    assert f"topic transfer at r = {r}," in " ".join(readme.split())
+    assert f"transfer falls from {r} to {given_all}," in " ".join(trust.split())
 
 
 def test_the_kept_scores_are_the_table_that_correlate_reads(real, tmp_path):
