@@ -115,6 +115,7 @@ def confounds():
 
 
 LEVELS = {
+    "Gemma-3-270M (multilingual)": "gemma_builtin",
     "SmolLM2-135M-Instruct (English-centred)": "smollm2_builtin",
     "random weights (Gemma-3-270M's architecture)": "random_builtin",
 }
@@ -122,7 +123,7 @@ SHOWN = ("spa", "fra", "deu", "zho", "jpn", "hin", "tur", "urd", "swh")
 
 
 def levels():
-    """NASCA of other models on the built-in sentences."""
+    """NASCA of three models on the built-in sentences."""
     lines = []
     for title, name in LEVELS.items():
         (report,) = kept.reports(name)
