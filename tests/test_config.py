@@ -90,7 +90,7 @@ def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):
         (
             {"diagnostics": ("margin",)},
             "unknown diagnostic: 'margin'; did you mean 'margins'? (known: surface, margins, sinks,"
-            " activity, tokens, drift)",
+            " activity, tokens, drift, loss)",
         ),
         (
             {"metrics": ("nasca", "mexa", "mexa_last"), "stack": "both"},

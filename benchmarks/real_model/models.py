@@ -1,4 +1,4 @@
-"""The model and its tokenizer, and kept results as lines of JSON."""
+"""The model and its tokenizer, and results that are kept as lines of JSON."""
 
 import json
 from pathlib import Path

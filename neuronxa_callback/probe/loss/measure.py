@@ -47,9 +47,8 @@ class Prediction:
 
     @property
     def counted(self) -> tuple[bool, ...]:
-        """Which tokens count."""
-        own = [not special for special in self.sentence.special]
-        return tuple(own) if self.given else (False, *own[1:])
+        """Which tokens count: not those that the tokenizer adds."""
+        return tuple(not special for special in self.sentence.special)
 
 
 def loss(
