@@ -13,6 +13,7 @@ cheaper, and what counting adds is nearly the same.
 import argparse
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import subjects
 from neuronxa_callback.metrics.neurons.counts import FiringCounts, SentenceTokens
 from neuronxa_callback.metrics.registry import reads_of
+from neuronxa_callback.probe import pooling
 from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.distributed.world import World
 from neuronxa_callback.probe.neurons.counter import FiringCounter
@@ -88,7 +90,8 @@ def reading(shape, neurons, states):
     )  # fmt: skip
     pivot = accumulator.empty_pivot(PAIRS)
     mask = torch.ones(SENTENCES, TOKENS, dtype=torch.bool)
-    with Counts() as counts:
+    # In one block of sentences, as on a GPU.
+    with mock.patch.object(pooling, "CPU_BLOCK", 2**62), Counts() as counts:
         accumulator.begin(Batch(mask.long(), mask, mask), pivot, False, tuple(range(SENTENCES)))
         for layer in range(layers):
             for at in accumulator.reads:
