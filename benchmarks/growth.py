@@ -40,9 +40,9 @@ def main():
             corpus = subjects.many(size.pop("languages"), size.pop("pairs"))
             model = subjects.llama("tiny", **size)
             seconds, _ = forward.measure(model, tokenizer, corpus, [KIND], options.rounds)
-            bare, probe = (statistics.median(seconds[name]) for name in ("bare", KIND))
+            bare, probe = (statistics.median(seconds[name]) for name in (forward.FLOOR, KIND))
             row = f"| {sweep} | {next(iter(change.values()))} | {bare:.3f} | {probe:.3f} |"
-            pairs = zip(seconds[KIND], seconds["bare"], strict=True)
+            pairs = zip(seconds[KIND], seconds[forward.FLOOR], strict=True)
             lines.append(f"{row} {statistics.median(a - b for a, b in pairs):.3f} |")
     subjects.keep("\n".join(lines), options.out)
 

@@ -1,5 +1,6 @@
 """Shared by the benchmarks: random models of a given shape, real text, paired timing, output."""
 
+import math
 import platform
 import statistics
 import sys
@@ -11,7 +12,13 @@ from pathlib import Path
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from neuronxa_callback import ParallelCorpus
 
@@ -19,6 +26,9 @@ TWELVE = (
     "deu_Latn", "fra_Latn", "spa_Latn", "por_Latn", "ita_Latn", "nld_Latn",
     "rus_Cyrl", "zho_Hans", "hin_Deva", "swh_Latn", "tur_Latn", "arb_Arab",
 )  # fmt: skip
+
+EXPERTS, ACTIVE_EXPERTS = 64, 8
+"""Of a mixture of experts, which has as many active neurons per token as the dense model."""
 
 SHAPES = {
     "tiny": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4},
@@ -50,6 +60,31 @@ def llama(shape, dtype=torch.float32, device="cpu", **overrides):
     config = LlamaConfig(**(options | SHAPES[shape] | {"pad_token_id": 0} | overrides))
     with default_dtype(dtype), torch.device(device):
         return LlamaForCausalLM(config).eval()
+
+
+def build(shape, experts, dtype=torch.float32, device="cpu", **overrides):
+    """A random Llama, or a mixture of experts (Qwen3-MoE) with as many active neurons per token."""
+    if not experts:
+        return llama(shape, dtype, device, **overrides)
+    options = {"vocab_size": 32000, "num_attention_heads": 8, "num_key_value_heads": 8}
+    options |= SHAPES[shape] | overrides
+    # A multiple of 8, as the kernel of grouped products needs.
+    options["moe_intermediate_size"] = -(-options["intermediate_size"] // (8 * ACTIVE_EXPERTS)) * 8
+    options["head_dim"] = options["hidden_size"] // options["num_attention_heads"]
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        **options, num_experts=EXPERTS, num_experts_per_tok=ACTIVE_EXPERTS, pad_token_id=0,
+        experts_implementation="grouped_mm",
+    )  # fmt: skip
+    with default_dtype(dtype), torch.device(device):
+        return Qwen3MoeForCausalLM(config).eval()
+
+
+def name_of(shape, experts):
+    """The model of ``build``, as text."""
+    if not experts:
+        return f"Llama {shape} shape"
+    return f"{shape} shape, {ACTIVE_EXPERTS} of {EXPERTS} experts per token (Qwen3-MoE)"
 
 
 @contextmanager
@@ -105,12 +140,13 @@ def synchronize(device):
 
 
 def seconds_of(call, device="cpu"):
-    """Wall-clock seconds of one call."""
+    """Seconds of one call: on a CPU those that this process computed, else wall-clock time."""
+    clock = time.process_time if torch.device(device).type == "cpu" else time.perf_counter
     synchronize(device)
-    began = time.perf_counter()
+    began = clock()
     call()
     synchronize(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def paired(calls, rounds, device="cpu"):
@@ -132,6 +168,34 @@ def ratios(seconds, over):
             ratio = sorted(a / b for a, b in zip(times, seconds[over], strict=True))
             summary[name] = (statistics.median(ratio), ratio[0], ratio[-1])
     return summary
+
+
+def median_interval(values):
+    """(median, low, high): a 95 % interval of the median from order statistics, any distribution.
+
+    >>> median_interval([5, 1, 2, 3, 4, 6, 8, 7, 9, 10])
+    (5.5, 2, 9)
+    """
+    ordered = sorted(values)
+    n, cut, below = len(ordered), 0, 0.5 ** len(ordered)
+    while below + math.comb(n, cut + 1) * 0.5**n <= 0.025:
+        cut += 1
+        below += math.comb(n, cut) * 0.5**n
+    return statistics.median(ordered), ordered[cut], ordered[-1 - cut]
+
+
+def ratio_rows(seconds, over):
+    """One line of Markdown per name: median seconds, and the ratio to ``over`` by rounds."""
+    for name, times in seconds.items():
+        ratio = [a / b for a, b in zip(times, seconds[over], strict=True)]
+        cells = ("1", "") if name == over else ratio_cells(ratio)
+        yield f"| {name} | {statistics.median(times):.3f} | {' | '.join(cells)} |"
+
+
+def ratio_cells(ratio):
+    """A median with two decimals more than a per cent, and its interval."""
+    middle, low, high = median_interval(ratio)
+    return f"{middle:.3f}", f"{low:.3f} to {high:.3f}"
 
 
 def heading(title, device="cpu"):

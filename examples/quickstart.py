@@ -66,7 +66,9 @@ def main() -> None:
     )
 
     # The callback. The rest of this script is an ordinary training script.
-    neuronxa = NeuronXACallback(ProbeConfig(corpus=corpus), every=PROBE_EVERY)
+    # Overlap and sharing come from the same pass.
+    config = ProbeConfig(corpus=corpus, neurons=("overlap", "sharing"))
+    neuronxa = NeuronXACallback(config, every=PROBE_EVERY)
 
     trainer = Trainer(
         model=small_decoder(tokenizer),
@@ -236,6 +238,7 @@ def print_outputs(out: Path, trainer: Trainer) -> None:
     print(f"Every report, one a line   {record}")
     print(f"Loss and alignment         {drawn}")
     print(f"W&B run                    {wandb_run}")
+    print(f"Page, if plotly is there   neuronxa page {out}")
 
 
 if __name__ == "__main__":

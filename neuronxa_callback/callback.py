@@ -1,7 +1,4 @@
-"""The Trainer callback: when to probe, what to do with a report, what a resume needs.
-
-``trainer = Trainer(..., callbacks=[NeuronXACallback()])`` is all that a script needs.
-"""
+"""The Trainer callback: when to probe, what to do with a report, what a resume needs."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -24,11 +21,13 @@ from neuronxa_callback.probe.probe import Probe
 from neuronxa_callback.probe.synchronization import synchronized
 from neuronxa_callback.probe.training_probe import TrainingProbe
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show import probe_line, tables, terminal
+from neuronxa_callback.show import probe_line
 from neuronxa_callback.show.probe_screen import ProbeScreen
 from neuronxa_callback.show.scalar_choice import DEFAULT, check_scalars
 from neuronxa_callback.show.sink_group import SinkGroup, check_name, check_sinks
 from neuronxa_callback.show.sinks import Sink
+from neuronxa_callback.trainer_card import check_model_card, finish_card
+from neuronxa_callback.trainer_trackers import open_sinks
 
 
 class NeuronXACallback(TrainerCallback):
@@ -56,6 +55,8 @@ class NeuronXACallback(TrainerCallback):
         forward: A function of the model and a batch that runs the model, as for ``Probe``.
         scalars: Trackers get ``"mean"`` (mean and bands of layers), ``"languages"`` (also each
             language), or ``"all"`` (also the ends of intervals, hidden in W&B otherwise).
+        model_card: Whether the scores of the weights that training ends with are put on the model
+            card, ``output_dir/README.md``; ``push_to_hub`` takes them along.
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -79,11 +80,12 @@ class NeuronXACallback(TrainerCallback):
         name: str = "",
         forward: ForwardFunction | None = None,
         scalars: str = DEFAULT,
+        model_card: bool = False,
     ) -> None:
         self.config, self.forward = as_probe_config(config), forward
         self.name, self.scalars = check_name(name), check_scalars(scalars)
         self.schedule = ProbeSchedule(every, max_overhead)
-        self.stop = as_rules(stop)
+        self.stop, self.model_card = as_rules(stop), check_model_card(model_card)
         self.history, self._given_sinks = History(), check_sinks(sinks)
         self._probe = TrainingProbe(self.make_probe, on_error, tokenizer)
         self._training = False
@@ -133,7 +135,7 @@ class NeuronXACallback(TrainerCallback):
             self._verify_resume(state.global_step, **kwargs)
         # After the check: a resume that is refused leaves the record unchanged.
         given = self._given_sinks
-        self._sinks = trainer_events.open_sinks(args, state, given, self.name, self.scalars, saved)
+        self._sinks = open_sinks(args, state, given, self.name, self.scalars, saved)
         if not resumed:
             self._probe_once(state, control, **kwargs)
         if resumed and self._stopped is not None and can_stop(self.stop):
@@ -200,8 +202,9 @@ class NeuronXACallback(TrainerCallback):
         if not (self._halted or trainer_events.is_best_model_loaded(args, state)):
             self._probe_once(state, control, **kwargs)
         self._training = False
-        if state.is_world_process_zero and self._report is not None:
-            terminal.show(tables.one_report(self._report))
+        trainer_events.show_table(state, self._report)
+        if self.model_card:
+            finish_card(args, state, self._report, self._sinks.record_path, self._sinks.run)
         self._sinks.close()
 
     def make_probe(self, tokenizer: Any) -> Probe:
@@ -214,7 +217,8 @@ class NeuronXACallback(TrainerCallback):
         if self._probed_step == state.global_step:
             return
         self._probed_step, self._report = state.global_step, None
-        report = self._measure(state.global_step, **kwargs)
+        pairs = self.history.next_is_first_of(self.config.language_pairs_every)
+        report = self._measure(state.global_step, pivot="all" if pairs else None, **kwargs)
         if report is not None:
             with self._probe.handle_errors():
                 entries = trainer_events.run_entries(state) | self.schedule.run_entries
@@ -289,6 +293,7 @@ class NeuronXACallback(TrainerCallback):
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
         self.history, self._stopped = saved.history, saved.stopped
         self._outcome = RuleOutcome(holding=saved.holding)
-        self.schedule.begin(saved.interval, evaluates=args.eval_strategy != "no")
+        eval_steps = state.eval_steps if args.eval_strategy == "steps" else None
+        self.schedule.begin(saved.interval, args.eval_strategy != "no", eval_steps)
         self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved

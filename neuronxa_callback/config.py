@@ -7,16 +7,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from neuronxa_callback import extend
 from neuronxa_callback import option_checks as checks
 from neuronxa_callback.corpus.groups import Groups, as_groups
 from neuronxa_callback.corpus.parallel import ParallelCorpus
-from neuronxa_callback.errors import ConfigError, CorpusError, unknown
+from neuronxa_callback.errors import ConfigError, CorpusError, reason, unknown
+from neuronxa_callback.metrics.own import Faults, OwnMetric
 from neuronxa_callback.metrics.registry import (
     ALIGNMENT,
     DIAGNOSTICS,
-    NEURON_STATISTICS,
     Read,
     reads_of,
+    source_of,
 )
 from neuronxa_callback.taps.plan import STACKS
 from neuronxa_callback.taps.reader import SITES
@@ -35,7 +37,10 @@ EXTRA_PAIRS = 100
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What is measured. Any field but ``batch_tokens`` and ``groups`` may change the scores.
+    """What is measured.
+
+    Any field may change the scores, except ``batch_tokens``, ``groups``, ``diagnostics``,
+    ``neurons`` and the two of ``language_pairs``.
 
     Raises:
         ConfigError: If a value has a wrong type or cannot be used; the message names the field.
@@ -58,12 +63,19 @@ class ProbeConfig:
     n_pairs: int = 100
     """The number of pairs, the same for every language. Scores depend on it (see ``chance``)."""
     metrics: tuple[str, ...] = ("nasca", "navca")
-    """Names of alignment metrics: nasca, navca, mexa, mexa_last."""
+    """Names of alignment metrics: nasca, navca, mexa, mexa_last, and registered ones."""
     diagnostics: tuple[str, ...] = tuple(DIAGNOSTICS)
-    """Names of diagnostics; they do not change any metric."""
+    """Names of diagnostics; they do not change any metric. ``"loss"``, the bits of the sentences,
+    is off unless named: it runs each of them once more."""
     neurons: tuple[str, ...] = ()
-    """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast;
-    they are among the diagnostics of a report and do not change any metric."""
+    """Names of neuron statistics: overlap, sharing, language_neurons, beyond_surface, contrast,
+    rivals; they are among the diagnostics of a report and do not change any metric."""
+    language_pairs_every: int = 0
+    """In training, the first of so many probes measures all pairs of languages too; 0 for none.
+    It does not change any metric."""
+    language_pairs_gib: float = 8.0
+    """GiB that the vectors of all languages may take then. If the layers do not fit together, the
+    sentences run once per block of layers."""
     nas_site: str = "gate"
     """Where NASCA reads the activation state: ``"gate"`` or ``"product"``."""
     nav_site: str = "product"
@@ -99,21 +111,28 @@ class ProbeConfig:
         object.__setattr__(self, "groups", as_groups(self.groups))
         if self.languages == ():
             raise ConfigError("languages must name at least one language, or be None, got none")
-        _known("metric", self.metrics, tuple(ALIGNMENT))
-        _known("diagnostic", self.diagnostics, tuple(DIAGNOSTICS))
-        _known("neuron statistic", self.neurons, tuple(NEURON_STATISTICS))
+        extend.require_known("metric", self.metrics)
+        extend.require_known("diagnostic", self.diagnostics)
+        extend.require_known("neuron statistic", self.neurons)
         if not self.metrics:
             raise ConfigError(f"metrics must name at least one of {', '.join(ALIGNMENT)}, got none")
         for name, known in CHOICES.items():
             checks.require_text(name, getattr(self, name))
             _known(name, (getattr(self, name),), known)
-        for name, least in (("n_pairs", 2), ("batch_tokens", 1), ("max_length", 1)):
-            checks.require_integer(name, getattr(self, name), least)
+        least = {"n_pairs": 2, "batch_tokens": 1, "max_length": 1, "language_pairs_every": 0}
+        for name, lowest in least.items():
+            checks.require_integer(name, getattr(self, name), lowest)
+        checks.require_positive("language_pairs_gib", self.language_pairs_gib)
         checks.require_flag("special_tokens", self.special_tokens)
         checks.require_text("template", self.template, optional=True)
         if self.template not in (None, "chat") and self.template.count("{sentence}") != 1:
             raise ConfigError(
                 f"template must contain {{sentence}} once, or be 'chat', got {self.template!r}"
+            )
+        if "loss" in self.diagnostics and self.template is not None:
+            raise ConfigError(
+                "the diagnostic 'loss' counts the bits of the sentences alone, so template must be"
+                f" None, got {self.template!r}"
             )
         self._check_corpus()
         self._check_codes()
@@ -157,11 +176,13 @@ class ProbeConfig:
                 "neuron_modules must be a regular expression or a function of the model, got"
                 f" {given!r}"
             )
-        hidden = " and ".join(name for name in self.metrics if ALIGNMENT[name].source == "hidden")
+        hidden = [name for name in self.metrics if _site_of(self, name) == "hidden"]
         if hidden and self.stack == "both":
+            reader = "mexa" if hidden[0] in ALIGNMENT else hidden[0]
             raise ConfigError(
-                "the hidden states that mexa reads must be those of one stack, got stack='both';"
-                f" set stack to 'encoder' or 'decoder', or leave {hidden} out of metrics"
+                f"the hidden states that {reader} reads must be those of one stack, got"
+                " stack='both'; set stack to 'encoder' or 'decoder', or leave"
+                f" {' and '.join(hidden)} out of metrics"
             )
 
     @classmethod
@@ -177,7 +198,7 @@ class ProbeConfig:
         except OSError:
             raise ConfigError(f"there is no configuration file {str(path)!r}") from None
         except (ValueError, RecursionError) as cause:
-            raise ConfigError(f"{path} is not a TOML file: {cause}") from None
+            raise ConfigError(f"{path} is not a TOML file: {reason(cause)}") from None
         _known(f"option in {path}", tuple(options), tuple(field.name for field in fields(cls)))
         corpus = options.get("corpus")
         if isinstance(corpus, dict) and isinstance(corpus.get("path"), str):
@@ -237,14 +258,33 @@ def as_probe_config(config: ProbeConfig | ParallelCorpus | str | Path | None) ->
     )
 
 
-def reads_by_site(config: ProbeConfig) -> dict[str, tuple[Read, ...]]:
-    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there."""
-    site_of = {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}
+def reads_by_site(config: ProbeConfig, faults: Faults | None = None) -> dict[str, tuple[Read, ...]]:
+    """Site (``"gate"``, ``"product"``, ``"hidden"``) -> what to compute there.
+
+    Args:
+        config: The options.
+        faults: Where errors of registered metrics go; None for nowhere.
+    """
     reads: dict[str, tuple[Read, ...]] = {}
     for read in reads_of(config.metrics, config.diagnostics, config.neurons):
-        site = site_of[read.source]
+        site = _site_of_source(config, read.source)
         reads[site] = (*reads.get(site, ()), read)
+    for name in extend.own_names("metric", config.metrics):
+        own = OwnMetric(name, extend.find("metric", name), faults or Faults())
+        site = own.metric.site
+        reads[site] = (*reads.get(site, ()), Read(source_of(name), (name,), (name,), own=own))
     return reads
+
+
+def _site_of(config: ProbeConfig, metric: str) -> str:
+    if metric in ALIGNMENT:
+        return _site_of_source(config, source_of(metric))
+    site: str = extend.find("metric", metric).site
+    return site
+
+
+def _site_of_source(config: ProbeConfig, source: str) -> str:
+    return {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}[source]
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Exceptions raised by this package. A message is one sentence: what is wrong and what to do."""
 
 import difflib
+import json
 from collections.abc import Iterable
 
 
@@ -51,3 +52,40 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"unknown {kind}: {name!r}{guess} (known: {', '.join(names)})"
+
+
+def reason(cause: BaseException) -> str:
+    """Why something failed, in words, without the names of Python's types and of system errors.
+
+    Example:
+        >>> reason(KeyError("points")), reason(TypeError("'int' object is not subscriptable"))
+        ("'points' is missing", 'a value has a wrong type')
+        >>> reason(FileNotFoundError(2, "No such file or directory", "a.txt"))
+        'No such file or directory'
+    """
+    match cause:
+        case RecursionError():
+            return "it is nested too deeply"
+        case KeyError() if cause.args:
+            return f"{cause.args[0]!r} is missing"
+        case TypeError() | AttributeError() | LookupError():
+            return "a value has a wrong type"
+        case UnicodeDecodeError():
+            return f"byte 0x{cause.object[cause.start]:02x} at position {cause.start} is not UTF-8"
+        case json.JSONDecodeError():
+            return f"{cause.msg} at line {cause.lineno}, column {cause.colno}"
+        case OSError() if cause.strerror:
+            return cause.strerror
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def kind_of(value: object) -> str:
+    """What a value of a file is, in the words of JSON.
+
+    Example:
+        >>> kind_of(None), kind_of("a"), kind_of([1])
+        ('null', 'text', 'list')
+    """
+    kinds = {type(None): "null", str: "text", dict: "object", bool: "true or false"}
+    kinds |= {int: "number", float: "number"}
+    return kinds.get(type(value), type(value).__name__)

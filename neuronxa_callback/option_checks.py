@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -44,6 +45,12 @@ def require_integer(name: str, value: object, least: int, optional: bool = False
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
     expected = f"an integer of at least {least}"
     require(fits or (optional and value is None), name, expected, value)
+
+
+def require_positive(name: str, value: object) -> None:
+    """Accept a finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    require(is_number and 0 < value < math.inf, name, "a number above 0", value)  # type: ignore[operator]
 
 
 def require_share(name: str, value: object, zero: bool, optional: bool = False) -> None:

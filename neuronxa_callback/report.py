@@ -7,17 +7,20 @@ the latest loss are in ``run``, which equality ignores. A report never changes a
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from neuronxa_callback.errors import ReportError
+from neuronxa_callback.language_pairs import LanguagePairs
+from neuronxa_callback.neuron_scalars import neuron_scalars
 from neuronxa_callback.report_schema import GROUP, MEAN, OPTIONAL_FIELDS, SCHEMA, parse_report
 from neuronxa_callback.scores import (
-    Counts,
     Interval,
     Layer,
     MetricScores,
+    flat_counts,
+    mean,
     mean_share,
     rarefied_share,
     without_nan,
@@ -76,6 +79,8 @@ class AlignmentReport:
     warnings: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of a group -> its languages. A method takes ``"group:<name>"`` as a language."""
+    language_pairs: Mapping[str, LanguagePairs] = field(default_factory=dict)
+    """Metric -> its scores between every two languages, if ``pivot="all"`` measured them."""
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Seconds, ranks, time and loss of the run; not part of the measurement. Read-only."""
 
@@ -163,7 +168,7 @@ class AlignmentReport:
         if not 1 <= n <= self.n_pairs:
             raise ValueError(f"n must be from 1 to {self.n_pairs}, the pairs of a report, got {n}")
         blockers = [self._of(metric).blockers[name] for name in self._named(language)]
-        return _mean([rarefied_share(counts, self.n_pairs, n) for counts in blockers])
+        return mean([rarefied_share(counts, self.n_pairs, n) for counts in blockers])
 
     def peak(self, metric: str, language: str | None = None) -> tuple[Layer, float]:
         """The best aligned layer (the first of equals) and its score; NaN if any layer is NaN."""
@@ -177,8 +182,8 @@ class AlignmentReport:
         """Nearest-neighbour accuracy, averaged over layers: pivot to target, target to pivot."""
         scores, names = self._of(metric), self._named(language)
         return (
-            mean_share(_flat(scores.pivot_to_target, names), self.n_pairs),
-            mean_share(_flat(scores.target_to_pivot, names), self.n_pairs),
+            mean_share(flat_counts(scores.pivot_to_target, names), self.n_pairs),
+            mean_share(flat_counts(scores.target_to_pivot, names), self.n_pairs),
         )
 
     def shuffled_baseline(self, metric: str, language: str | None = None) -> float:
@@ -187,21 +192,22 @@ class AlignmentReport:
         M counts the cells that are the strict maximum of both their row and their column, so hubs
         (sentences near to everything) move it. Averaged over layers, in [0, 1].
         """
-        return mean_share(_flat(self._of(metric).mutual, self._named(language)), self.n_pairs**2)
+        mutual = flat_counts(self._of(metric).mutual, self._named(language))
+        return mean_share(mutual, self.n_pairs**2)
 
     def thirds(self, metric: str) -> tuple[float, float, float]:
         """The macro-mean of the early, middle and late third of the layers; NaN if empty."""
         curve = self.curve(metric)
         first, second = (round(len(curve) * k / 3) for k in (1, 2))
-        return _mean(curve[:first]), _mean(curve[first:second]), _mean(curve[second:])
+        return mean(curve[:first]), mean(curve[first:second]), mean(curve[second:])
 
     def scalars(self) -> dict[str, float]:
         """The numbers that a tracker logs.
 
         The keys are ``neuronxa/<metric>/`` with ``mean``, ``<language>`` and ``group/<name>``, each
-        with ``/low`` and ``/high``, and with ``chance``, ``peak``, ``early``, ``middle`` and
-        ``late``; and ``neuronxa/seconds`` if the run was timed. A callback with a name has
-        ``neuronxa/<name>/`` in place of ``neuronxa/``.
+        with ``/low`` and ``/high``, and with ``chance``, ``peak``, ``early``, ``middle``, ``late``;
+        those of ``neuron_scalars``; and ``neuronxa/seconds`` if the run was timed. A callback with
+        a name has ``neuronxa/<name>/`` in place of ``neuronxa/``.
         """
         scalars: dict[str, float] = {}
         prefix = f"neuronxa/{self.run['name']}" if self.run.get("name") else "neuronxa"
@@ -215,6 +221,7 @@ class AlignmentReport:
             scalars[f"{root}/peak"] = self.peak(metric)[1]
             for third, score in zip(("early", "middle", "late"), self.thirds(metric), strict=True):
                 scalars[f"{root}/{third}"] = score
+        scalars |= neuron_scalars(self.diagnostics, prefix)
         if "seconds" in self.run:
             scalars[f"{prefix}/seconds"] = float(self.run["seconds"])
         return scalars
@@ -247,9 +254,11 @@ class AlignmentReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as lists, dictionaries and numbers; NaN becomes ``None``."""
         left_out = {"metrics", *(name for name in OPTIONAL_FIELDS if not getattr(self, name))}
-        fields = {name: entry for name, entry in vars(self).items() if name not in left_out}
         metrics = {name: scores.to_dict(self.n_pairs) for name, scores in self.metrics.items()}
-        return {"schema": SCHEMA, **without_nan(fields), "metrics": metrics}
+        tables = {name: table.to_dict() for name, table in self.language_pairs.items()}
+        fields = {**vars(self), "language_pairs": tables}
+        plain = {name: entry for name, entry in fields.items() if name not in left_out}
+        return {"schema": SCHEMA, **without_nan(plain), "metrics": metrics}
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -270,6 +279,7 @@ class AlignmentReport:
             metrics={name: MetricScores.from_dict(v) for name, v in plain["metrics"].items()},
             warnings=tuple(plain["warnings"]),
             groups={name: tuple(group) for name, group in plain.get("groups", {}).items()},
+            language_pairs=LanguagePairs.tables_of(plain),
         )
 
     def _of(self, metric: str) -> MetricScores:
@@ -288,11 +298,3 @@ class AlignmentReport:
             known = ", ".join((*self.languages, *groups))
             raise KeyError(f"this report has no language {language!r} (it has: {known})")
         return groups[language]
-
-
-def _flat(counts: Mapping[str, Counts], languages: Iterable[str]) -> Counts:
-    return tuple(count for language in languages for count in counts[language])
-
-
-def _mean(numbers: Sequence[float]) -> float:
-    return math.fsum(numbers) / len(numbers) if numbers else math.nan

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from neuronxa_callback.errors import ReportError
+from neuronxa_callback.errors import ReportError, reason
+from neuronxa_callback.language_pairs import check_language_pairs
 
 SCHEMA = 3
 """Version of the JSON format; only this version is read."""
@@ -19,7 +20,6 @@ RESERVED = (
     MEAN, "chance", "early", "middle", "late", "peak", "seconds", "low", "high", "worst", "group",
 )  # fmt: skip
 """Words used in the keys of ``scalars``; no language may have one of these names."""
-
 GROUP = "group:"
 """Marks a group of languages where a language may be named too."""
 MAX_INTEGER = 2**63 - 1
@@ -27,10 +27,9 @@ MAX_SUM = 2**31 - 1
 """The largest number per pair, summed over layers."""
 MAX_DEPTH = 32
 """The deepest nesting of fingerprint, diagnostics and run."""
-
 PLAIN_FIELDS = ("schema", "step", "pivot", "languages", "n_pairs", "warnings", "metrics")
 FREE_FIELDS = ("fingerprint", "diagnostics", "run")
-OPTIONAL_FIELDS = ("groups",)
+OPTIONAL_FIELDS = ("groups", "language_pairs")
 """Fields that are written only if they are not empty."""
 COUNTS = ("pivot_to_target", "target_to_pivot", "mutual")
 PAIR_COUNTS = ("sole_blocks", "second_differences", "blockers")
@@ -52,8 +51,7 @@ def parse_report(text: str) -> dict[str, Any]:
         if "\\u" in text or not text.isascii():
             json.dumps(plain, ensure_ascii=False).encode()  # fails for half of a surrogate pair
     except (ValueError, TypeError, RecursionError) as cause:
-        reason = f"{type(cause).__name__}: {str(cause)[:200]}"
-        raise ReportError(f"the line must be one JSON object: {reason}") from None
+        raise ReportError(f"the line must be one JSON object: {reason(cause)[:200]}") from None
     report = _object(plain, "the line", ("schema",))
     if type(plain["schema"]) is not int or plain["schema"] != SCHEMA:
         raise _error("schema", str(SCHEMA), plain["schema"])
@@ -83,6 +81,7 @@ def _check_fields(plain: dict[str, Any]) -> None:
     for name, scores in plain["metrics"].items():
         _text(name, "a metric")
         _check_metric(scores, name, plain, means)
+    check_language_pairs(plain)
 
 
 def _check_groups(groups: Any, languages: list[str]) -> list[str]:

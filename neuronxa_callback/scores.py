@@ -120,6 +120,16 @@ def mean_share(counts: Sequence[int | None], total: int) -> float:
     return sum(known) / (len(known) * total)
 
 
+def mean(numbers: Sequence[float]) -> float:
+    """Mean of numbers; NaN if there is none."""
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
+
+def flat_counts(counts: Mapping[str, Counts], languages: Iterable[str]) -> Counts:
+    """The counts of some languages, one after the other."""
+    return tuple(count for language in languages for count in counts[language])
+
+
 def rarefied_share(blockers: PairCounts, pairs: int, n: int) -> float:
     """The expected score among n of ``pairs`` pairs, by exact rarefaction.
 

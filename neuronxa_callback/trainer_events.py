@@ -6,9 +6,7 @@ from types import FrameType
 from typing import Any
 
 from neuronxa_callback.errors import ConfigError
-from neuronxa_callback.show import terminal
-from neuronxa_callback.show.probe_screen import no_tracker
-from neuronxa_callback.show.sink_group import SinkGroup
+from neuronxa_callback.show import tables, terminal
 
 STATE = "neuronxa_state"
 """Key in ``state.stateful_callbacks``; not a class name, or the Trainer would try to load it."""
@@ -48,36 +46,6 @@ def event_folder() -> str | None:
     # tensorboardX calls it logdir.
     folders = (getattr(w, "log_dir", None) or getattr(w, "logdir", None) for w in writers if w)
     return next((str(folder) for folder in folders if folder), None)
-
-
-def open_sinks(args: Any, state: Any, given: Any, name: str, scalars: str, saved: Any) -> SinkGroup:
-    """The sinks of a run on the first rank, none on others. Print a line if no tracker is on.
-
-    Args:
-        args: The arguments of the Trainer.
-        state: The state of the Trainer.
-        given: The sinks of the callback; None for the trackers.
-        name: The name of the callback.
-        scalars: Which scalars trackers get.
-        saved: The ``ResumeState``.
-    """
-    if not state.is_world_process_zero:
-        return SinkGroup()
-    output = args.output_dir or "."
-    group = SinkGroup.open(
-        output,
-        args.report_to or (),
-        given,
-        resumed_at=state.global_step or None,
-        name=name,
-        previous_record=saved.record,
-        run=saved.run,
-        scalars=scalars,
-        events=event_folder(),
-    )
-    if given is None and not group.trackers:
-        say(state, no_tracker(output, group.record_path or ""))
-    return group
 
 
 def is_best_model_loaded(args: Any, state: Any) -> bool:
@@ -136,6 +104,12 @@ def say(state: Any, *lines: str) -> None:
     """Print lines on the first rank."""
     for line in lines if state.is_world_process_zero else ():
         terminal.say(line)
+
+
+def show_table(state: Any, report: Any) -> None:
+    """Print a table of a report, if there is one, on the first rank."""
+    if state.is_world_process_zero and report is not None:
+        terminal.show(tables.one_report(report))
 
 
 def claim_name(state: Any, name: str, owner: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, reason
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
                 shutil.copymode(final, beside)
             beside.replace(final)
     except OSError as cause:
-        raise ConfigError(f"cannot write {path}: {cause.strerror or cause}") from None
+        raise ConfigError(f"cannot write {path}: {reason(cause)}") from None
     finally:
         if not is_special:
             beside.unlink(missing_ok=True)

@@ -160,7 +160,7 @@ def test_max_overhead_chooses_one_interval_and_keeps_it(tokenizer, tmp_path, cap
     trainer = trainer_of(tokenizer, tmp_path, callbacks, args=args)
     trainer.train()
     assert trainer.state.stateful_callbacks["neuronxa_state"]["interval"] == 25
-    assert "probes every 25 steps" in capsys.readouterr().out
+    assert "; with one every 25 steps, " in capsys.readouterr().out
     assert [report.step for report in read_reports(tmp_path)] == [0, 25, 50, 60]
 
 

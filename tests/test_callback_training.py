@@ -1,13 +1,15 @@
 """Training with the callback and without it ends in the same bits."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from neuronxa_callback import MemorySink, NeuronXACallback, ProbeConfig
-from tests.helpers.runs import tokenizer_for, trainer_of
+from neuronxa_callback import MemorySink, NeuronXACallback, ProbeConfig, read_reports
+from tests.helpers.runs import SHELL, tokenizer_for, trainer_of
 from tests.helpers.tiny import llama, parallel
 
 CORPUS = parallel(10)
@@ -87,3 +89,41 @@ def test_training_ends_in_the_same_bits_with_and_without(setting, tokenizer, tmp
             assert with_hooks == len(hooks)
     assert ends[0] == ends[1]
     assert (tokenizer.padding_side, tokenizer.backend_tokenizer.padding) == flags
+
+
+WITHOUT = """
+import sys
+
+sys.modules |= dict.fromkeys(sys.argv[3].split(","))  # an import of these fails
+from neuronxa_callback import NeuronXACallback, ProbeConfig
+from neuronxa_callback.show.sinks import WandbSink
+from tests.helpers.runs import tokenizer_for, trainer_of
+from tests.helpers.tiny import parallel
+
+corpus = parallel(10)
+sinks = [WandbSink()] if sys.argv[1] == "no run" else None
+callback = NeuronXACallback(ProbeConfig(corpus=corpus, n_pairs=10), every=3, sinks=sinks)
+args = {"report_to": [sys.argv[1]] if sinks is None else []}
+trainer_of(tokenizer_for(corpus), sys.argv[2], [callback], args=args).train()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tracker", "absent", "warnings"),
+    [
+        ("tensorboard", "matplotlib,typer,plotly,wandb", 2),
+        ("no run", "matplotlib,typer,plotly", 0),
+    ],
+)
+def test_a_run_needs_no_pictures_no_command_line_and_no_run_of_wandb(
+    tmp_path, tracker, absent, warnings
+):
+    command = [sys.executable, "-c", WITHOUT, tracker, str(tmp_path), absent]
+    done = subprocess.run(command, capture_output=True, text=True, env=SHELL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [report.step for report in read_reports(tmp_path)] == [0, 3, 6]
+    assert done.stderr.count("a picture is left out, its scores are logged") == warnings
+    assert "a sink failed" not in done.stderr
+    events = list(tmp_path.glob("runs/*/neuronxa/events.*"))
+    assert len(events) == (tracker == "tensorboard")

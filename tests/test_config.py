@@ -76,6 +76,12 @@ def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):
             "unknown nas_site: 'gates'; did you mean 'gate'? (known: gate, product)",
         ),
         ({"n_pairs": 1}, "n_pairs must be an integer of at least 2, got 1"),
+        (
+            {"language_pairs_every": -1},
+            "language_pairs_every must be an integer of at least 0, got -1",
+        ),
+        ({"language_pairs_gib": 0}, "language_pairs_gib must be a number above 0, got 0"),
+        ({"language_pairs_gib": "8"}, "language_pairs_gib must be a number above 0, got '8'"),
         ({"n_pairs": 2.5}, "n_pairs must be an integer of at least 2, got 2.5"),
         (
             {"template": "Say it"},
@@ -84,7 +90,7 @@ def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):
         (
             {"diagnostics": ("margin",)},
             "unknown diagnostic: 'margin'; did you mean 'margins'? (known: surface, margins, sinks,"
-            " activity, tokens, drift)",
+            " activity, tokens, drift, loss)",
         ),
         (
             {"metrics": ("nasca", "mexa", "mexa_last"), "stack": "both"},

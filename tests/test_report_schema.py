@@ -33,6 +33,23 @@ def test_a_kept_record_of_this_schema_is_read():
         assert list(VALIDATOR.iter_errors(json.loads(text))) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Expecting property name enclosed in double quotes at line 1, column 2"),
+        ("", "Expecting value at line 1, column 1"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ('{"a": 1e999, "b": Infinity}', "Infinity is not JSON, NaN is written as null"),
+    ],
+)
+def test_a_text_that_is_not_json_is_refused_in_words(text, reason):
+    with pytest.raises(NeuronXAError) as error:
+        AlignmentReport.from_json(text)
+    assert str(error.value) == (
+        f"not an alignment report: the line must be one JSON object: {reason}"
+    )
+
+
 def check(text):
     """The rule: a named error, or a whole report that loses nothing; True for a report."""
     try:

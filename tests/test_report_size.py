@@ -6,6 +6,7 @@ import pytest
 
 from neuronxa_callback import AlignmentReport
 from neuronxa_callback.scores import Hub, MetricScores
+from tests.helpers.output.language_pairs import with_pairs
 
 
 def large_report(languages, layers, n, metrics):
@@ -55,3 +56,11 @@ def large_report(languages, layers, n, metrics):
 def test_a_line_of_two_metrics_is_small(languages, layers, limit):
     report = large_report(languages, layers, 100, ("nasca", "navca"))
     assert len(report.to_json().encode()) < limit
+
+
+def test_all_pairs_of_languages_take_a_tenth_of_a_megabyte():
+    report = large_report(24, 32, 100, ("nasca", "navca"))
+    whole = with_pairs(report, ("nasca", "navca"))
+    added = len(whole.to_json()) - len(report.to_json())
+    assert 50_000 < added < 100_000
+    assert len(whole.to_json().encode()) < 1_000_000

@@ -9,13 +9,14 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; under ``python -X dev``, unexpected errors keep their traceback.
+    """Run the command line; under ``python -X dev``, errors keep their traceback.
 
     Raises:
         SystemExit: Always, with the exit code.
     """
     from neuronxa_callback.cli.neuron_commands import app
-    from neuronxa_callback.errors import NeuronXAError
+    from neuronxa_callback.cli.options import SHOW_PLACE
+    from neuronxa_callback.errors import NeuronXAError, reason
     from neuronxa_callback.show.terminal import (
         PlainFormatter,
         make_streams_printable,
@@ -27,12 +28,15 @@ def main() -> None:
         logging.lastResort.setFormatter(PlainFormatter())
     try:
         app()
-    except NeuronXAError as error:
-        message = str(error)
     except Exception as error:
         if sys.flags.dev_mode:
             raise
         # Not uncaught: Python would exit with 1, which means that a problem was found.
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"cannot use {error.filename}: {reason(error)}"
+        elif not isinstance(error, NeuronXAError):
+            text = " ".join(message.split())
+            message = f"unexpected {type(error).__name__}, please report it: {text}; {SHOW_PLACE}"
     print(f"neuronxa: {strip_controls(message)}", file=sys.stderr)
     sys.exit(2)

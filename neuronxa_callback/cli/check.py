@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.option_values import is_builtin
 from neuronxa_callback.corpus.check import check, fertility, read_and_check
 from neuronxa_callback.corpus.contamination import ByteProgress, Search, search_files
 from neuronxa_callback.corpus.findings import ERROR, Finding, errors_first

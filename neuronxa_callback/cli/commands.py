@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.errors import ConfigError
 
 PROBLEM_FOUND = 1
@@ -34,16 +34,23 @@ def examples(*lines: str) -> str:
     epilog=examples(
         "neuronxa score runs/out/checkpoint-500",
         "neuronxa score gpt2 --languages de,sw --csv > layers.csv",
+        "neuronxa score gpt2 --groups script,mine=de+sw",
+        "neuronxa score gpt2 --languages de,fr,es --pivot all --plot languages.png",
+        "neuronxa score gpt2 --languages de,sw --perturb case,typos",
         "torchrun --nproc-per-node 4 -m neuronxa_callback score big/model --dtype bfloat16",
     )
 )
-def score(
+def score(  # long: one line per option
     model: options.Model,
     corpus: options.Corpus = None,
     config: options.Config = None,
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
     metrics: options.Metrics = None,
+    groups: options.Groups = None,
+    pivot: options.ScorePivot = None,
+    plot: options.PairPlot = None,
+    perturb: options.Perturb = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -65,6 +72,12 @@ def score(
         require_model,
     )
     from neuronxa_callback.cli.output import print_report, progress_bar
+    from neuronxa_callback.cli.scoring.language_pairs import prepare_pairs, write_matrix
+    from neuronxa_callback.cli.scoring.perturb import (
+        Perturbations,
+        announce,
+        require_perturbations,
+    )
     from neuronxa_callback.config import ProbeConfig
     from neuronxa_callback.probe.distributed import process_group
     from neuronxa_callback.probe.probe import Probe
@@ -72,16 +85,24 @@ def score(
     load_options = LoadOptions(
         dtype, device, device_map, revision, attn, tokenizer, trust_remote_code
     )
-    probe_config = ProbeConfig(**options.probe_options(corpus, config, languages, n_pairs, metrics))
+    probe_config = ProbeConfig(
+        **option_values.probe_options(corpus, config, languages, n_pairs, metrics, groups)
+    )
+    kinds = require_perturbations(option_values.split_names(perturb))
     with process_group() as (rank, rank_device):
         require_model(model, load_options)
         if rank_device and not device and not device_map:
             load_options = replace(load_options, device=rank_device)
         probe = Probe(probe_config, load_tokenizer(model, load_options))
+        prepare_pairs(probe, pivot, plot, rank == 0)
         loaded = load_model(model, load_options)
+        perturbed = Perturbations(probe, loaded, kinds)
+        announce(perturbed, rank == 0)
         with progress_bar(not (as_json or as_csv) and rank == 0, "sentences") as progress:
-            report = probe.run(loaded, options.saved_step(model), progress)
+            report = probe.run(loaded, option_values.saved_step(model), progress, pivot)
+            report = perturbed.measure(report, progress)
     if rank == 0:
+        write_matrix(report, plot)
         hubs = hub_sentences(report, probe.corpus, probe.tokenize(loaded)[0].pairs)
         print_report(report, as_json, as_csv, hubs)
 
@@ -115,7 +136,7 @@ def check(
         raise ConfigError(f"check takes one corpus at a time, got {corpus!r} and {str(more[0])!r}")
     files = list(dict.fromkeys([*(against or ()), *(more or ())]))
     loaded = load_tokenizer(tokenizer, LoadOptions()) if tokenizer else None
-    names = options.split_names(languages)
+    names = option_values.split_names(languages)
     selection = {"languages": names, "n_pairs": n_pairs, "pivot": pivot, "order": order}
     result = check_corpus(corpus, reader, loaded, max_length, selection)
     enabled = not as_json and bool(files)
@@ -151,7 +172,7 @@ def taps(
     from dataclasses import asdict
 
     from neuronxa_callback.cli.load_model import LoadOptions, load_model
-    from neuronxa_callback.cli.meta_model import build_on_meta
+    from neuronxa_callback.cli.loading.meta_model import build_on_meta
     from neuronxa_callback.cli.output import echo_json
     from neuronxa_callback.cli.taps import discover_taps
     from neuronxa_callback.show import tables, terminal

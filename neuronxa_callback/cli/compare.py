@@ -52,10 +52,20 @@ def compared(
 
 def _runs_of(group: str, metric: str | None) -> tuple[str, dict[str, AlignmentReport]]:
     """The name of a group and its runs: path -> report, from ``NAME=PATTERN[@STEP],...``."""
+    name, selectors = paths_of_group(group)
+    return name, {run: select_report(f"{run}{at}", metric) for run, at in selectors.items()}
+
+
+def paths_of_group(group: str) -> tuple[str, dict[str, str]]:
+    """The name of a group of runs, and path -> ``@STEP`` or nothing, from its text.
+
+    Raises:
+        ConfigError: If the text is not ``NAME=PATTERN[@STEP],...``, or a pattern matches no run.
+    """
     name, equals, patterns = group.partition("=")
     if not (name and equals and patterns):
         raise ConfigError(f"--group must be a name and a pattern, such as A=runs/a*, got {group!r}")
-    runs: dict[str, AlignmentReport] = {}
+    runs: dict[str, str] = {}
     for pattern in patterns.split(","):
         path, at, selector = pattern.partition("@")
         found = sorted(glob.glob(path))
@@ -63,7 +73,7 @@ def _runs_of(group: str, metric: str | None) -> tuple[str, dict[str, AlignmentRe
             raise ConfigError(
                 f"the group {name} must match at least one run, {path!r} matches none"
             )
-        runs |= {run: select_report(f"{run}{at}{selector}", metric) for run in found}
+        runs |= dict.fromkeys(found, at + selector)
     return name, runs
 
 

@@ -11,7 +11,7 @@ from neuronxa_callback.cli.output import echo
 from neuronxa_callback.cli.run_record import read_and_warn, select_report, shortest_names
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.agreement import Agreement, Agreements, correlate
-from neuronxa_callback.history.downstream import read_scores
+from neuronxa_callback.history.downstream import DownstreamScore, read_scores
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import correlation_tables as tables
 from neuronxa_callback.show import terminal
@@ -72,14 +72,24 @@ def correlate_files(
     Raises:
         ConfigError: If a file cannot be read, or the scores cannot be correlated.
     """
-    downstream = read_scores(scores)
+    kept, notes = read_task_scores(scores, task)
+    names = shortest_names(runs)
+    curves = {name: _reports(run) for name, run in zip(names, runs, strict=True)}
+    return FoundCorrelations(correlate(curves, kept, metrics), notes)
+
+
+def read_task_scores(file: Path, task: str | None) -> tuple[list[DownstreamScore], tuple[str, ...]]:
+    """The scores of a file, only of tasks whose name contains ``task``, and what was matched.
+
+    Raises:
+        ConfigError: If the file cannot be read, or has no such task.
+    """
+    downstream = read_scores(file)
     kept = [score for score in downstream.scores if task is None or task in score.task]
     if not kept:
         tasks = ", ".join(dict.fromkeys(score.task for score in downstream.scores))
         raise ConfigError(f"--task must be part of a task's name, got {task!r} (known: {tasks})")
-    names = shortest_names(runs)
-    curves = {name: _reports(run) for name, run in zip(names, runs, strict=True)}
-    return FoundCorrelations(correlate(curves, kept, metrics), downstream.notes)
+    return kept, downstream.notes
 
 
 def _reports(run: str) -> list[AlignmentReport]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.option_values import is_builtin
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.rows import Pair
 from neuronxa_callback.corpus.text import shorten
-from neuronxa_callback.errors import NeuronXAError
+from neuronxa_callback.errors import CorpusError, NeuronXAError
 from neuronxa_callback.probe.fingerprint import pairs_digest
 from neuronxa_callback.report import AlignmentReport
 
@@ -59,20 +59,39 @@ def recorded_hub_sentences(report: AlignmentReport, corpus: str | None) -> list[
     scored = report.metrics.values()
     if not any(scores.strongest_hub(name) for scores in scored for name in scores.hubs):
         return []
-    recorded = str(report.fingerprint["definition"]["corpus"]).partition("@")[0]
+    recorded = recorded_corpus(report)
     if corpus is None and not is_builtin(recorded):
         return []
     try:
-        whole = _read(corpus or recorded, report).select(report.languages)
+        whole, pairs = measured_pairs(report, corpus)
     except NeuronXAError as cause:
         return [f"the sentences of hubs are not shown: {cause}"]
+    return hub_sentences(report, whole, pairs)
+
+
+def recorded_corpus(report: AlignmentReport) -> str:
+    """The name of the corpus that a report measured, without its version."""
+    return str(report.fingerprint["definition"]["corpus"]).partition("@")[0]
+
+
+def measured_pairs(
+    report: AlignmentReport, corpus: str | None
+) -> tuple[ParallelCorpus, dict[str, tuple[Pair, ...]]]:
+    """The corpus of a report and its pairs by language, in the order that was measured.
+
+    Args:
+        report: A report, of any run.
+        corpus: The file or folder that was measured; None for the built-in sentences.
+
+    Raises:
+        CorpusError: If the corpus cannot be read, or does not begin with those pairs.
+    """
+    corpus = corpus or recorded_corpus(report)
+    whole = _read(corpus, report).select(report.languages)
     pairs = {name: whole.pairs[name][: report.n_pairs] for name in report.languages}
     if pairs_digest(pairs) != report.fingerprint["definition"]["digest"]:
-        return [
-            f"the sentences of hubs are not shown: {corpus or recorded} does not begin with the"
-            " pairs that were measured"
-        ]
-    return hub_sentences(report, whole, pairs)
+        raise CorpusError(f"{corpus} does not begin with the pairs that were measured")
+    return whole, pairs
 
 
 def _read(corpus: str, report: AlignmentReport) -> ParallelCorpus:

@@ -19,8 +19,9 @@ import typer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from neuronxa_callback.cli.adapters import ADAPTER, adapter_base, load_adapters, unmatched
-from neuronxa_callback.cli.gguf_files import formats_of, gguf_file_of, pretrained
+from neuronxa_callback.cli.loading.adapters import ADAPTER, adapter_base, load_adapters, unmatched
+from neuronxa_callback.cli.loading.gguf_files import formats_of, gguf_file_of, pretrained
+from neuronxa_callback.cli.options import SHOW_PLACE
 from neuronxa_callback.errors import ConfigError, NeuronXAError, unknown
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model*")
@@ -210,6 +211,9 @@ def model_class(config: Any, trust_remote_code: bool) -> Any:
 
 def _first_line(cause: Exception) -> str:
     """The first line of an error; two if the first one announces the other."""
+    if isinstance(cause, TypeError | AttributeError | LookupError):
+        # Such as "'NoneType' object is not subscriptable", from inside another library.
+        return f"one of its files may be damaged or of another version; {SHOW_PLACE}"
     first, _, rest = str(cause).strip().partition("\n")
     more = rest.strip().partition("\n")[0].strip() if first.rstrip().endswith(":") else ""
     return " ".join((first.strip(), more)).strip() or type(cause).__name__

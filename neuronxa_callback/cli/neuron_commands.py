@@ -2,11 +2,13 @@
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.commands import examples
+from neuronxa_callback.cli.pairs import command as pairs_command
 from neuronxa_callback.cli.record_commands import app
+from neuronxa_callback.cli.workspace import command as workspace_command
 
-__all__ = ["app"]
+__all__ = ["app", "pairs_command", "workspace_command"]
 
 
 @app.command(
@@ -34,11 +36,12 @@ def neurons(
     from neuronxa_callback.cli.output import echo, progress_bar
     from neuronxa_callback.config import ProbeConfig
     from neuronxa_callback.probe.probe import Probe
+    from neuronxa_callback.whole_file import whole_file
 
     if out is not None:
-        options.require_parent(out)
+        option_values.require_parent(out)
     load_options = LoadOptions(dtype, device, None, revision, None, tokenizer, trust_remote_code)
-    chosen = options.probe_options(corpus, None, languages, n_pairs, None)
+    chosen = option_values.probe_options(corpus, None, languages, n_pairs, None)
     fixed = {"metrics": ("nasca",), "diagnostics": (), "neurons": ("language_neurons",)}
     probe = Probe(ProbeConfig(**chosen | fixed), load_tokenizer(model, load_options))
     probe.neurons.bar = threshold
@@ -47,7 +50,8 @@ def neurons(
     if out is None:
         echo(rows, nl=False)
     else:
-        out.write_text(rows, encoding="utf-8", newline="")
+        with whole_file(out) as beside:
+            beside.write_text(rows, encoding="utf-8", newline="")
     echo(f"neuronxa: {summary}", err=True)
     if out is not None:
         typer.echo(str(out))

@@ -1,16 +1,15 @@
-"""Options that several commands share, and how their values are parsed."""
+"""The options and arguments of the commands: name, type and help text of each."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from neuronxa_callback._version import __version__
-from neuronxa_callback.errors import ConfigError
 
 REPEATED = "Separated by commas, or the option repeated."
+SHOW_PLACE = "python -X dev -m neuronxa_callback shows where"
+"""How a person sees the traceback of an error whose text says little."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,6 +57,14 @@ Trust = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Groups of languages with a mean each: `script,family,resource`, or one's own,"
+        f" `mine=de+sw`. {REPEATED}"
+    ),
+]
+
 # The options of one command.
 Csv = Annotated[bool, typer.Option("--csv", help="Print a score per language and layer as CSV.")]
 Run = Annotated[str, typer.Argument(help="A folder of checkpoints, or a name on the hub.")]
@@ -92,7 +99,18 @@ FailOnDrop = Annotated[
     bool,
     typer.Option("--fail-on-drop", help="Exit with 1 if a language is significantly lower or NaN."),
 ]
-Runs = Annotated[list[str], typer.Argument(help="Folders of runs, or JSONL files of reports.")]
+RunsOrGroups = Annotated[
+    list[str] | None,
+    typer.Argument(help="Folders of runs, or JSONL files of reports.", show_default=False),
+]
+PageGroups = Annotated[
+    list[str] | None,
+    typer.Option(help="Runs of one recipe, such as `A=runs/a*`: their mean and their spread."),
+]
+PageScores = Annotated[
+    Path | None,
+    typer.Option(help="Downstream scores per language, a file as in `neuronxa correlate`."),
+]
 CardFile = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The card, such as README.md; default: print the block."),
@@ -118,9 +136,31 @@ CorrelationCsv = Annotated[bool, typer.Option("--csv", help="Print a row per cor
 PictureFile = Annotated[
     Path, typer.Option("--out", "-o", help="A PNG, SVG or PDF file.", dir_okay=False)
 ]
+HeatMap = Annotated[
+    bool,
+    typer.Option("--heat-map", help="The last report by language and layer, sorted by score."),
+]
 PictureMetric = Annotated[str | None, typer.Option(help="The metric; default: the first one.")]
 OneRun = Annotated[str, typer.Argument(help="A run: its folder, or a JSONL file of reports.")]
 PageFile = Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", dir_okay=False)]
+LanguagePairs = Annotated[
+    bool,
+    typer.Option("--language-pairs", help="Draw the last heat map of all pairs of languages."),
+]
+ScorePivot = Annotated[
+    str | None,
+    typer.Option("--pivot", help="`all`: also the scores of all pairs of languages, as a matrix."),
+]
+Perturb = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Measure what perturbed translations cost: `case,punctuation,typos`. {REPEATED}"
+    ),
+]
+PairPlot = Annotated[
+    Path | None,
+    typer.Option("--plot", help="With --pivot all: the matrix as PNG, SVG or PDF.", dir_okay=False),
+]
 NeuronFile = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The CSV file; default: print it.", dir_okay=False),
@@ -132,6 +172,12 @@ Threshold = Annotated[
         " rates exceed.",
         min=0,
         max=1,
+    ),
+]
+WithText = Annotated[
+    bool,
+    typer.Option(
+        "--with-text", help="Put the sentences into the file; who has it can then read them."
     ),
 ]
 CheckedCorpus = Annotated[
@@ -159,81 +205,3 @@ NeuronModules = Annotated[
 ]
 Stack = Annotated[str, typer.Option(help="`encoder`, `decoder` or `both`.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Codes or names to look up.")]
-
-
-def probe_options(
-    corpus: str | None,
-    config_file: Path | None,
-    languages: Sequence[str] | None,
-    n_pairs: int | None,
-    metrics: Sequence[str] | None,
-) -> dict[str, Any]:
-    """Options of ``ProbeConfig`` from the command line, else from the configuration file.
-
-    Raises:
-        ConfigError: If the file cannot be read or has an unknown option.
-    """
-    from neuronxa_callback.config import ProbeConfig
-
-    from_file: dict[str, Any] = {}
-    if config_file is not None:
-        config = ProbeConfig.from_toml(config_file)
-        from_file = {name: getattr(config, name) for name in _toml_keys(config_file)}
-    command_line = {
-        "corpus": None if corpus is None else _corpus_option(corpus),
-        "languages": split_names(languages),
-        "n_pairs": n_pairs,
-        "metrics": split_names(metrics),
-    }
-    return from_file | {name: value for name, value in command_line.items() if value is not None}
-
-
-def _toml_keys(file: Path) -> list[str]:
-    import tomllib
-
-    return list(tomllib.loads(file.read_text(encoding="utf-8")))
-
-
-def _corpus_option(corpus: str) -> str | dict[str, str]:
-    from neuronxa_callback.corpus.readers import detect
-
-    return corpus if is_builtin(corpus) else {"reader": detect.guess(corpus), "path": corpus}
-
-
-def is_builtin(corpus: str) -> bool:
-    """Whether a corpus is one of those in the package.
-
-    >>> is_builtin("builtin:test"), is_builtin("flores/dev")
-    (True, False)
-    """
-    return corpus.partition(":")[0] == "builtin"
-
-
-def split_names(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names in all values of an option, split at commas, each once; None without a value.
-
-    >>> split_names(["de, fra,", "sw", "de"])
-    ('de', 'fra', 'sw')
-    """
-    if not values:
-        return None
-    names = (name.strip() for value in values for name in value.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def saved_step(model: str) -> int:
-    """The step at which the Trainer saved a checkpoint; 0 if it is unknown."""
-    file = Path(model) / "trainer_state.json"
-    if not file.is_file():
-        return 0
-    return int(json.loads(file.read_text(encoding="utf-8")).get("global_step", 0))
-
-
-def require_parent(out: Path) -> None:
-    """Check that the folder of an output file exists.
-
-    Raises:
-        ConfigError: If it does not.
-    """
-    if not out.parent.is_dir():
-        raise ConfigError(f"the folder of --out must exist, there is no {str(out.parent)!r}")

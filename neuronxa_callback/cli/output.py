@@ -7,9 +7,11 @@ import typer
 from rich import progress
 from rich.console import Console
 
+from neuronxa_callback.cli.scoring.cost_tables import cost_tables
 from neuronxa_callback.probe.probe import ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show import tables, terminal
+from neuronxa_callback.show.language_pairs.table import matrix_table
 from neuronxa_callback.show.long_table import long_table
 
 
@@ -33,6 +35,10 @@ def print_report(
         echo(long_table([report]), nl=False)
     else:
         terminal.show(tables.one_report(report))
+        for metric in list(report.language_pairs)[:1]:
+            terminal.show(matrix_table(report, metric))
+        for table in cost_tables(report):
+            terminal.show(table)
         for warning in report.warnings:
             echo(f"warning: {warning}")
         for message in hubs:

@@ -1,15 +1,13 @@
 """The commands that read records, without a model; importing this module makes all commands."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.checkpoints import command as sweep_command
 from neuronxa_callback.cli.commands import PROBLEM_FOUND, app, examples
 from neuronxa_callback.errors import ConfigError
-from neuronxa_callback.report import AlignmentReport
 
 __all__ = ["app", "sweep_command"]
 
@@ -46,54 +44,54 @@ def compare(
         raise typer.Exit(PROBLEM_FOUND)
 
 
-@app.command(epilog=examples("neuronxa page runs/out", "neuronxa page runs/* -o all.html"))
+@app.command(
+    epilog=examples(
+        "neuronxa page runs/out",
+        "neuronxa page runs/* -o all.html",
+        'neuronxa page --group "A=runs/a*" --group "B=runs/b*"',
+        "neuronxa page runs/out --scores belebele.csv",
+    )
+)
 def page(
-    runs: options.Runs,
+    runs: options.RunsOrGroups = None,
     out: options.PageFile = Path("alignment.html"),
     corpus: options.Corpus = None,
+    group: options.PageGroups = None,
+    scores: options.PageScores = None,
+    task: options.Task = None,
+    with_text: options.WithText = False,
 ) -> None:
     """Write an interactive page of runs: one HTML file that needs no network."""
-    from neuronxa_callback.cli.hubs import recorded_hub_sentences
-    from neuronxa_callback.cli.output import echo
-    from neuronxa_callback.cli.run_record import read_curves, shortest_names
-    from neuronxa_callback.history.records import find_record
-    from neuronxa_callback.show.page.page import write_page
+    from neuronxa_callback.cli.page.build import make_page
 
-    options.require_parent(out)
-    curves: dict[str, Sequence[AlignmentReport]] = {}
-    skipped = []
-    for name, run in zip(shortest_names(runs), runs, strict=True):
-        found, messages = read_curves(run)
-        skipped += messages
-        for message in messages:
-            echo(f"neuronxa: {message}", err=True)
-        if not found:
-            raise ConfigError(f"a run must have at least one report, {find_record(run)} has none")
-        several = len(found) > 1
-        curves |= {f"{name} ({key})" if several else name: found[key] for key in found}
-    hubs = [text for found in curves.values() for text in recorded_hub_sentences(found[-1], corpus)]
-    write_page(curves, out, notes=[*skipped, *dict.fromkeys(hubs)])
-    echo(str(out))
+    option_values.require_parent(out)
+    if task is not None and scores is None:
+        raise ConfigError("--task chooses among downstream scores, name their file with --scores")
+    make_page(runs or (), group or (), (scores, task), corpus, out, with_text)
 
 
 @app.command(
     epilog=examples(
         "neuronxa picture runs/out -o alignment.png",
         "neuronxa picture runs/out -o alignment.svg --metric navca",
+        "neuronxa picture runs/out -o languages.png --language-pairs",
+        "neuronxa picture runs/out -o layers.png --heat-map",
     )
 )
 def picture(
     run: options.OneRun,
     out: options.PictureFile = Path("alignment.png"),
     metric: options.PictureMetric = None,
+    language_pairs: options.LanguagePairs = False,
+    heat_map: options.HeatMap = False,
 ) -> None:
     """Draw a run: alignment over steps, the loss below it, and the last step by layer."""
     from neuronxa_callback.cli.output import echo
     from neuronxa_callback.cli.run_record import read_and_warn
     from neuronxa_callback.show.charts import write_picture
 
-    options.require_parent(out)
-    write_picture(read_and_warn(run), out, metric)
+    option_values.require_parent(out)
+    write_picture(read_and_warn(run), out, metric, language_pairs, heat_map)
     echo(str(out))
 
 
@@ -118,8 +116,8 @@ def correlate(
     from neuronxa_callback.cli.output import echo, echo_json
 
     if plot is not None:
-        options.require_parent(plot)
-    found = correlate_files(reports, scores, options.split_names(metrics), task)
+        option_values.require_parent(plot)
+    found = correlate_files(reports, scores, option_values.split_names(metrics), task)
     if as_json:
         echo_json(found.to_json())
     elif as_csv:
@@ -145,5 +143,5 @@ def card(
     from neuronxa_callback.cli.card import make_card
 
     if out is not None:
-        options.require_parent(out)
+        option_values.require_parent(out)
     make_card(report, out, model_name)

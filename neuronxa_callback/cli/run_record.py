@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neuronxa_callback.cli.options import is_builtin
+from neuronxa_callback.cli.option_values import is_builtin
 from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.history.records import Record, RunReports, read_record, shorten_messages
-from neuronxa_callback.metrics.registry import DIAGNOSTICS
+from neuronxa_callback.metrics.registry import DIAGNOSTICS, OPTIONAL_DIAGNOSTICS
 from neuronxa_callback.report import AlignmentReport
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ class RunRecord:
         options["batch_tokens"] = self.report.fingerprint["environment"]["batch_tokens"]
         options["metrics"] = tuple(definition["metrics"])
         options["diagnostics"] = tuple(
-            name for name in DIAGNOSTICS if name in self.report.diagnostics
+            name
+            for name in (*DIAGNOSTICS, *OPTIONAL_DIAGNOSTICS)
+            if name in self.report.diagnostics
         )
         if "languages" not in overrides:
             options["groups"] = dict(self.report.groups)

@@ -15,7 +15,7 @@ from neuronxa_callback.corpus.findings import ERROR, Finding
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.corpus.text import shorten
 
-MISSING = "the languages of lines are not checked: pip install 'neuronxa_callback[check]'"
+MISSING = "the languages of lines are not checked: pip install lingua-language-detector"
 CLOSE = (
     "af nl", "az tr", "be bg kk mk mn ru sr uk", "bs hr sl sr", "ca es la pt", "cs sk",
     "da nb nn sv is", "en la", "fa ur ar", "fr la", "hi mr", "id ms", "it la", "la ro", "lg sn sw",

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.errors import CorpusError, reason
 
 CHUNK = 1 << 22
 """Bytes that are read at a time."""
@@ -78,7 +78,7 @@ def text_chunks(
                 yield _json_strings(complete) if is_json else complete
             yield _json_strings(rest) if is_json else rest
     except (OSError, EOFError, zlib.error) as cause:
-        raise CorpusError(f"cannot read {file}: {cause}") from None
+        raise CorpusError(f"cannot read {file}: {reason(cause)}") from None
 
 
 def _parquet_chunks(file: Path, on_read: Callable[[int], None]) -> Iterator[bytes]:
@@ -95,7 +95,7 @@ def _parquet_chunks(file: Path, on_read: Callable[[int], None]) -> Iterator[byte
                 on_read(size * done // table.metadata.num_rows)
                 yield _lines(batch.to_pylist()) + b"\n"
     except (OSError, ArrowException) as cause:
-        raise CorpusError(f"cannot read {file}: {cause}") from None
+        raise CorpusError(f"cannot read {file}: {reason(cause)}") from None
 
 
 class _TextCheck:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuronxa_callback.corpus.languages import WORDS, resolve
-from neuronxa_callback.errors import ConfigError, CorpusError
+from neuronxa_callback.errors import ConfigError, CorpusError, reason
 
 METRICS = ("acc", "acc_norm", "exact_match", "em", "f1", "chrf", "bleu", "rouge", "mcc")
 """Metrics of evaluation tools, the one to take first; otherwise the first number of a task."""
@@ -51,7 +51,7 @@ def read_scores(path: str | Path) -> DownstreamFile:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(
-            f"scores must be a readable UTF-8 file, got {str(path)!r}: {cause}"
+            f"scores must be a readable UTF-8 file, got {str(path)!r}: {reason(cause)}"
         ) from None
     found = _of_results(path, text) if path.suffix.lower() == ".json" else _of_table(path, text)
     _refuse_duplicates(path, found.scores)
@@ -159,9 +159,12 @@ def _of_long_table(
         try:
             step = int(float(cells["step"])) if cells.get("step") else None
             score = float(cells["score"])
-        except ValueError as cause:
+        except (ValueError, OverflowError):
+            given = ", ".join(
+                f"{name} {cells[name]!r}" for name in ("score", "step") if name in cells
+            )
             raise ConfigError(
-                f"{path}:{number} must hold numbers as score and step: {cause}"
+                f"{path}:{number} must hold numbers as score and step, got {given}"
             ) from None
         task = cells.get("task") or "score"
         scores.append(

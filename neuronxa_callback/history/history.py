@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from neuronxa_callback.errors import ConfigError, FingerprintError, unknown
+from neuronxa_callback.errors import ConfigError, FingerprintError, reason, unknown
 from neuronxa_callback.history.comparison import check_same_fingerprint
 from neuronxa_callback.history.points import Names, Point, change, require
 from neuronxa_callback.history.records import read_record
@@ -50,6 +50,11 @@ class History:
         for report in reports:
             history.append(report)
         return history
+
+    def next_is_first_of(self, every: int) -> bool:
+        """Whether the next probe of the run is the first of ``every``; never for 0."""
+        number = self.points[-1].number + 1 if self.points else 0
+        return every > 0 and number % every == 0
 
     def append(self, report: AlignmentReport) -> None:
         """Add a report; points of its step or later are removed, since the run went back.
@@ -230,9 +235,7 @@ class History:
             require(steps == sorted({*steps}), "steps")
             _require_same_languages(history.points, history._queried)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-            raise ConfigError(
-                f"a saved history cannot be read: {type(cause).__name__}: {cause}"
-            ) from None
+            raise ConfigError(f"a saved history cannot be read: {reason(cause)}") from None
         return history
 
     def _best(self, points: Sequence[Point], metric: str, names: Names) -> Point | None:

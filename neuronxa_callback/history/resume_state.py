@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from neuronxa_callback._version import __version__
-from neuronxa_callback.errors import ConfigError, NeuronXAError
+from neuronxa_callback.errors import ConfigError, NeuronXAError, reason
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.records import FOLDER, find_record, read_record
 
@@ -69,7 +69,7 @@ class ResumeState:
         except ConfigError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-            raise ConfigError(f"it cannot be read: {type(cause).__name__}: {cause}") from None
+            raise ConfigError(f"it cannot be read: {reason(cause)}") from None
 
     @classmethod
     def load(cls, plain: Any, output_dir: str | Path, name: str, step: int) -> Self:
@@ -108,7 +108,7 @@ class ResumeState:
                     state.history.append(report)
                     state = replace(state, run=report.run.get("id", ""), record=source)
         except (NeuronXAError, OSError) as error:
-            return cls(), f"no record ({error})"
+            return cls(), f"no record ({reason(error)})"
         return state, source
 
 

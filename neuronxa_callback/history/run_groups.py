@@ -68,10 +68,7 @@ def compare_runs(
     """
     reports = (*first, *second)
     for runs in (first, second):
-        if len(runs) < LEAST_RUNS:
-            raise ConfigError(
-                f"a group needs at least {LEAST_RUNS} runs to know how runs differ, got {len(runs)}"
-            )
+        _require_runs(runs)
     for report in reports:
         check_same_fingerprint(reports[0].fingerprint, report.fingerprint, ("definition",))
         if metric not in report.metrics:
@@ -86,6 +83,30 @@ def compare_runs(
         **_adjusted(points, metric, groups),
         MEAN: _difference(points, metric, None),
     }
+
+
+def mean_of_runs(points: Sequence[Point], metric: str, names: Names = None) -> RunMean:
+    """The mean score of several runs, with the spread between runs and the interval over pairs.
+
+    Args:
+        points: One point of each run, at least 2, on the same sentences.
+        metric: A metric of the points.
+        names: The languages to average; None for all.
+
+    Raises:
+        ConfigError: If there are fewer than 2 runs.
+    """
+    _require_runs(points)
+    sums = [point.sums(metric, names) for point in points]
+    mean = combine(sums, np.full(len(sums), 1 / len(sums)))
+    return _run_mean(sums, mean, points[0].shared)
+
+
+def _require_runs(runs: Sequence[object]) -> None:
+    if len(runs) < LEAST_RUNS:
+        raise ConfigError(
+            f"a group needs at least {LEAST_RUNS} runs to know how runs differ, got {len(runs)}"
+        )
 
 
 Points = tuple[Sequence[Point], Sequence[Point]]

@@ -43,14 +43,18 @@ class ProbeSchedule:
         """The options as they were given."""
         return {"every": self.every, "max_overhead": self.max_overhead}
 
-    def begin(self, interval: int | None, evaluates: bool = False) -> None:
+    def begin(
+        self, interval: int | None, evaluates: bool = False, eval_steps: int | None = None
+    ) -> None:
         """Start a run, or resume one.
 
         Args:
             interval: The interval that a resumed run has chosen.
             evaluates: Whether the run has evaluations, which are probed anyway.
+            eval_steps: The steps between evaluations; None if they follow epochs.
         """
         self.interval, self.evaluates = interval, evaluates
+        self.eval_steps = eval_steps if evaluates else None
         self.timed = (0, 0.0)
         """The number of timed steps, and their seconds."""
         self._step_began: float | None = None
@@ -61,8 +65,12 @@ class ProbeSchedule:
         """Whether a step is a multiple of the interval."""
         if self.max_overhead is not None and self.interval is None:
             return False
-        interval = self.interval or self.every or (None if self.evaluates else DEFAULT_INTERVAL)
-        return interval is not None and step % interval == 0
+        return self._own_steps is not None and step % self._own_steps == 0
+
+    @property
+    def _own_steps(self) -> int | None:
+        """The steps between the probes that are no evaluations; None if there are none."""
+        return self.interval or self.every or (None if self.evaluates else DEFAULT_INTERVAL)
 
     def start_step(self) -> None:
         """Start the clock of the next step, after a probe or an evaluation."""
@@ -100,10 +108,18 @@ class ProbeSchedule:
         return max(self.every or 1, steps)
 
     def describe_overhead(self, step_seconds: float) -> str:
-        """One sentence: how long a probe takes, and how often the run is probed."""
+        """One sentence: how long a probe takes, its share of the time, and how to lower it.
+
+        The share is unknown, and left out, if probes follow epochs only.
+        """
         seconds = self.seconds
-        chosen = f"; probes every {self.interval} steps" if self.interval else ""
+        known = [steps for steps in (self._own_steps, self.eval_steps) if steps]
+        share = ""
+        if known:
+            steps = min(known)
+            part = seconds / (seconds + steps * step_seconds)
+            share = f"; with one every {steps} steps, {100 * part:.1f} % of the time"
         return (
             f"a probe takes {seconds:.1f} s, as long as {seconds / step_seconds:.1f} training"
-            f" steps{chosen} (lower it with every=, max_overhead=, languages, n_pairs)"
+            f" steps{share} (lower it with every=, max_overhead=, languages, n_pairs)"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from neuronxa_callback.metrics import alignment
+from neuronxa_callback.metrics.own import OwnMetric
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ DIAGNOSTICS: Mapping[str, str] = {
     "tokens": "tokens per sentence and per character, padding",
     "drift": "how far the pivot's own states have turned since the first probe (in ``run``)",
 }
+OPTIONAL_DIAGNOSTICS: Mapping[str, str] = {
+    "loss": "bits per sentence and per character of both sides, by forwards of its own",
+}
+"""Diagnostics that are off unless named, since they cost forwards of their own."""
 
 NEURON_STATISTICS: Mapping[str, str] = {
     "overlap": "the most active neurons of a layer that a language shares with the pivot",
@@ -53,10 +58,11 @@ NEURON_STATISTICS: Mapping[str, str] = {
     "language_neurons": "neurons that fire often in one, some, all or none of the languages",
     "beyond_surface": "score of the pairs that character 3-grams do not find",
     "contrast": "cosine of a pair minus the mean of its row and column",
+    "rivals": "the sentence that wins most often where a pair is not aligned, by its number",
 }
 """Statistics next to the diagnostics, off by default: see ``docs/neurons.md``."""
 COUNTED = ("overlap", "sharing", "language_neurons")
-"""Those that count at which tokens each neuron fires."""
+"""Those that count at which tokens each neuron fires, as all statistics of one's own do."""
 
 STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "nas": alignment.active,
@@ -115,11 +121,27 @@ class Read:
     """Whether the share of the largest token is computed."""
     activity: bool = False
     """Whether the fraction of active neurons is computed."""
+    own: OwnMetric | None = None
+    """A metric of one's own; it has a read of its own."""
 
     @property
     def firings(self) -> bool:
         """Whether it is counted how often each neuron fires."""
         return self.weights[len(self.names) :] == FIRINGS
+
+
+def source_of(metric: str) -> str:
+    """The source of a metric; a metric of one's own has its own.
+
+    >>> source_of("navca"), source_of("mine")
+    ('nav', 'own mine')
+    """
+    return ALIGNMENT[metric].source if metric in ALIGNMENT else f"own {metric}"
+
+
+def is_counted(statistic: str) -> bool:
+    """Whether a neuron statistic is computed from firing counts."""
+    return statistic in COUNTED or statistic not in NEURON_STATISTICS
 
 
 def reads_of(
@@ -132,10 +154,10 @@ def reads_of(
     """
     reads = []
     for source in STATES:
-        names = [name for name in metrics if ALIGNMENT[name].source == source]
+        names = [name for name in metrics if source_of(name) == source]
         if names and "sinks" in diagnostics:
             names += [name for name, metric in COMPANIONS.items() if metric.source == source]
-        firings = FIRINGS if source == "nas" and {*neurons} & {*COUNTED} else ()
+        firings = FIRINGS if source == "nas" and any(map(is_counted, neurons)) else ()
         if names or firings:
             weights = tuple({**ALIGNMENT, **COMPANIONS}[name].weights for name in names) + firings
             shares = source == "nav" and "sinks" in diagnostics

@@ -7,9 +7,7 @@ import numpy as np
 
 from neuronxa_callback.metrics.statistics import level_ends
 from neuronxa_callback.metrics.variance import Array, PairSums, spread
-
-FEWEST_PAIRS = 20
-"""With fewer pairs there is no score."""
+from neuronxa_callback.neuron_scalars import FEWEST_PAIRS
 
 
 @dataclass(frozen=True)

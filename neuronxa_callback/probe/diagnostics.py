@@ -226,8 +226,8 @@ def _ties_of_equal_inputs(
     """
     ids = [[sentence.ids for sentence in pair] for pair in pairs]
     equal = _pairs_with_equal(ids)
-    kind = ALIGNMENT[metric]
-    if (kind.source, kind.weights) != ("hidden", "last"):
+    kind = ALIGNMENT.get(metric)
+    if kind is None or (kind.source, kind.weights) != ("hidden", "last"):
         return [equal] * layers
     return [_pairs_with_equal([[one[-1:] for one in pair] for pair in ids])] + [equal] * (
         layers - 1

@@ -4,8 +4,10 @@ Every rank runs equally many forwards. An error may be raised anywhere, except i
 other ranks take part (hooks keep theirs): the others learn of it at their next exchange and leave.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch, Microbatch, PivotGroup, collate
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.forward import Forward
+from neuronxa_callback.probe.language_pairs.vectors import LanguageVectors
 from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.results import ResultCollector
 from neuronxa_callback.probe.sharding import Stage
@@ -54,6 +57,8 @@ class ProbeContext:
     """Empty: where the scores of each language go."""
     counter: FiringCounter | None = None
     """Empty: counts firings, if a statistic needs them."""
+    vectors: LanguageVectors | None = None
+    """Empty: keeps the vectors of all languages, if they are compared with each other."""
     progress: Callable[[int, int], None] | None = None
     """Called with (microbatches done, microbatches in all) of this rank."""
 
@@ -92,7 +97,12 @@ class Executor:
         """
         context = self.context
         self.accumulator = SimilarityAccumulator(
-            context.layouts, context.reads, self.world, self.device, context.counter
+            context.layouts,
+            context.reads,
+            self.world,
+            self.device,
+            context.counter,
+            context.vectors,
         )
         sites = tuple(site for site in context.reads if site != "hidden")
         with context.plan.attach(
@@ -145,8 +155,9 @@ class Executor:
             pivot = self.accumulator.empty_pivot(1)
         reader.begin()
         rows = () if work is None else work.rows
-        if self.context.counter is not None:
-            self.context.counter.begin(work)
+        for kept in (self.context.counter, self.context.vectors):
+            if kept is not None:
+                kept.begin(work)
         self.accumulator.begin(self.batch, pivot, stage.pivots, rows)
 
     def _keep_sums(self, stage: Stage, work: Microbatch | None) -> None:
@@ -201,11 +212,14 @@ class Executor:
     ) -> None:
         pairs = list(self.context.groups[group].rows[target])
         language = self.context.groups[group].targets[target].language
+        own = [read.own for read in self.accumulator.all_reads if read.own is not None]
+        similarities = {metric.name: metric.similarity for metric in own}
         for metric in self.accumulator.source_of:
             pivot = self.pivots.get(group)
             dot, lengths = self._own_sums(metric, window, rows, pairs, pivot)
             self.world.sum_over_data_ranks(dot, lengths)
-            similarity = alignment.cosines(dot[:, :, :-1], lengths, dot[:, :, -1])
+            compare = similarities.get(metric, alignment.cosines)
+            similarity = compare(dot[:, :, :-1], lengths, dot[:, :, -1])
             self.context.results.add_similarity(metric, language, similarity)
         statistics = self._own_statistics(window, rows)
         self.world.sum_over_data_ranks(*statistics.values())
@@ -247,3 +261,12 @@ class Executor:
                 own = torch.zeros(shape, dtype=torch.float32, device=self.device)
                 statistics[name] = own if window is None else own + window.statistics[name][:, rows]
         return statistics
+
+
+def run_info(world: World, measurement: Measurement) -> dict[str, Any]:
+    """About the run, not part of the measurement."""
+    return {
+        "ranks": world.size,
+        "time": round(time.time(), 3),
+        "pivot_bytes": max((pivot.nbytes for pivot in measurement.pivots.values()), default=0),
+    }

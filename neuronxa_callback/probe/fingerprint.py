@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from neuronxa_callback import extend
 from neuronxa_callback._version import __version__
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.metrics import alignment
-from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe.batching import TokenizedCorpus
 from neuronxa_callback.probe.forward import base_of, text_config
 from neuronxa_callback.probe.tokenizer.chat_template import ChatTemplate
@@ -49,7 +49,7 @@ def definition(
         "shared_pivot": corpus.shared_pivot,
         "languages": sorted(corpus.languages),
         "n_pairs": config.n_pairs,
-        "metrics": {name: ALIGNMENT[name].version for name in config.metrics},
+        "metrics": {name: extend.version_of(name) for name in config.metrics},
         "nas_site": config.nas_site,
         "nav_site": config.nav_site,
         "special_tokens": config.special_tokens,
@@ -132,6 +132,7 @@ def shared_work(
     options["neuron_modules"] = _name_of_override(config.neuron_modules)
     return {
         **{f"the option {name}": value for name, value in options.items()},
+        "the version of a metric": {name: extend.version_of(name) for name in config.metrics},
         "the list of languages": (corpus.pivot, *corpus.languages),
         "the list of pairs": {name: tokenized.pairs[name] for name in corpus.languages},
         "the list of token ids": token_ids(tokenized),
@@ -141,7 +142,7 @@ def shared_work(
 
 
 def environment(
-    device: torch.device, batch_tokens: int, batched: bool, on_unproved: str
+    device: torch.device, batch_tokens: int, batched: bool, on_unproved: str, reduction: str
 ) -> dict[str, Any]:
     """Versions, hardware and microbatches: recorded, never compared along a curve."""
     transformers = sys.modules.get("transformers")
@@ -156,6 +157,7 @@ def environment(
         "batch_tokens": batch_tokens,
         "batching": "together" if batched else "one sentence at a time",
         "on_unproved": on_unproved,
+        "reduction": reduction,
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import ConfigError, NeuronXAError
+from neuronxa_callback.probe.arguments import heads
 from neuronxa_callback.probe.arguments.signature import (
     EXAMPLE,
     HIDDEN_BEHIND_KWARGS,
@@ -132,11 +133,14 @@ class Forward:
         )
 
     def _call(self, batch: Batch, form: CallForm) -> object:
-        ids = batch.ids.to(self.device)
-        mask = batch.mask.to(self.device)
+        ids, mask = batch.ids.to(self.device), batch.mask.to(self.device)
         if self.function is not None:
             inputs = {"input_ids": ids, "attention_mask": mask.long()}
             return self._run(partial(self.function, self.model, inputs))
+        if self.of_transformers and heads.is_multiple_choice(self.base):
+            ids, mask = ids[:, None], mask[:, None]
+        elif self.of_transformers and heads.reads_end_of_sentence(self.base):
+            heads.require_ends(self.base, batch.ids)
         options = self._options(ids, mask) if form.options else {}
         args, kwargs = form.arguments(ids, mask, options)
         return self._run(partial(self.model, *args, **kwargs))
@@ -178,8 +182,8 @@ class Forward:
         return options
 
     def _decoder_arguments(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """The sentence itself if the decoder is measured, else one start token."""
-        if self.stack != "encoder":
+        """The sentence itself if the decoder or the head needs it, else one start token."""
+        if self.stack != "encoder" or heads.reads_end_of_sentence(self.base):
             return {"decoder_input_ids": ids, "decoder_attention_mask": mask.long()}
         start = getattr(self.config, "decoder_start_token_id", None)
         if start is None:
@@ -248,8 +252,7 @@ def tokens_at_once(model: nn.Module, batch_tokens: int) -> int:
 
     Sequence classification without a padding token refuses batches.
     """
-    classes = (kind.__name__ for kind in type(base_of(model)).__mro__)
-    classifies = any(name.endswith("ForSequenceClassification") for name in classes)
+    classifies = heads.has_head(base_of(model), "ForSequenceClassification")
     alone = classifies and getattr(text_config(model), "pad_token_id", None) is None
     return 1 if alone else batch_tokens
 

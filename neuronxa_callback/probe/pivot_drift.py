@@ -38,6 +38,16 @@ class PivotDrift:
             self.since, self.first = self._next
             self._next = None
 
+    def entries(
+        self, pivot: Pivot, layouts: Mapping[str, LayerLayout], world: World, step: int
+    ) -> dict[str, Any]:
+        """Collective over slices of neurons: ``measure`` as an entry of a report's ``run``.
+
+        It depends on an earlier probe, so it is no score. Empty at the first probe.
+        """
+        drift = self.measure(pivot, layouts, world, step)
+        return {} if drift is None else {"pivot_drift": drift}
+
     def measure(
         self, pivot: Pivot, layouts: Mapping[str, LayerLayout], world: World, step: int
     ) -> dict[str, Any] | None:

@@ -5,9 +5,8 @@ FFN of one layer), ``rows`` weightings. A layer's dot products and squared lengt
 its parts, so parts are never concatenated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,13 @@ from torch import Tensor
 from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import STATES, WEIGHTS, Read
 from neuronxa_callback.probe.batching import Batch
+from neuronxa_callback.probe.sums.bags import Bags
+
+CPU_BLOCK = 2**19
+"""States converted to fp32 at a time on a CPU: 2 MiB, which stay in its cache and cost no new pages
+of memory."""
+KEEP_NAN = ("nav", "hidden")
+"""The sources whose values are NaN where a state is."""
 
 
 @dataclass
@@ -45,9 +51,11 @@ class Pooling:
 
     def __init__(self, batch: Batch, reads: Sequence[Read]) -> None:
         self.mask = batch.mask
+        self.bags: Bags | None = None
+        """Those of the latest routed rows: gate and product have the same."""
         self.weights = {
             read.source: torch.stack(
-                [WEIGHTS[name](batch.mask, batch.special) for name in read.weights], dim=1
+                [weigh(batch.mask, batch.special) for weigh in _weights_of(read)], dim=1
             )
             for read in reads
         }
@@ -57,22 +65,21 @@ class Pooling:
         """Pools states [batch, tokens, width] of the tokens ``start``, ``start + 1``, ..."""
         stop = start + states.shape[1]
         weights = self.weights[read.source][:, :, start:stop].to(states.device)
-        rows, values = weights.shape[1], STATES[read.source](states)
+        rows = weights.shape[1]
         if read.activity:
             # One more row in the same pass over the states.
             mask = self.mask[:, None, start:stop].to(weights)
             weights = torch.cat([weights, mask], dim=1)
-        pooled = alignment.pool(values, weights)
+        pooled, sizes = _pool_in_blocks(read, states, weights)
         vectors = Vectors(pooled[:, :rows])
         if read.activity:
             vectors.active = pooled[:, -1].sum(dim=1)
-        if read.source == "nas":
+        if read.source not in KEEP_NAN:
             # NaN > 0 is false and would count as 0.
             vectors.pooled += _nan_of(states, dim=(1, 2))[:, None, None]
-        if read.shares:
-            rest = self.mask.shape[1] - stop
-            sizes = values.sum(dim=2) * weights[:, 0]
-            vectors.token_sizes = torch.nn.functional.pad(sizes, (start, rest))
+        if sizes is not None:
+            padding = (start, self.mask.shape[1] - stop)
+            vectors.token_sizes = torch.nn.functional.pad(sizes, padding)
         return vectors
 
     def routed(
@@ -89,26 +96,63 @@ class Pooling:
         """
         weights = self.weights[read.source].to(states.device)
         batch, rows, tokens = weights.shape
-        sentence, position = token // tokens, token % tokens
-        values = STATES[read.source](states)
-        like: Any = {"dtype": torch.float32, "device": states.device}
-        if read.source == "nas":
-            values = values + _nan_of(states, dim=1)[:, None]
-        pooled = torch.zeros(batch * experts, rows, states.shape[1], **like)
-        weighted = weights[sentence, :, position][:, :, None] * values[:, None, :]
-        pooled.index_add_(0, sentence * experts + expert, weighted)
-        pooled = pooled.view(batch, experts, rows, -1).transpose(1, 2).reshape(batch, rows, -1)
-        vectors = Vectors(pooled)
-        summed = values.sum(dim=1)
-        if read.shares:
-            sizes = torch.zeros(batch * tokens, **like)
-            sizes.index_add_(0, token, summed * weights[sentence, 0, position])
-            vectors.token_sizes = sizes.view(batch, tokens)
-        if read.activity:
-            counted = summed * self.mask.to(states.device)[sentence, position]
-            active = torch.zeros(batch, **like)
-            vectors.active = active.index_add_(0, sentence, counted)
+        if self.bags is None or self.bags.token is not token or self.bags.expert is not expert:
+            self.bags = Bags(token, expert, self.mask.shape, experts)
+        bags, (sentence, position) = self.bags, (token // tokens, token % tokens)
+        factors = weights[sentence, :, position]
+        values, sizes = _values(read, states, factors), None
+        if read.source not in KEEP_NAN:
+            invalid = _nan_of(states, dim=1)
+            factors = factors + invalid[:, None]
+        if read.shares or read.activity:
+            sizes = values.sum(dim=1)
+            if read.source == "nas":
+                sizes += invalid
+        pooled = bags.sum_by_expert(values, factors)
+        vectors = Vectors(pooled.view(rows, batch, -1).transpose(0, 1))
+        if sizes is not None and read.shares:
+            vectors.token_sizes = bags.sum_by_token(sizes * factors[:, 0]).view(batch, tokens)
+        if sizes is not None and read.activity:
+            counted = sizes * self.mask.to(states.device)[sentence, position]
+            vectors.active = bags.sum_by_sentence(counted)
         return vectors
+
+
+def finish(read: Read, sums: Tensor) -> Tensor:
+    """The vectors [batch, width] of sums over all tokens."""
+    return sums if read.own is None else read.own.vector(sums)
+
+
+def _weights_of(read: Read) -> Sequence[Callable[[Tensor, Tensor], Tensor]]:
+    return [WEIGHTS[name] for name in read.weights] if read.own is None else [read.own.weights]
+
+
+def _values(read: Read, states: Tensor, weights: Tensor) -> Tensor:
+    """The values of states; the weights [.., rows] of their tokens say which are used."""
+    if read.own is None:
+        return STATES[read.source](states)
+    return read.own.values(states, weights.abs().sum(dim=-1, keepdim=True))
+
+
+def _pool_in_blocks(read: Read, states: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+    """``_pool``, on a CPU for some sentences at a time; the result has the same bits."""
+    step = CPU_BLOCK * len(states) // max(states.numel(), 1)
+    if states.device.type != "cpu" or step >= len(states):
+        return _pool(read, states, weights)
+    step = max(1, step)
+    blocks = [
+        _pool(read, states[first : first + step], weights[first : first + step])
+        for first in range(0, len(states), step)
+    ]
+    sizes = [each for _, each in blocks if each is not None]
+    return torch.cat([each for each, _ in blocks]), torch.cat(sizes) if sizes else None
+
+
+def _pool(read: Read, states: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Weighted sums over tokens, and the weighted size of each token if its share is read."""
+    values = _values(read, states, weights.transpose(1, 2))
+    sizes = values.sum(dim=2) * weights[:, 0] if read.shares else None
+    return alignment.pool(values, weights), sizes
 
 
 def _nan_of(states: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -16,7 +16,8 @@ from torch import nn
 from neuronxa_callback.config import ProbeConfig, reads_by_site
 from neuronxa_callback.corpus.groups import group_languages
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
-from neuronxa_callback.metrics.registry import ALIGNMENT
+from neuronxa_callback.metrics.own import Faults
+from neuronxa_callback.metrics.registry import source_of
 from neuronxa_callback.probe import fingerprint
 from neuronxa_callback.probe.batching import (
     Microbatch,
@@ -33,11 +34,17 @@ from neuronxa_callback.probe.distributed import (
     unwrap_ddp,
     world_of,
 )
-from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
+from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext, run_info
 from neuronxa_callback.probe.forward import Forward, ForwardFunction, embedding_rows, tokens_at_once
+from neuronxa_callback.probe.language_pairs.blocks import require_pivot
+from neuronxa_callback.probe.language_pairs.compare import tables_of
+from neuronxa_callback.probe.language_pairs.measure import AllPairs, Announce
+from neuronxa_callback.probe.loss.measure import loss
 from neuronxa_callback.probe.memory import free_memory
 from neuronxa_callback.probe.model_state import preserve_model_state
 from neuronxa_callback.probe.neurons.statistics import NeuronStatistics
+from neuronxa_callback.probe.own.layouts import labels_of, with_own
+from neuronxa_callback.probe.own.settle import settle
 from neuronxa_callback.probe.pivot_drift import PivotDrift
 from neuronxa_callback.probe.proof.prove import PROOFS, ProofSentences, ProvedPlan, prove
 from neuronxa_callback.probe.results import empty_results, metric_scores, state_diagnostics
@@ -97,14 +104,20 @@ class Probe:
         self.batch_tokens = self.config.batch_tokens
         """Most tokens of a forward; halved each time memory runs out."""
         self._tokenized: tuple[Any, TokenizedCorpus, tuple[PivotGroup, ...]] | None = None
+        self.announce: Announce = log.info
+        """Gets a line with the cost of ``pivot="all"`` before the sentences run."""
         self.proofs: tuple[str, ...] = PROOFS
         """The proofs that run at the first probe of a model."""
         self._proved: tuple[ModelSignature, ProvedPlan, bool] | None = None
         self._drift = PivotDrift()
-        self.neurons = NeuronStatistics(self.config.neurons)
+        self.neurons, self.faults = NeuronStatistics(self.config.neurons), Faults()
 
     def run(
-        self, model: nn.Module, step: int = 0, progress: ProgressCallback | None = None
+        self,
+        model: nn.Module,
+        step: int = 0,
+        progress: ProgressCallback | None = None,
+        pivot: str | None = None,
     ) -> AlignmentReport:
         """Measures ``model`` as it is now. Collective: every rank calls it.
 
@@ -112,6 +125,7 @@ class Probe:
             model: The model that training runs; it is called whole and left unchanged.
             step: The training step, recorded in the report.
             progress: Called with (microbatches done, microbatches in all) of this rank.
+            pivot: ``"all"`` fills ``report.language_pairs`` too; its cost goes to ``announce``.
 
         Returns:
             The same report on every rank, but for ``report.run``.
@@ -121,21 +135,24 @@ class Probe:
             CorpusError: If a language has too few pairs that fit the model.
             ProbeMemoryError: If memory ran out on any rank; the next run halves ``batch_tokens``.
             ProbeError: If another rank failed, with that rank's message.
+            ConfigError: If ``pivot`` is something else, or cannot be measured.
         """
         started, everyone = time.perf_counter(), all_ranks()
         with self._halve_batch_tokens_on_oom(), synchronize_errors(everyone):
-            report = self._run(unwrap_ddp(model), step, progress)
+            require_pivot(pivot)
+            report = self._run(unwrap_ddp(model), step, progress, pivot)
             report = report.with_run(seconds=round(time.perf_counter() - started, 3))
         self._drift.keep()
         self.neurons.keep()
         return report
 
     def _run(  # long: the steps of a probe, in order
-        self, model: nn.Module, step: int, progress: ProgressCallback | None
+        self, model: nn.Module, step: int, progress: ProgressCallback | None, pivot: str | None
     ) -> AlignmentReport:
         """Collective. An error may be raised anywhere: all ranks learn of it."""
         world = world_of(model, self.mesh)
-        reads = reads_by_site(self.config)
+        self.faults.begin()
+        reads = reads_by_site(self.config, self.faults)
         together = world.run_together if is_sharded(model) or world.tensor is not None else None
         forward = Forward(model, self.config.stack, "hidden" in reads, together, self.forward)
         with ExitStack() as stack:
@@ -147,12 +164,12 @@ class Probe:
             work = microbatches(groups, tokens_at_once(model, self.batch_tokens))
             parts = fingerprint.shared_work(
                 self.config, self.corpus, tokenized, self.batch_tokens, work
-            ) | {"the option forward": fingerprint.qualified_name(self.forward)}
+            ) | {"the option forward": fingerprint.qualified_name(self.forward), "pivot": pivot}
             check_same_on_ranks(world, parts)
             proved, batched = self._prove(model, forward, sentences, world)
             check_same_on_ranks(world, {"the list of layers": proved.plan})
             work = work if batched else microbatches(groups, 1)
-            layouts = layouts_of(proved.plan, proved.hidden_sizes)
+            layouts = with_own(layouts_of(proved.plan, proved.hidden_sizes), reads)
             device = world.device(forward.device)
             context = ProbeContext(
                 model=model,
@@ -166,18 +183,27 @@ class Probe:
                 stages=shard_microbatches(work, groups, world.size),
                 dummy=sentences.dummy,
                 pad=sentences.pad,
-                results=empty_results(self.config, tokenized),
+                results=empty_results(self.config, tokenized, self.faults),
                 counter=self.neurons.counter(groups, layouts["nas"].widths, world, device),
                 progress=progress,
             )
-            measurement = Executor(context).run()
-            drift = self._measure_drift(context, measurement, step)
+            every = None if pivot is None else AllPairs(self.config, self.announce)
+            measurement = Executor(context).run() if every is None else every.run(context)
+            drift = {}
+            if "drift" in self.config.diagnostics and len(groups) == 1:
+                followed = {name: layouts[source_of(name)] for name in self.config.metrics}
+                drift = self._drift.entries(measurement.pivots[0], followed, world, step)
             report = self._report(step, context, measurement, tokenized, work, batched)
         free_memory()
-        info = _run_info(world, measurement) | drift | {"proof": proved.record(batched)}
+        info = run_info(world, measurement) | drift | {"proof": proved.record(batched)}
         if self.corpus.order:
             info["order"] = self.corpus.order
-        return replace(report, run=info, warnings=(*proved.unproved, *report.warnings))
+        if every is not None:
+            info |= every.run_entries
+            report = replace(report, language_pairs=tables_of(report, every.results))
+        self.faults.warn(log)
+        doubts = (*proved.unproved, *self.faults.lines(), *report.warnings)
+        return replace(report, run=info, warnings=doubts)
 
     def tokenize(self, model: nn.Module) -> tuple[TokenizedCorpus, tuple[PivotGroup, ...]]:
         """The pairs that ``model`` can run, as tokens; cached until tokenizer or limits change.
@@ -215,16 +241,6 @@ class Probe:
             self._proved = (signature, proved, world.all_ok(proved.batched))
         return self._proved[1:]
 
-    def _measure_drift(
-        self, context: ProbeContext, measurement: Measurement, step: int
-    ) -> dict[str, Any]:
-        """Collective over slices of neurons. It depends on an earlier probe: not a score."""
-        if "drift" not in self.config.diagnostics or len(context.groups) > 1:
-            return {}
-        layouts = {name: context.layouts[ALIGNMENT[name].source] for name in self.config.metrics}
-        drift = self._drift.measure(measurement.pivots[0], layouts, context.world, step)
-        return {} if drift is None else {"pivot_drift": drift}
-
     def _report(
         self,
         step: int,
@@ -234,39 +250,39 @@ class Probe:
         work: Sequence[Microbatch],
         batched: bool,
     ) -> AlignmentReport:
-        """Scores, diagnostics and fingerprint, equal on all ranks."""
+        """Collective: scores, diagnostics and fingerprint, equal on all ranks."""
         config, corpus, results = self.config, self.corpus, measurement.results
-        states = tuple(range(context.layouts["hidden"].layers))
-        layers = {"hidden": states, "nas": context.plan.layers, "nav": context.plan.layers}
+        counts = context.counter, context.layouts["nas"].layer_of_part
+        counted = self.neurons.own_entries(*counts, self.faults)
+        own = settle(context.world, config, results, counted, self.faults)
+        labels = labels_of(context.layouts, context.plan.layers)
         metrics = {
-            name: metric_scores(results, name, layers[ALIGNMENT[name].source], corpus, self.groups)
+            name: metric_scores(results, name, labels[source_of(name)], corpus, self.groups)
             for name in config.metrics
         }
         diagnosed = {
             **sentence_diagnostics(config.diagnostics, tokenized, context.groups, work),
             **state_diagnostics(results, config, corpus),
-            **self.neurons.entries(context.counter, context.layouts["nas"].layer_of_part),
+            **self.neurons.entries(*counts),
+            **loss(context, tokenized, config.diagnostics, self.batch_tokens),
+            **own,
         }
+        definition = fingerprint.definition(config, corpus, tokenized, self.tokenizer.chat)
         digest = self.tokenizer.digest()
         model = fingerprint.model_part(
             context.model, digest, tokenized, measurement.dtype, context.plan, self.forward
         )
+        device, reduction = context.forward.device, measurement.reduction
         environment = fingerprint.environment(
-            context.forward.device, self.batch_tokens, batched, config.on_unproved
-        ) | {"reduction": measurement.reduction}
+            device, self.batch_tokens, batched, config.on_unproved, reduction
+        )
         return AlignmentReport(
             step=step,
             pivot=corpus.pivot,
             languages=corpus.languages,
             n_pairs=config.n_pairs,
             metrics=metrics,
-            fingerprint={
-                "definition": fingerprint.definition(
-                    config, corpus, tokenized, self.tokenizer.chat
-                ),
-                "model": model,
-                "environment": environment,
-            },
+            fingerprint={"definition": definition, "model": model, "environment": environment},
             diagnostics=diagnosed,
             groups=self.groups,
             warnings=warnings(diagnosed, metrics, tokenized),
@@ -282,12 +298,3 @@ class Probe:
                 f"memory ran out in a probe; the next one runs {self.batch_tokens} tokens at a time"
                 f" ({error})"
             ) from error
-
-
-def _run_info(world: World, measurement: Measurement) -> dict[str, Any]:
-    """About the run, not part of the measurement."""
-    return {
-        "ranks": world.size,
-        "time": round(time.time(), 3),
-        "pivot_bytes": max((pivot.nbytes for pivot in measurement.pivots.values()), default=0),
-    }

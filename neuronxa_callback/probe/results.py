@@ -9,17 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuronxa_callback import extend
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.corpus.parallel import ParallelCorpus
 from neuronxa_callback.metrics import scoring, statistics
 from neuronxa_callback.metrics.blocking import count_sole_blocks
 from neuronxa_callback.metrics.neurons.companion import contrast
+from neuronxa_callback.metrics.own import Faults
 from neuronxa_callback.metrics.registry import COMPANIONS
+from neuronxa_callback.metrics.rivals import find_rivals
 from neuronxa_callback.metrics.scoring import PairScores
 from neuronxa_callback.metrics.subset import score_subset
 from neuronxa_callback.metrics.variance import PairSums
 from neuronxa_callback.probe import diagnostics
 from neuronxa_callback.probe.batching import TokenizedCorpus
+from neuronxa_callback.probe.own.diagnostics import OwnDiagnostics
 from neuronxa_callback.report_schema import GROUP, MEAN
 from neuronxa_callback.scores import Counts, Layer, MetricScores, PairCounts, without_nan
 
@@ -34,6 +38,8 @@ class ResultCollector:
         contrast: Whether to compute the contrast of each metric.
         surface_hits: language -> which pairs spelling aligns, for ``beyond_surface``; None for no
             such score.
+        rivals: Whether to find the rival of each pair.
+        own: The diagnostics of one's own; None for none.
     """
 
     def __init__(
@@ -41,8 +47,13 @@ class ResultCollector:
         margins: bool,
         contrast: bool = False,
         surface_hits: Mapping[str, Sequence[bool]] | None = None,
+        rivals: bool = False,
+        own: OwnDiagnostics | None = None,
     ) -> None:
         self.margins, self.with_contrast, self.surface_hits = margins, contrast, surface_hits
+        self.with_rivals, self.own = rivals, own
+        self.rivals: dict[str, dict[str, dict[str, list[int]]]] = {}
+        """metric -> language -> the fields of ``Rivals``, one whole number per pair."""
         self.contrast: dict[str, dict[str, list[float | None]]] = {}
         """metric -> language -> mean over pairs, per layer."""
         self.beyond_surface: dict[str, dict[str, dict[str, Any]]] = {}
@@ -66,24 +77,44 @@ class ResultCollector:
         if self.with_contrast:
             mean = diagnostics.curve(contrast(similarity).mean(dim=-1))
             self.contrast.setdefault(metric, {})[language] = mean
+        if self.with_rivals:
+            fields = vars(find_rivals(similarity))
+            plain = {name: each.int().tolist() for name, each in fields.items()}
+            self.rivals.setdefault(metric, {})[language] = plain
         if self.surface_hits is not None:
             beyond = ~np.array(self.surface_hits[language])
             among = torch.from_numpy(beyond).to(similarity.device)
             sole_blocks = count_sole_blocks(similarity, among).cpu().numpy()
             found = score_subset(_layer_sums(scores).h, sole_blocks, beyond)
             self.beyond_surface.setdefault(metric, {})[language] = without_nan(vars(found))
+        if self.own is not None:
+            self.own.add(metric, language, similarity)
+
+    def void(self, metric: str) -> None:
+        """Makes all scores of a metric NaN."""
+        for language, scores in self.scores[metric].items():
+            layers, pairs = scores.hits.shape
+            shape = (layers, pairs, pairs)
+            nan = torch.full(shape, math.nan, dtype=torch.float64, device=scores.hits.device)
+            self.add_similarity(metric, language, nan)
 
     def add_statistic(self, name: str, language: str, values: Tensor) -> None:
         """Averages a statistic [layers, pairs] of a complete language over its sentences."""
         self.statistics.setdefault(name, {})[language] = values.mean(dim=1)
 
 
-def empty_results(config: ProbeConfig, tokenized: TokenizedCorpus) -> ResultCollector:
+def empty_results(
+    config: ProbeConfig, tokenized: TokenizedCorpus, faults: Faults
+) -> ResultCollector:
     """A collector of what the options ask for."""
+    names = extend.own_names("diagnostic", config.diagnostics)
+    own = {name: extend.find("diagnostic", name) for name in names}
     return ResultCollector(
         margins="margins" in config.diagnostics,
         contrast="contrast" in config.neurons,
         surface_hits=tokenized.surface_hits if "beyond_surface" in config.neurons else None,
+        rivals="rivals" in config.neurons,
+        own=OwnDiagnostics(own, tokenized.pairs, faults) if own else None,
     )
 
 
@@ -132,10 +163,10 @@ def interval_fields(
         means[f"{GROUP}{group}"] = mean_over_layers([layer_sums[name] for name in members])
     return {
         "intervals": {
-            name: _plain_interval(statistics.interval(each, shared)) for name, each in means.items()
+            name: plain_interval(statistics.interval(each, shared)) for name, each in means.items()
         },
         "layer_intervals": {
-            name: tuple(_plain_interval(ends) for ends in statistics.layer_intervals(each).round(4))
+            name: tuple(plain_interval(ends) for ends in statistics.layer_intervals(each).round(4))
             for name, each in layer_sums.items()
         },
         "hub_limited": tuple(
@@ -183,6 +214,8 @@ def state_diagnostics(
         diagnosed["contrast"] = results.contrast
     if "beyond_surface" in config.neurons:
         diagnosed["beyond_surface"] = results.beyond_surface
+    if "rivals" in config.neurons:
+        diagnosed["rivals"] = results.rivals
     return diagnosed
 
 
@@ -220,7 +253,8 @@ def _counts(by_language: Mapping[str, PairScores], name: str) -> dict[str, Count
     }
 
 
-def _plain_interval(interval: Iterable[float]) -> tuple[float, float]:
+def plain_interval(interval: Iterable[float]) -> tuple[float, float]:
+    """An interval of Python's own numbers."""
     # Always the same NaN object, so that equal reports compare equal.
     low, high = (math.nan if math.isnan(bound) else float(bound) for bound in interval)
     return low, high

@@ -17,15 +17,13 @@ from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.distributed import World
+from neuronxa_callback.probe.language_pairs.vectors import LanguageVectors
+from neuronxa_callback.probe.memory import storage_device
 from neuronxa_callback.probe.neurons.counter import FiringCounter
-from neuronxa_callback.probe.pooling import Pooling, Vectors
+from neuronxa_callback.probe.pooling import Pooling, Vectors, finish
 from neuronxa_callback.probe.sums.fused import SOURCES, FusedReduction, kernels_run_on
 from neuronxa_callback.probe.sums.windows import PartialSimilarity
 from neuronxa_callback.taps.plan import TapPlan
-
-HELD_ON_DEVICE = 4 * 2**30
-"""Bytes above which the vectors of a pivot are stored on the host. A mixture of experts with 128
-experts of 768 neurons in 48 layers takes 1.9 GB per metric."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,6 @@ class Pivot:
         return sum(vectors.nbytes for vectors in self.vectors.values())
 
 
-def storage_device(nbytes: int, device: torch.device) -> torch.device:
-    """The device on which vectors of so many bytes are stored: ``device``, or the host."""
-    return device if nbytes <= HELD_ON_DEVICE else torch.device("cpu")
-
-
 class SimilarityAccumulator:
     """Receives the states of a microbatch (a ``StateSink``) and sums what the reads need.
 
@@ -95,6 +88,7 @@ class SimilarityAccumulator:
         world: The ranks, for slices of neurons.
         device: Where vectors are compared and results are collected.
         counter: Counts firings; None if no read has any.
+        kept: Keeps the vectors of all languages; None if they are only compared with the pivot.
     """
 
     def __init__(
@@ -104,8 +98,9 @@ class SimilarityAccumulator:
         world: World,
         device: torch.device,
         counter: FiringCounter | None = None,
+        kept: LanguageVectors | None = None,
     ) -> None:
-        self.counter = counter
+        self.counter, self.kept = counter, kept
         self.layouts, self.reads, self.world, self.device = layouts, reads, world, device
         self.all_reads = [read for at_site in reads.values() for read in at_site]
         self.source_of = {name: read.source for read in self.all_reads for name in read.names}
@@ -115,12 +110,13 @@ class SimilarityAccumulator:
         self.fused: dict[str, FusedReduction] = {}
         """source -> its kernels, where they run."""
         neurons = [read for read in self.all_reads if read.source in SOURCES]
-        # The firing counter takes the pooled vectors of the plain path.
-        for read in neurons if counter is None and kernels_run_on(device) else ():
+        keep = None if kept is None else kept.add_layers
+        count_firings = None if counter is None else counter.add
+        for read in neurons if kernels_run_on(device) else ():
             layout, width = layouts[read.source], layouts[read.source].width
             if width:
                 self.fused[read.source] = FusedReduction(
-                    read, layout.layers, width, len(neurons), device
+                    read, layout.layers, width, len(neurons), device, keep, count_firings
                 )
 
     def empty_pivot(self, sentences: int) -> Pivot:
@@ -280,7 +276,8 @@ class SimilarityAccumulator:
     def _add_vectors(self, read: Read, part: int, vectors: Vectors) -> None:
         layer = self.layouts[read.source].layer_of_part[part]
         for k, metric in enumerate(read.names):
-            self._compare(metric, part, layer, vectors.pooled[:, k].to(self.device))
+            pooled = finish(read, vectors.pooled[:, k])
+            self._compare(metric, part, layer, pooled.to(self.device))
         if read.firings and self.counter is not None:
             self.counter.add(part, vectors.pooled[:, len(read.names) :])
         if vectors.token_sizes is not None and self.token_sizes is not None:
@@ -291,6 +288,8 @@ class SimilarityAccumulator:
     def _compare(self, metric: str, part: int, layer: int, vectors: Tensor) -> None:
         """Adds the dot products of a part's vectors [batch, width], or stores those of a pivot."""
         self.squares[metric][layer] += alignment.squares(vectors)
+        if self.kept is not None:
+            self.kept.add(metric, part, vectors)
         stored = self.pivot.vectors[metric, part]
         if not self.filling:
             self.dot[metric][layer] += alignment.dots(stored.to(self.device), vectors)

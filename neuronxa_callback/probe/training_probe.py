@@ -117,12 +117,14 @@ class TrainingProbe:
         processing_class: Any = None,
         optimizer: Any = None,
         watch: Watch = watch_nothing,
+        pivot: str | None = None,
         **_: Any,
     ) -> AlignmentReport | None:
         """A report of the model; None if the probe failed and training goes on.
 
         Collective: every rank calls it. The arguments are those of a callback event,
-        and a ``watch`` that shows the progress of a probe on this rank.
+        a ``watch`` that shows the progress of a probe on this rank, and the ``pivot`` of
+        ``Probe.run``.
 
         Raises:
             BrokenForwardError: If the ranks cannot go on together.
@@ -131,7 +133,7 @@ class TrainingProbe:
         with self.handle_errors() as outcome:
             probe = self._probe_for(model, self.tokenizer or processing_class)
             with watch(probe) as progress:
-                report = self._run(probe, model, step, progress)
+                report = self._run(probe, model, step, progress, pivot)
             weights = _optimizer_weights(optimizer)
             report = report if weights is None else report.with_model(optimizer_weights=weights)
         if outcome.error is not None:
@@ -214,12 +216,17 @@ class TrainingProbe:
             )
 
     def _run(
-        self, probe: Probe, model: nn.Module, step: int, progress: ProgressCallback | None
+        self,
+        probe: Probe,
+        model: nn.Module,
+        step: int,
+        progress: ProgressCallback | None,
+        pivot: str | None,
     ) -> AlignmentReport:
         """After out of memory, the first probe retries at once with half of the tokens."""
         while True:
             try:
-                return probe.run(model, step, progress)
+                return probe.run(model, step, progress, pivot)
             except ProbeMemoryError as error:
                 if self._first_probe_done or probe.batch_tokens < MIN_BATCH_TOKENS:
                     raise

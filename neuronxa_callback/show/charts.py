@@ -1,6 +1,8 @@
 """Pictures with matplotlib: score over steps, score by layer, heat map. No global state."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from neuronxa_callback.errors import ConfigError, unknown
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.drawing.lines import SCALE, TICKS, draw_scores
+from neuronxa_callback.show.language_pairs.order import cluster_order
 from neuronxa_callback.show.page.data import loss_step
 from neuronxa_callback.show.palette import LIGHT
 from neuronxa_callback.show.tables import ranking
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GREY = "#777777"
+MOST_NUMBERS = 30
+"""Matrices of more languages have no numbers in their cells."""
 Losses = Mapping[int, float]
 """step -> training loss."""
 
@@ -57,7 +62,11 @@ def picture(
 
 
 def write_picture(
-    reports: Sequence[AlignmentReport], path: str | Path, metric: str | None = None
+    reports: Sequence[AlignmentReport],
+    path: str | Path,
+    metric: str | None = None,
+    language_pairs: bool = False,
+    of_layers: bool = False,
 ) -> None:
     """Write ``picture`` to a file, which is replaced at once.
 
@@ -65,6 +74,8 @@ def write_picture(
         reports: The reports of one run, sorted by step.
         path: A file that ends in ``.png``, ``.svg`` or ``.pdf``.
         metric: As in ``picture``.
+        language_pairs: Write ``language_matrix`` of the last report that has it instead.
+        of_layers: Draw the heat map of the last report instead, its languages sorted by score.
 
     Raises:
         ConfigError: If there is no report or no such metric, or if the file cannot be written.
@@ -82,7 +93,12 @@ def write_picture(
         raise ConfigError(unknown("metric", metric, reports[-1].metrics))
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"a picture must end in .png, .svg or .pdf, got {str(path)!r}")
-    figure = picture(reports, metric=metric)
+    if language_pairs:
+        figure = _last_matrix(reports, metric)
+    elif of_layers:
+        figure = heat_map(reports[-1], metric or next(iter(reports[-1].metrics)), by_score=True)
+    else:
+        figure = picture(reports, metric=metric)
     with whole_file(path) as beside:
         figure.savefig(beside)
 
@@ -155,8 +171,6 @@ def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Fi
         by_score: Sort the languages by their score; else those of a group are neighbours, in the
             order of the groups and of the report, which is the same at every step of a run.
     """
-    from matplotlib.colors import PowerNorm
-
     layers, languages = report.layers(metric), by_group(report)
     if by_score:
         ranked = [name for name, _ in ranking(report, metric)]
@@ -165,7 +179,7 @@ def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Fi
     size = 0.22 * max(8, len(layers)), max(1.0, 0.24 * len(languages))
     figure, axes = _axes_in((left, 0.55, *size), right=1.0, above=0.35)
     cells = [list(report.curve(metric, language)) for language in languages]
-    image = axes.imshow(cells, norm=PowerNorm(0.5, 0, 1), cmap="viridis", aspect="auto")
+    image = _draw_cells(axes, cells)
     axes.set_yticks(range(len(languages)), languages, fontsize=8)
     step = max(1, len(layers) // 16)
     axes.set_xticks(
@@ -173,12 +187,68 @@ def heat_map(report: AlignmentReport, metric: str, by_score: bool = False) -> Fi
     )
     axes.set_xlabel("layer")
     axes.set_title(f"{metric}, step {report.step}", loc="left", fontsize=10)
-    width, height = figure.get_size_inches()
-    bar = ((left + size[0] + 0.2) / width, 0.55 / height, 0.2 / width, size[1] / height)
-    drawn = figure.colorbar(image, cax=figure.add_axes(bar), ticks=TICKS, format="{x:g}")
+    _add_colour_bar(figure, image, (left, 0.55, *size))
+    return figure
+
+
+def _draw_cells(axes: "Axes", cells: Sequence[Sequence[float]]) -> Any:
+    """Draw scores as colours from 0 to 1, NaN in grey."""
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
+    colours = colormaps["viridis"].with_extremes(bad="#DDDDDD")
+    return axes.imshow(cells, norm=PowerNorm(0.5, 0, 1), cmap=colours, aspect="auto")
+
+
+def _add_colour_bar(figure: Figure, image: Any, box: tuple[float, float, float, float]) -> None:
+    """A colour bar at the right of axes in a box (left, bottom, width, height), in inches."""
+    left, bottom, width, height = box
+    total, rise = figure.get_size_inches()
+    place = ((left + width + 0.2) / total, bottom / rise, 0.2 / total, height / rise)
+    drawn = figure.colorbar(image, cax=figure.add_axes(place), ticks=TICKS, format="{x:g}")
     drawn.ax.tick_params(labelsize=7)
     drawn.ax.set_ylabel(SCALE, fontsize=7)
+
+
+def language_matrix(report: AlignmentReport, metric: str) -> Figure:
+    """Score by language and language, mean over layers, as a figure; similar ones are neighbours.
+
+    The colour scale is 0 to 1 at every step. The diagonal is not measured; NaN is grey. Up to
+    ``MOST_NUMBERS`` languages have their scores in percent in the cells.
+
+    Args:
+        report: A report with ``language_pairs``.
+        metric: One of its metrics.
+    """
+    table = report.language_pairs[metric]
+    order = cluster_order(table)
+    names = [table.languages[k] for k in order]
+    matrix = table.matrix()
+    cells = [[math.nan if i == j else matrix[i][j] for j in order] for i in order]
+    margin, side = 0.3 + _text_width(names), max(1.5, 0.26 * len(names))
+    figure, axes = _axes_in((margin, margin, side, side), right=1.0, above=0.35)
+    image = _draw_cells(axes, cells)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, fontsize=8, rotation=90)
+    for (i, row), j in product(enumerate(cells), range(len(names))):
+        if len(names) <= MOST_NUMBERS and not math.isnan(row[j]):
+            colour = "black" if row[j] > 0.5 else "white"
+            axes.text(j, i, f"{100 * row[j]:.0f}", ha="center", va="center", fontsize=7, c=colour)
+    axes.set_title(f"{metric} in %, step {report.step}", loc="left", fontsize=10)
+    _add_colour_bar(figure, image, (margin, margin, side, side))
     return figure
+
+
+def _last_matrix(reports: Sequence[AlignmentReport], metric: str | None) -> Figure:
+    """The matrix of the last report that has one."""
+    with_pairs = [report for report in reports if report.language_pairs]
+    if not with_pairs:
+        raise ConfigError(
+            "a picture of all pairs of languages needs a report that has measured them, these"
+            " have not; measure them with `neuronxa score MODEL --pivot all`, or in training with"
+            " language_pairs_every"
+        )
+    return language_matrix(with_pairs[-1], metric or next(iter(with_pairs[-1].language_pairs)))
 
 
 def by_group(report: AlignmentReport) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import cast
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from neuronxa_callback.corpus.languages import name
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.errors import ConfigError, reason
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.tables import interval, number, ranking
 from neuronxa_callback.whole_file import whole_file
@@ -94,7 +94,7 @@ def write_card(path: Path, report: AlignmentReport, model_name: str) -> None:
         text = str(add_to_card(card, report, model_name))
     except Exception as cause:
         raise ConfigError(
-            f"{path} must be a model card with valid metadata: {' '.join(str(cause).split())}"
+            f"{path} must be a model card with valid metadata: {reason(cause)}"
         ) from None
     with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8")

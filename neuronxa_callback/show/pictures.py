@@ -1,7 +1,8 @@
 """The pictures of a run for trackers: which probes are drawn, and pictures that fail."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,14 @@ PICTURES_EVERY = 10
 """Probes per drawing of pictures, which take most of the time of a sink."""
 PICTURES = {"curve": "by_layer", "heat_map": "heat_map"}
 """The last part of a key -> the drawing of ``neuronxa_callback.show.charts``."""
+PAIR_PICTURES = {"language_pairs": "language_matrix"}
+"""The same for reports with all pairs of languages, which are rare: each of them is drawn."""
+DRAWINGS = PICTURES | PAIR_PICTURES
+
+NEURONS = "neurons"
+"""The last part of the key of the picture of the neuron statistics."""
+DRAWN_NEURONS = ("overlap", "sharing", "language_neurons")
+"""The statistics on it."""
 
 Chart = Callable[[AlignmentReport, str], Any]
 """A function of a report and a metric."""
@@ -40,7 +49,7 @@ class Pictures:
             )
         self.every, self.seen = every, 0
         self.charts = (
-            {name: partial(pixels_of, name) for name in PICTURES} if charts is None else charts
+            {name: partial(pixels_of, name) for name in DRAWINGS} if charts is None else charts
         )
         self._not_drawn: AlignmentReport | None = None
         """The latest report if it has no pictures yet."""
@@ -51,12 +60,17 @@ class Pictures:
         draws = self.seen % self.every == 0 or _is_last(report)
         self.seen += 1
         self._not_drawn = None if draws else report
-        return self.draw(report, PICTURES) if draws else {}
+        pairs = self.draw(report, PAIR_PICTURES) if report.language_pairs else {}
+        if not draws:
+            return pairs
+        return self.draw(report, PICTURES) | self._draw_neurons(report) | pairs
 
     def of_last(self) -> tuple[dict[str, Any], int]:
         """The pictures of the last report if it has none yet, and its step."""
         last, self._not_drawn = self._not_drawn, None
-        return ({}, 0) if last is None else (self.draw(last, PICTURES), last.step)
+        if last is None:
+            return {}, 0
+        return self.draw(last, PICTURES) | self._draw_neurons(last), last.step
 
     def draw(self, report: AlignmentReport, names: Iterable[str]) -> dict[str, Any]:
         """Charts of a report by their keys, without those that cannot be drawn."""
@@ -64,14 +78,29 @@ class Pictures:
         root = prefixed("neuronxa_charts", report)
         for metric in report.metrics:
             for name in names:
-                try:
+                with self._one_warning(name):
                     drawn[f"{root}/{metric}_{name}"] = self.charts[name](report, metric)
-                except Exception as error:
-                    message = f"{name}: {type(error).__name__}: {error}"
-                    if message not in self._warned:
-                        self._warned.add(message)
-                        log.warning("a picture is left out, its scores are logged: %s", message)
         return drawn
+
+    def _draw_neurons(self, report: AlignmentReport) -> dict[str, Any]:
+        """The picture of the neuron statistics by its key; empty without them."""
+        drawn: dict[str, Any] = {}
+        if any(report.diagnostics.get(name) for name in DRAWN_NEURONS):
+            with self._one_warning(NEURONS):
+                chart = self.charts.get(NEURONS, pixels_of_neurons)
+                drawn[f"{prefixed('neuronxa_charts', report)}/{NEURONS}"] = chart(report, "")
+        return drawn
+
+    @contextmanager
+    def _one_warning(self, name: str) -> Iterator[None]:
+        """Make one warning per cause of a picture that cannot be drawn."""
+        try:
+            yield
+        except Exception as error:
+            message = f"{name}: {type(error).__name__}: {error}"
+            if message not in self._warned:
+                self._warned.add(message)
+                log.warning("a picture is left out, its scores are logged: %s", message)
 
 
 def prefixed(prefix: str, report: AlignmentReport) -> str:
@@ -83,7 +112,15 @@ def pixels_of(name: str, report: AlignmentReport, metric: str) -> Any:
     """A picture as an array of bytes [height, width, 4]."""
     from neuronxa_callback.show import charts
 
-    return charts.pixels(getattr(charts, PICTURES[name])(report, metric))
+    return charts.pixels(getattr(charts, DRAWINGS[name])(report, metric))
+
+
+def pixels_of_neurons(report: AlignmentReport, metric: str) -> Any:
+    """The picture of the neuron statistics as an array of bytes [height, width, 4]."""
+    from neuronxa_callback.show import charts
+    from neuronxa_callback.show.drawing.neurons import neuron_curves
+
+    return charts.pixels(neuron_curves(report))
 
 
 def _is_last(report: AlignmentReport) -> bool:

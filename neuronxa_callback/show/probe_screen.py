@@ -28,12 +28,15 @@ class ProbeScreen:
     """Whether a probe of more than ``delay`` seconds has a bar, if stderr is a terminal."""
     delay: float = DELAY
     is_first: bool = True
+    announced: bool = False
+    """Whether the cost of all pairs of languages has been printed."""
 
     @contextmanager
     def watch(self, probe: Any) -> Iterator[Callable[[int, int], None] | None]:
         """Yield a function of (done, total) that moves the bar; None without a bar."""
         if self.shown and self.is_first:
             terminal.say(before_first_probe(len(probe.corpus.languages), probe.config.n_pairs))
+        probe.announce = self._announce
         if not (self.shown and self.has_bar and terminal.is_terminal(sys.stderr)):
             yield None
             return
@@ -45,6 +48,12 @@ class ProbeScreen:
                     bar.update(done - bar.n)
 
             yield move
+
+    def _announce(self, line: str) -> None:
+        """Print, once a run, what all pairs of languages cost."""
+        if self.shown and not self.announced:
+            terminal.say(f"NeuronXA: {line}")
+        self.announced = True
 
     def show_cost(self, report: AlignmentReport) -> None:
         """Print the seconds of the first probe, and the options that lower them."""
@@ -67,8 +76,8 @@ def cost_of_first_probe(report: AlignmentReport) -> str:
     """The line after the first probe."""
     return (
         f"NeuronXA: the first probe took {report.run['seconds']:.1f} s;"
-        f" fewer languages ({len(report.languages)} now), n_pairs ({report.n_pairs} now) or"
-        f" metrics ({len(report.metrics)} now) take less; every= and max_overhead= probe less often"
+        f" fewer languages (now {len(report.languages)}), pairs (n_pairs={report.n_pairs}) or"
+        f" metrics (now {len(report.metrics)}) take less; every= and max_overhead= probe less often"
     )
 
 
@@ -76,7 +85,8 @@ def no_tracker(output_dir: str, record: str) -> str:
     """The line of a run without a tracker: where its scores lie, and how to see them."""
     usual = os.path.abspath(os.path.join(output_dir, FOLDER, RECORD))
     shown = output_dir if record == usual else record
+    file = record if os.path.isabs(output_dir) else os.path.relpath(record)
     return (
-        f"NeuronXA: no tracker is on (report_to), so the scores are in {record} only;"
+        f"NeuronXA: no tracker is on (report_to), so the scores are in {file} only;"
         f" to see them: neuronxa page {shlex.quote(shown)}"
     )

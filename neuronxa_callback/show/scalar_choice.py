@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from neuronxa_callback.errors import ConfigError, unknown
+from neuronxa_callback.neuron_scalars import BEYOND
 from neuronxa_callback.option_checks import require_text
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.report_schema import MEAN
@@ -29,8 +30,8 @@ def choose_scalars(report: AlignmentReport, choice: str) -> dict[str, float]:
     Args:
         report: The report.
         choice: ``"mean"``: the mean, early, middle and late layers, peak and chance of each metric,
-            and the seconds. ``"languages"``: also the languages. ``"all"``: also the ends of the
-            intervals, which is ``report.scalars()``.
+            the neuron statistics, and the seconds. ``"languages"``: also the languages.
+            ``"all"``: also the ends of the intervals, which is ``report.scalars()``.
     """
     scalars = report.scalars()
     if choice == "all":
@@ -38,7 +39,8 @@ def choose_scalars(report: AlignmentReport, choice: str) -> dict[str, float]:
     ends = interval_ends(scalars)
     left_out = set(ends)
     if choice == "mean":
-        left_out |= {key for key in ends.values() if not key.endswith(f"/{MEAN}")}
+        languages = {*ends.values(), *(key for key in scalars if f"{BEYOND}/" in key)}
+        left_out |= {key for key in languages if not key.endswith(f"/{MEAN}")}
     return {key: score for key, score in scalars.items() if key not in left_out}
 
 

@@ -27,21 +27,19 @@ BAR_CELLS = 12
 def one_report(report: AlignmentReport) -> Table:
     """One row per language: score, interval, best layer, retrieval both ways, other metrics.
 
-    Languages are sorted by score; those with NaN come after them, then groups of languages, and
-    the mean last.
+    Languages are sorted by score, those with NaN last; then come groups of languages and the mean.
     """
     first, *others = report.metrics
-    table = _table(
-        f"Alignment with {report.pivot} at step {report.step}",
-        f"{report.n_pairs} pairs per language; chance is {report.chance:.3f}",
-    )
+    caption = f"{report.n_pairs} pairs per language; chance is {report.chance:.3f}\nto/from: "
+    caption += f"the nearest sentence is the translation, from {report.pivot} and back"
+    table = _table(f"Alignment with {report.pivot} at step {report.step}", caption)
     table.add_column("language", no_wrap=True)
     table.add_column(escape(first), justify="right", no_wrap=True)
     table.add_column("95 %", style="dim", no_wrap=True)
     table.add_column("", no_wrap=True)
     beyond = report.diagnostics.get("beyond_surface", {}).get(first)
-    names = ("best layer", "to/from", *map(escape, others))
-    for name in (*names, *(("beyond spelling",) if beyond else ())):
+    extra = ["beyond spelling"] if beyond else []
+    for name in ("best layer", "to/from", *map(escape, others), *extra):
         table.add_column(name, justify="right", no_wrap=True)
     ranked = [name for name, _ in ranking(report, first)]
     order = (*ranked, *(name for name in report.languages if name not in ranked))

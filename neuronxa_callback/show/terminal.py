@@ -23,6 +23,8 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
+from neuronxa_callback.errors import reason
+
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 ASCII = {"·": "-", "…": "...", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<="}
@@ -36,8 +38,9 @@ CONTROLS = re.compile(
 ENCODING_ERRORS = "neuronxa_readable"
 
 SEPARATOR = " ·"
-BREAKS = re.compile(r"(?<=[·;]) | (?=\()|(?<=,) (?![^\[]*\])")
-"""Where a line may be broken: after a separator, a semicolon, or a comma outside of an interval."""
+BREAKS = re.compile(r"(?<=[·;]) | (?=\([^)]{20})|(?<=,) (?![^\[]*\])")
+"""Where a line may be broken: after a separator, a semicolon, or a comma outside of an interval,
+and before a long parenthesis."""
 
 log = logging.getLogger(__name__)
 
@@ -146,10 +149,11 @@ def show(table: Table) -> None:
     """Print a table, as wide as the terminal, or ``WIDTH`` columns wide without a terminal."""
     with guard_output():
         console = Console()
+        if not console.is_terminal:
+            # Of the console, too: it cuts what is wider than itself.
+            console = Console(width=WIDTH)
         with console.capture() as captured:
-            width = console.width if console.is_terminal else WIDTH
-            segments = console.render(table, console.options.update(width=width))
-            console.print(Segments(map(_plain_segment, segments)), width=width, end="")
+            console.print(Segments(map(_plain_segment, console.render(table))), end="")
         _write(captured.get())
 
 
@@ -179,7 +183,7 @@ def guard_output() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, AttributeError) as error:
-        _warn_once(f"{type(error).__name__}: {error}")
+        _warn_once("there is none" if isinstance(error, AttributeError) else reason(error))
 
 
 @cache

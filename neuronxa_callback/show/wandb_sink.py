@@ -11,11 +11,13 @@ from neuronxa_callback.history.records import Record
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.long_table import write_long_table
 from neuronxa_callback.show.pictures import (
-    PICTURES,
+    DRAWINGS,
+    NEURONS,
     PICTURES_EVERY,
     Chart,
     Pictures,
     pixels_of,
+    pixels_of_neurons,
     prefixed,
 )
 from neuronxa_callback.show.scalar_choice import (
@@ -172,6 +174,13 @@ def _layer_chart(report: AlignmentReport, metric: str) -> Any:
     )
 
 
+def _neuron_picture(report: AlignmentReport, metric: str) -> Any:
+    """The picture of the neuron statistics as a W&B image."""
+    import wandb
+
+    return wandb.Image(pixels_of_neurons(report, metric), caption=f"neurons, step {report.step}")
+
+
 def _picture(name: str, report: AlignmentReport, metric: str) -> Any:
     """A picture as a W&B image."""
     import wandb
@@ -182,7 +191,8 @@ def _picture(name: str, report: AlignmentReport, metric: str) -> Any:
 
 CHARTS: Mapping[str, Chart] = {
     "by_layer": _layer_chart,
-    **{name: partial(_picture, name) for name in PICTURES},
+    NEURONS: _neuron_picture,
+    **{name: partial(_picture, name) for name in DRAWINGS},
 }
 """The last part of a key -> what draws a metric of a report for W&B."""
 

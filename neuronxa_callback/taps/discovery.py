@@ -5,8 +5,14 @@ from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps.dense_networks import dense_network, dense_tap, ffn_input_of
-from neuronxa_callback.taps.expert_hooks import ExpertsTap
-from neuronxa_callback.taps.expert_recipes import find_recipe
+from neuronxa_callback.taps.experts.hooks import ExpertsTap
+from neuronxa_callback.taps.experts.modules import (
+    expert_group,
+    experts_of_group,
+    is_same_expert,
+)
+from neuronxa_callback.taps.experts.recipes import find_recipe
+from neuronxa_callback.taps.experts.stacked import Recipe, is_experts
 from neuronxa_callback.taps.flow.positions import MIXED, Order, order_of, rows_of
 from neuronxa_callback.taps.flow.streams import (
     leave_out_adapters,
@@ -21,14 +27,9 @@ from neuronxa_callback.taps.fused_kernels import KernelMatch, match_module
 from neuronxa_callback.taps.graph import Call
 from neuronxa_callback.taps.hooks import RecomputedTap, StateLayout
 from neuronxa_callback.taps.layers import FoundFFN, Pass, label_layers, stack_of
-from neuronxa_callback.taps.module_experts import (
-    expert_group,
-    experts_of_group,
-    is_same_expert,
-)
 from neuronxa_callback.taps.modules import channel_dim
+from neuronxa_callback.taps.norm_networks import match_norm_network
 from neuronxa_callback.taps.override import Override, chosen_by_user
-from neuronxa_callback.taps.stacked_experts import Recipe, is_experts
 from neuronxa_callback.taps.trace import Trace
 
 
@@ -108,7 +109,7 @@ class Discovery:
                         call.path, call.module, call.args, call.kwargs, call.output
                     )
             elif call.path not in self.kernels and not call.linear:
-                kernel = match_module(call, self.trace.calls)
+                kernel = match_norm_network(call) or match_module(call, self.trace.calls)
                 if kernel is not None:
                     self.kernels[call.path] = kernel
         except TapError as error:
@@ -127,7 +128,7 @@ class Discovery:
             call.path,
             "routed",
             recipe.experts * recipe.width,
-            "computed from the input of the experts, for the rows that are routed",
+            "rows of the kernel where their order is known, else computed from the input",
             ExpertsTap(call.path, recipe),
             experts=recipe.experts,
         )

@@ -21,6 +21,7 @@ from neuronxa_callback.taps.flow.kernel_copies import (
 )
 from neuronxa_callback.taps.flow.structure import FFNInput
 from neuronxa_callback.taps.graph import Call
+from neuronxa_callback.taps.hooks import RecomputedStates
 from neuronxa_callback.taps.modules import contains_linear, is_linear, is_list_entry, is_norm
 from neuronxa_callback.taps.pointwise import Formula
 
@@ -49,6 +50,8 @@ class KernelStates:
     swap: bool
     """Whether the gate is the second half of a fused layer."""
     act: Activation
+    down: str
+    """Name of the down projection."""
 
     def __call__(self, module: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Gate and product [..., width] of ``hidden``."""
@@ -59,6 +62,11 @@ class KernelStates:
         gate = self.act(outs[0])
         return gate, gate * outs[1] if len(outs) == 2 else gate
 
+    def output(self, module: nn.Module, product: Tensor) -> Tensor:
+        """The output [..., hidden] of the down projection for a product."""
+        out: Tensor = module.get_submodule(self.down)(product)
+        return out
+
 
 @dataclass(frozen=True)
 class KernelMatch:
@@ -67,7 +75,7 @@ class KernelMatch:
     kind: str
     width: int
     description: str
-    states: KernelStates
+    states: RecomputedStates
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,7 @@ def _matching(call: Call, down: str, inward: tuple[str, ...]) -> list[KernelMatc
     found = []
     for candidate in _candidates(module, down, inward):
         _, product = candidate.states(module, hidden)
-        inner = module.get_submodule(down)(product)
+        inner = candidate.states.output(module, product)
         if isinstance(expected, Tensor) and reproduces(inner, expected):
             found.append(candidate)
     return found
@@ -267,5 +275,5 @@ def _candidates(module: nn.Module, down: str, inward: tuple[str, ...]) -> Iterat
         for swap in (False, True) if fused else (False,):
             for name, act in ACTIVATIONS.items():
                 kind = "fused" if fused else "gated" if len(inward) == 2 else "plain"
-                states = KernelStates(order, fused, swap, act)
+                states = KernelStates(order, fused, swap, act, down)
                 yield KernelMatch(kind, width, f"{name} of {order[0]}", states)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -211,13 +211,23 @@ class DenseTap:
         return source.formula(values)
 
 
+class RecomputedStates(Protocol):
+    """Computes the states of a module that calls none of its layers."""
+
+    def __call__(self, module: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate and product [..., width] of the module's input."""
+
+    def output(self, module: nn.Module, product: Tensor) -> Tensor:
+        """The module's output for a product."""
+
+
 @dataclass(frozen=True)
 class RecomputedTap:
     """Reads a network that calls none of its layers: computes its states from its input."""
 
     path: str
     """The module around the layers."""
-    states: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+    states: RecomputedStates
     """From the module and its input to gate and product."""
     layout: StateLayout = field(default_factory=StateLayout)
     parts: tuple[int, ...] = ()

@@ -84,7 +84,18 @@ def is_linear(module: nn.Module) -> bool:
 
 def is_norm(module: nn.Module) -> bool:
     """Whether the module is a normalization, judged by the name of its class."""
-    return "norm" in type(module).__name__.lower() and not contains_linear(module)
+    named = "norm" in type(module).__name__.lower()
+    return named and not contains_linear(module) and not is_norm_network(module)
+
+
+def is_norm_network(module: nn.Module) -> bool:
+    """Whether the module holds a norm and a feed-forward network, without layers of their own.
+
+    Judged by its attributes, which are those of Transformer Engine's ``LayerNormMLP``.
+    """
+    weights = ("layer_norm_weight", "fc1_weight", "fc2_weight")
+    named = isinstance(getattr(module, "activation", None), str)
+    return named and all(isinstance(getattr(module, name, None), Tensor) for name in weights)
 
 
 def contains_linear(module: nn.Module) -> bool:
@@ -93,13 +104,14 @@ def contains_linear(module: nn.Module) -> bool:
 
 
 def is_single_operation(module: nn.Module) -> bool:
-    """Whether a trace records the module as one operation: norms, and experts as 3-D weights."""
+    """Whether a trace records the module as one operation: norms, and what holds bare weights."""
     stacked = getattr(module, "down_proj", None)
     glu = module._modules.get("mlp")
     flat = hasattr(module, "num_experts") and all(
         isinstance(getattr(glu, name, None), Tensor) for name in ("w1", "v1", "w2")
     )
-    return is_norm(module) or (isinstance(stacked, Tensor) and stacked.ndim == 3) or flat
+    experts = (isinstance(stacked, Tensor) and stacked.ndim == 3) or flat
+    return is_norm(module) or is_norm_network(module) or experts
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.experts.stacked import is_experts
 from neuronxa_callback.taps.modules import is_linear, modules_by_path, unwrapped_path
-from neuronxa_callback.taps.stacked_experts import is_experts
 
 Override = str | Callable[[nn.Module], Iterable[str] | Mapping[str, str]] | None
 

@@ -112,16 +112,16 @@ class Reader:
         self, module: nn.Module, read: Callable[[nn.Module, Any, Any], None], stack: ExitStack
     ) -> None:
         """Hooks ``read(module, args, kwargs)`` in front of ``module`` until ``stack`` closes."""
-        hook = module.register_forward_pre_hook(self._guarded(read), with_kwargs=True)
+        hook = module.register_forward_pre_hook(self.guarded(read), with_kwargs=True)
         stack.callback(hook.remove)
 
     def after(
         self, module: nn.Module, read: Callable[[nn.Module, Any, Any], None], stack: ExitStack
     ) -> None:
         """Hooks ``read(module, args, output)`` behind ``module`` until ``stack`` closes."""
-        stack.callback(module.register_forward_hook(self._guarded(read)).remove)
+        stack.callback(module.register_forward_hook(self.guarded(read)).remove)
 
-    def _guarded(self, read: Callable[..., None]) -> Callable[..., None]:
+    def guarded(self, read: Callable[..., None]) -> Callable[..., None]:
         """A hook that returns None, never raises, and does nothing after the first error."""
 
         def hook(*args: Any) -> None:

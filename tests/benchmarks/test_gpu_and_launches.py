@@ -10,7 +10,9 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MOST_ADDED = {"NASCA alone": 24, "default": 70}
 """Launches that the plain path adds per layer and forward, in a model of four layers."""
-MOST_EXPERT_WAITS = 8
+MOST_ADDED_BY_EXPERTS = {"NASCA alone": 46, "default": 112}
+"""The same for a layer of experts, whatever their number."""
+MOST_EXPERT_WAITS = 1
 """Times that the host waits for the device per layer of experts and forward."""
 
 
@@ -22,7 +24,7 @@ def script(name):
 
 @pytest.fixture(scope="module")
 def launches():
-    return script("operators_of.py")
+    return script("launches.py")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +50,19 @@ def test_fake_tensors_launch_what_real_tensors_do(launches, inputs):
     assert fake.bytes == pytest.approx(real.bytes, rel=0.02)
 
 
-def test_a_layer_of_experts_is_counted(launches, inputs):
-    cost = launches.measure("tiny", True, "NASCA alone", inputs, "cpu")
+@pytest.mark.parametrize("kind", MOST_ADDED_BY_EXPERTS)
+def test_launches_of_a_layer_of_experts(launches, inputs, kind):
+    cost = launches.measure("tiny", True, kind, inputs, "cpu")
+    assert 0 < cost.per_layer(cost.added.total()) <= MOST_ADDED_BY_EXPERTS[kind]
     assert 0 < cost.per_layer(cost.waits) <= MOST_EXPERT_WAITS
-    assert cost.added["mm"] > 0
+    # The states are the kernel's own: no projection is computed again.
+    assert cost.added["_grouped_mm"] == 0
+    # One product with the pivot per metric, layer and forward that is not the pivot's own.
+    metrics = {"NASCA alone": 1, "default": 3}[kind]
+    assert cost.added["mm"] == metrics * cost.layers * (cost.forwards - 1)
+    # One sum of rows per read; the diagnostics add three of single numbers.
+    sums = {"NASCA alone": 1, "default": 4}[kind]
+    assert cost.added["_embedding_bag_forward_only"] == sums * cost.layers * cost.forwards
 
 
 def test_an_indexed_operator_moves_only_its_rows(launches):
@@ -76,6 +87,12 @@ def test_the_gpu_script_runs_on_a_cpu():
     assert text["forward and probe, bf16"].startswith("bare ")
     assert text["training, deterministic"] == "weights equal in every bit"
     assert text["torch.compile"] == "verdicts equal those of the eager model"
+    assert (
+        text["experts, rows of the kernel"] == "verdicts equal those of experts that run one by one"
+    )
+    assert text["experts, bf16"].startswith("tiny shape, 8 of 64 experts")
+    fused = text["fused and plain sums, bf16"]
+    assert fused == "not run: triton is not installed" or "verdicts equal: nasca, navca" in fused
     assert text["FSDP2 and NCCL"] == "not run: needs two GPUs"
     assert not any("FAILED" in result for result in text.values()), text
 

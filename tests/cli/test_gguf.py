@@ -155,7 +155,7 @@ def test_a_broken_gguf_file_is_refused_in_one_sentence(neuronxa, tmp_path):
 
 
 def test_without_the_package_the_extra_is_named(folders, monkeypatch):
-    from neuronxa_callback.cli.gguf_files import gguf_file_of
+    from neuronxa_callback.cli.loading.gguf_files import gguf_file_of
     from neuronxa_callback.errors import ConfigError
 
     find = importlib.util.find_spec

@@ -21,8 +21,11 @@ COMMANDS = (
     "page",
     "picture",
     "check",
+    "neurons",
+    "pairs",
     "taps",
     "languages",
+    "workspace",
 )
 
 
@@ -31,7 +34,18 @@ def test_an_unexpected_error_is_one_sentence_and_exits_with_2(neuronxa, monkeypa
         raise LookupError("no such\nthing")
 
     monkeypatch.setattr(neuron_commands, "app", broken)
-    assert neuronxa("languages") == (2, "", "neuronxa: LookupError: no such thing\n")
+    assert neuronxa("languages") == (
+        2,
+        "",
+        "neuronxa: unexpected LookupError, please report it: no such thing;"
+        " python -X dev -m neuronxa_callback shows where\n",
+    )
+
+
+def test_a_file_that_cannot_be_used_is_named(neuronxa, monkeypatch, tmp_path):
+    monkeypatch.setattr(neuron_commands, "app", lambda: (tmp_path / "none" / "a").open("w"))
+    message = f"neuronxa: cannot use {tmp_path / 'none' / 'a'}: No such file or directory\n"
+    assert neuronxa("languages") == (2, "", message)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -89,6 +103,12 @@ def test_a_picture_of_a_run_and_its_errors(neuronxa, tmp_path):
     record.write_text("".join(make_report(k).to_json() + "\n" for k in (0, 10)))
     assert neuronxa("picture", record, "-o", tmp_path / "a.png")[0] == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    titles = []
+    for flags in ((), ("--heat-map",)):
+        assert neuronxa("picture", record, "-o", tmp_path / "a.svg", *flags)[0] == 0
+        titles.append("<!-- layer -->" in (tmp_path / "a.svg").read_text())
+        titles.append("<!-- loss -->" in (tmp_path / "a.svg").read_text())
+    assert titles == [True, True, True, False]
     for arguments, words in (
         ((record, "-o", tmp_path / "a.doc"), "must end in .png, .svg or .pdf"),
         ((record, "--metric", "nasa", "-o", tmp_path / "a.png"), "nasa"),

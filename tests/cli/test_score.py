@@ -1,5 +1,6 @@
 """``neuronxa score``."""
 
+import shutil
 import subprocess
 import sys
 
@@ -80,3 +81,34 @@ def test_score_under_torchrun_is_the_same_report(neuronxa, saved):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert AlignmentReport.from_json(done.stdout) == AlignmentReport.from_json(alone)
+
+
+def test_score_takes_groups_of_languages(neuronxa, saved):
+    groups = ("--groups", "script,mine=de+French")
+    code, out, _ = neuronxa("score", saved, *OPTIONS, *groups, "--json")
+    report = AlignmentReport.from_json(out)
+    assert code == 0
+    assert report.groups == {"Latn": LANGUAGES, "mine": LANGUAGES}
+    _, plain, _ = neuronxa("score", saved, *OPTIONS, "--json")
+    without = AlignmentReport.from_json(plain)
+    assert report.score("nasca", "group:mine") == without.score("nasca")
+    assert [report.score("nasca", name) for name in LANGUAGES] == [
+        without.score("nasca", name) for name in LANGUAGES
+    ]
+    code, _, err = neuronxa("score", saved, *OPTIONS, "--groups", "scripts")
+    assert code == 2
+    assert "unknown kind of groups: 'scripts'; did you mean 'script'?" in err
+    code, _, err = neuronxa("score", saved, *OPTIONS, "--groups", "mine=sw")
+    assert code == 2
+    assert "the group 'mine' must name measured languages" in err
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "", '{"global_step": {}}'])
+def test_a_damaged_state_of_the_trainer_is_named(neuronxa, saved, tmp_path, text):
+    folder = shutil.copytree(saved, tmp_path / "model")
+    (folder / "trainer_state.json").write_text(text)
+    code, out, err = neuronxa("score", folder, *OPTIONS)
+    assert (code, out) == (2, "")
+    start = f"neuronxa: {folder / 'trainer_state.json'} must be an object with a global_step"
+    assert err.startswith(start)
+    assert err.endswith(("wrong type\n", "at line 1, column 1\n"))

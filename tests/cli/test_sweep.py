@@ -250,3 +250,13 @@ def test_a_folder_without_checkpoints_is_refused(neuronxa, tmp_path):
     code, _, err = neuronxa("sweep", tmp_path)
     assert code == 2
     assert "holds none; for one model use `neuronxa score`, for the hub --revisions" in err
+
+
+def test_a_sweep_takes_groups_of_languages(neuronxa, run, tmp_path):
+    record = tmp_path / "grouped.jsonl"
+    code, out, _ = neuronxa("sweep", run, "--groups", "mine=fr", "-o", record, "--json")
+    assert code == 0
+    found = [AlignmentReport.from_json(line) for line in out.splitlines()]
+    assert [report.groups for report in found] == [{"mine": ("fra_Latn",)}] * 3
+    for report in found:
+        assert report.interval("nasca", "group:mine") == report.interval("nasca", "fra_Latn")

@@ -99,7 +99,7 @@ def test_without_the_identifier_a_sentence_says_how_to_get_it(monkeypatch, texts
     monkeypatch.setattr(builtins, "__import__", without)
     found = check_languages(corpus_of(texts))
     assert found == LanguageCheck(
-        note="the languages of lines are not checked: pip install 'neuronxa_callback[check]'"
+        note="the languages of lines are not checked: pip install lingua-language-detector"
     )
 
 

@@ -34,6 +34,25 @@ def test_two_ranks_count_the_firings_of_neurons_as_one_does(alone, tmp_path):
     assert json.loads(found[0][0])["metrics"] == json.loads(alone)["metrics"]
 
 
+def test_two_ranks_and_sharded_weights_give_the_same_loss_byte_for_byte(alone, tmp_path):
+    scenes = (("loss", 1), ("loss", 2), ("fsdp2_loss", 2))
+    found = [torchrun(scene, n, tmp_path / f"{scene}{n}") for scene, n in scenes]
+    assert {text for texts in found for text in texts} == {found[0][0]}
+    assert len(json.loads(found[0][0])["diagnostics"]["loss"]["languages"]) == 7
+    assert json.loads(found[0][0])["metrics"] == json.loads(alone)["metrics"]
+
+
+def test_two_ranks_compare_all_pairs_of_languages_as_one_does(alone, tmp_path):
+    found = [torchrun("language_pairs", ranks, tmp_path / str(ranks)) for ranks in (1, 2)]
+    assert {text for texts in found for text in texts} == {found[0][0]}
+    text, passes = json.loads(found[0][0])
+    assert passes > 1
+    report = json.loads(text)
+    assert len(report["language_pairs"]["mexa"]["counts"][0]) == 28
+    del report["language_pairs"]
+    assert report == json.loads(alone)
+
+
 @pytest.mark.slow
 def test_pivots_of_their_own_give_the_same_report_on_any_number_of_ranks(tmp_path):
     found = [torchrun("own_pivots", ranks, tmp_path / str(ranks)) for ranks in (1, 2, 4)]

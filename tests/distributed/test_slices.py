@@ -15,7 +15,7 @@ SCRIPT = WORKERS / "slices.py"
 
 
 def scenes(folder, ranks, *names):
-    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder)
+    done = launch(SCRIPT, folder, *names, ranks=ranks, folder=folder, seconds=500)
     assert done.code == 0, done.output[-4000:]
     return [json.loads((folder / f"{rank}-{ranks}.json").read_text()) for rank in range(ranks)]
 
@@ -29,7 +29,8 @@ def whole():
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     names = ("dense", "shards", "tokens_too", "routed", "expert_parallel", "pipeline", "neurons")
-    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, "dimensions", "long_sentences")
+    more = ("dimensions", "long_sentences", "own_slices", "own_experts")
+    return scenes(tmp_path_factory.mktemp("slices"), 2, *names, *more)
 
 
 def close(text, whole):
@@ -56,6 +57,16 @@ def test_slices_of_neurons_as_transformers_cuts_them_give_the_same_report(scene,
 
 
 @pytest.mark.distributed
+def test_slices_of_neurons_give_the_same_pairs_of_languages(tmp_path, whole):
+    wanted = json.loads(measurement(probe_of_seven().run(noisy_llama(), pivot="all")))
+    for rank in scenes(tmp_path, 2, "all_pairs"):
+        close(rank["all_pairs"], whole)
+        found = json.loads(rank["all_pairs"])["language_pairs"]
+        for metric, table in wanted["language_pairs"].items():
+            assert found[metric]["counts"] == table["counts"]
+
+
+@pytest.mark.distributed
 def test_shards_as_transformers_cuts_them_give_the_same_report(two, whole):
     assert [rank["shards"] for rank in two] == [whole] * 2
 
@@ -65,6 +76,29 @@ def test_shards_as_transformers_cuts_them_give_the_same_report(two, whole):
 def test_slices_and_shards_at_once_give_the_same_report(tmp_path, whole):
     for rank in scenes(tmp_path, 4, "dense_and_shards"):
         close(rank["dense_and_shards"], whole)
+
+
+@pytest.mark.distributed
+def test_slices_that_a_script_cuts_itself_are_found_by_their_weights(two, whole):
+    for rank in two:
+        assert len(rank["own_slices"]) == 2
+        for text in rank["own_slices"]:
+            close(text, whole)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_slices_and_shards_over_the_mesh_of_accelerate_give_the_same_report(tmp_path, whole):
+    for rank in scenes(tmp_path, 4, "accelerate_mesh"):
+        close(rank["accelerate_mesh"], whole)
+
+
+@pytest.mark.distributed
+def test_experts_that_a_script_spreads_itself_are_refused_by_name(two):
+    message = (
+        f"ConfigError: a probe needs all experts on every rank, but mesh dimension 'ep' {INSTEAD}"
+    )
+    assert [rank["own_experts"] for rank in two] == [message] * 2
 
 
 @pytest.mark.distributed
@@ -92,7 +126,8 @@ def test_what_a_probe_needs_whole_is_refused_by_name(two):
         experts = f"{needs} all experts on every rank, but ep_size=2 {INSTEAD}"
         assert rank["expert_parallel"] == experts
         long = [f"{sentences} {name}=2 {INSTEAD}" for name in ("cp_size", "sp_size")]
-        assert rank["long_sentences"] == long
+        # Refused before a forward in which ranks could wait for each other.
+        assert rank["long_sentences"] == [*long, 0]
 
 
 @pytest.mark.distributed

@@ -58,10 +58,12 @@ def lines():
 
 
 def test_every_example_has_a_test():
-    tested = Path(__file__).read_text(encoding="utf-8")
+    files = Path(__file__).parent.glob("test_*.py")
+    tests = "".join(f"def {file.stem}\n{file.read_text(encoding='utf-8')}" for file in files)
     names = sorted(path.stem for path in EXAMPLES.glob("*.py"))
     assert len(names) >= 4
-    assert [name for name in names if f"def test_{name}" not in tested] == []
+    marks = {name: (f"def test_{name}", f'"{name}"') for name in names}
+    assert [name for name in names if not any(mark in tests for mark in marks[name])] == []
 
 
 def test_toy_languages_have_a_distinct_sentence_for_each_meaning():
@@ -105,6 +107,9 @@ def test_quickstart_writes_every_file_that_it_prints(tmp_path):
     assert (out / "emergence.png").read_bytes().startswith(b"\x89PNG")
     (folder,) = (out / "wandb").glob("offline-run-*")
     assert sorted(folder.glob("*.wandb"))
+    last = read_reports(out / "neuronxa" / "reports.jsonl")[-1]
+    assert {"overlap", "sharing"} <= {*last.diagnostics}
+    assert "neuronxa page runs/quickstart" in output
     for path in (Path("runs/quickstart/neuronxa/reports.jsonl"), "emergence.png", folder.name):
         assert str(path) in output
 

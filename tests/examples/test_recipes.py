@@ -111,6 +111,11 @@ def test_a_stop_rule_and_an_order_of_callbacks():
     assert names["alarm"].stop
 
 
+def test_the_option_of_the_model_card():
+    names = run(block("model_card="), NeuronXACallback=NeuronXACallback, config=ProbeConfig())
+    assert names["carded"].model_card
+
+
 def test_a_probe_without_a_trainer(capsys):
     names = run(block("short ="), tokenizer=tokenizer_for(ParallelCorpus.builtin()), model=llama())
     assert names["report"].step == 100

@@ -119,7 +119,7 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.send("Emulation.setEmulatedMedia", features=features)
 
-    def open(self, path, ready="document.documentElement?.dataset.drawnMs"):
+    def open(self, path, ready="document.documentElement?.dataset.drawnPanels !== undefined"):
         """Go to a file and wait until an expression is true; default: the page is drawn."""
         self.events.clear()
         self.send("Page.navigate", url=Path(path).resolve().as_uri())
@@ -138,7 +138,7 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
 
-    def wait(self, expression, timeout=30):
+    def wait(self, expression, timeout=120):
         """Wait until an expression is true."""
         until = time.monotonic() + timeout
         while not self.value(f"Promise.resolve({expression}).then(Boolean)"):

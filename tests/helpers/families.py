@@ -206,6 +206,13 @@ def stir(model: torch.nn.Module) -> None:
                 parameter.normal_(0.0, 0.1)
 
 
+def eager(family: str) -> Any:
+    """A tiny model whose experts run one after another, so that their states are computed."""
+    model = tiny(family)
+    model.set_experts_implementation("eager")
+    return model
+
+
 def ids(batch: int = 2, tokens: int = 7, seed: int = 0) -> torch.Tensor:
     """Token ids [batch, tokens] without special tokens."""
     generator = torch.Generator().manual_seed(seed)

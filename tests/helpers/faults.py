@@ -71,7 +71,8 @@ PLACES = {
     "the fingerprint": (fingerprint, "model_part", 1),
     "the report": (steps, "AlignmentReport", 1),
     "freeing memory": (steps, "free_memory", 1),
-    "the time": (steps, "_run_info", 1),
+    "measures of one's own": (steps, "settle", 1),
+    "the time": (steps, "run_info", 1),
 }
 """The same for any probe."""
 

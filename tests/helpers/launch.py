@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[2]
 WORKERS = ROOT / "tests" / "workers"
 DEEPSPEED = ROOT / ".deepspeed"
 """Where ``make test-all`` puts it: seen by the ranks of these tests alone."""
+TORCHAO = ROOT / ".torchao"
+"""The same for torchao: transformers imports it wherever it finds it."""
+TORCHAO_ON_PATH = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, TORCHAO)))}
 SHARED = Path("/dev/shm")
 DEEPSPEED_ON_CPU = {
     "DS_ACCELERATOR": "cpu",
@@ -87,6 +90,12 @@ def _tails(output, ranks, count=12):
     return "\n".join(
         line for rank in range(ranks) for line in (f"-- rank {rank}", *done.lines(rank)[-count:])
     )
+
+
+def needs_torchao(test):
+    """Skips a test where torchao cannot run."""
+    missing = importlib.util.find_spec("torchao") is None and not (TORCHAO / "torchao").is_dir()
+    return pytest.mark.skipif(missing, reason="torchao is not installed (`make .torchao`)")(test)
 
 
 def needs_deepspeed(test):

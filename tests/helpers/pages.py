@@ -1,7 +1,11 @@
 """Runs to show on a page (rising, full of markup, very large), and parts of a page in a tab."""
 
+import base64
+import json
 import math
 import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -130,3 +134,25 @@ def codes(tab):
     """The language codes in the table, from top to bottom."""
     return tab.value("[...document.querySelectorAll('#table tbody bdi')].map(e => e.textContent)"
                      ".filter(e => neuronxa.order.has(e))")  # fmt: skip
+
+
+def unpacked(text):
+    """The JSON of a page and the bytes behind it."""
+    start = text.index('id="data">') + len('id="data">')
+    packed = json.loads(text[start : text.index("</script>", start)])["zlib"]
+    raw = zlib.decompress(base64.b64decode(packed))
+    (size,) = struct.unpack("<I", raw[:4])
+    return json.loads(raw[4 : 4 + size]), raw[4 + size :]
+
+
+def array(entry, raw):
+    """A packed array."""
+    count = math.prod(entry["shape"])
+    values = np.frombuffer(raw, dtype=f"<{entry['type']}", count=count, offset=entry["offset"])
+    return values.reshape(entry["shape"])
+
+
+def unpacked_page(text):
+    """The JSON of a page, and a function from a packed array's entry to its numbers."""
+    plain, raw = unpacked(text)
+    return plain, lambda entry: array(entry, raw)

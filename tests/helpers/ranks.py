@@ -13,6 +13,7 @@ from tests.helpers.tiny import llama, parallel, tokenizer_of
 
 LANGUAGES = ("deu_Latn", "fra_Latn", "spa_Latn")
 COUNTED = ("overlap", "sharing", "language_neurons")
+NEURONS = (*COUNTED, "beyond_surface", "contrast", "rivals")
 METRICS = ("nasca", "navca", "mexa")
 SEVEN = ("deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "nld_Latn", "por_Latn", "swh_Latn")
 BUILTIN = ProbeConfig(languages=SEVEN, metrics=METRICS, batch_tokens=2048)

@@ -102,7 +102,11 @@ def test_languages_in_the_names_of_tasks(name, language):
     [
         ("a.csv", "lang,value\nde,1\n", "needs a header with language, task, score"),
         ("a.csv", "", "needs a header with language, task, score"),
-        ("a.csv", "language,score\nde,high\n", r"a.csv:2 must hold numbers"),
+        (
+            "a.csv",
+            "language,score\nde,high\n",
+            r"a.csv:2 must hold numbers as score and step, got score 'high'$",
+        ),
         ("a.csv", "language,score\nde,1\ndeu,2\n", "one score per language, task, step and model"),
         ("a.csv", "language,score\nxx,1\n", "unknown language: 'xx'"),
         ("a.json", "[1]", "must hold 'results' with one entry per task"),

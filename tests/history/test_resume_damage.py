@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from neuronxa_callback import NeuronXACallback, NeuronXAError, ProbeConfig, StopRule, read_reports
+from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.history import History
 from neuronxa_callback.history.resume_state import STATE_SCHEMA, ResumeState
 from tests.helpers.mutations import damaged_texts, nested, paths, replaced
@@ -70,6 +71,24 @@ def test_another_schema_and_no_record_give_one_warning_and_an_empty_history(
     assert fresh.history.points == []
     (message,) = [entry.getMessage() for entry in caplog.records]
     assert "the history has 0 earlier probes" in message
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"points": None}, "a value has a wrong type"),
+        ({"points": [None]}, "a value has a wrong type"),
+        ({"queried": 7}, "a value has a wrong type"),
+    ],
+)
+def test_a_damaged_history_is_refused_without_the_words_of_python(damage, reason):
+    with pytest.raises(ConfigError) as error:
+        History.from_state({**HISTORY.state(), **damage})
+    assert str(error.value) == f"a saved history cannot be read: {reason}"
+    state = HISTORY.state()
+    del state["points"]
+    with pytest.raises(ConfigError, match=r"^a saved history cannot be read: 'points' is missing$"):
+        History.from_state(state)
 
 
 HISTORY = history_of({"a": 0.2, "b": 0.3}, {"a": 0.9, "b": 0.1}, {"a": 0.4, "b": 0.4})

@@ -42,6 +42,26 @@ def test_the_interval_keeps_within_the_overhead(every, interval):
 
 
 @pytest.mark.parametrize(
+    ("every", "evaluates", "eval_steps", "share"),
+    [
+        (40, False, None, "; with one every 40 steps, 11.1 % of the time"),
+        (40, True, 20, "; with one every 20 steps, 20.0 % of the time"),
+        (None, True, 45, "; with one every 45 steps, 10.0 % of the time"),
+        (None, True, None, ""),
+        (None, False, 20, "; with one every 500 steps, 1.0 % of the time"),
+    ],
+)
+def test_the_share_of_the_time_is_said_where_it_is_known(every, evaluates, eval_steps, share):
+    schedule = ProbeSchedule(every, None)
+    schedule.begin(None, evaluates, eval_steps)
+    schedule.probe_seconds, schedule.sink_seconds = 8.0, 2.0
+    assert schedule.describe_overhead(2.0) == (
+        f"a probe takes 10.0 s, as long as 5.0 training steps{share}"
+        " (lower it with every=, max_overhead=, languages, n_pairs)"
+    )
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ((0, None), "every must be an integer of at least 1, got 0"),

@@ -5,7 +5,8 @@ import torch
 
 from neuronxa_callback.metrics import alignment
 from neuronxa_callback.metrics.registry import ALIGNMENT, reads_of
-from neuronxa_callback.probe.batching import Sentence
+from neuronxa_callback.probe import pooling
+from neuronxa_callback.probe.batching import Batch, Sentence
 from neuronxa_callback.probe.pooling import Pooling
 from neuronxa_callback.taps.plan import discover
 from tests.helpers import oracle
@@ -87,3 +88,24 @@ def test_absolute_positions_are_not_those_of_padding(family, sentences):
     model = tiny(family, vocab_size=400).double()
     with pytest.raises(AssertionError, match="Tensor-likes are not close"):
         agree(model, sentences, with_positions=False)
+
+
+@pytest.mark.parametrize("source", ["nas", "nav", "hidden"])
+@pytest.mark.parametrize("block", [1, 2**10, 2**30])
+def test_blocks_of_sentences_change_no_bit(source, block, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(7, 5, 96, generator=generator)
+    mask = torch.ones(7, 5, dtype=torch.bool)
+    mask[2, 3:] = False
+    (read,) = [read for read in READS if read.source == source]
+    batch = Batch(mask.long(), mask, torch.zeros_like(mask))
+    calls, original = [], alignment.pool
+    monkeypatch.setattr(alignment, "pool", lambda *args: (calls.append(args), original(*args))[1])
+    whole = Pooling(batch, READS).dense(read, states, 0)
+    calls.clear()
+    monkeypatch.setattr(pooling, "CPU_BLOCK", block)
+    found = Pooling(batch, READS).dense(read, states, 0)
+    assert len(calls) == {1: 7, 2**10: 4, 2**30: 1}[block]
+    for name in ("pooled", "token_sizes", "active"):
+        one, other = getattr(found, name), getattr(whole, name)
+        assert one is other is None or torch.equal(one, other)

@@ -3,7 +3,7 @@
 import torch
 
 from neuronxa_callback import Probe
-from neuronxa_callback.probe.similarity import HELD_ON_DEVICE, storage_device
+from neuronxa_callback.probe.memory import HELD_ON_DEVICE, storage_device
 from tests.helpers.probes import config_of
 from tests.helpers.tiny import SPELLING, llama, parallel
 

@@ -1,5 +1,7 @@
 """The page in a real browser: it is safe, makes no request, and shows several runs."""
 
+from dataclasses import replace
+
 import pytest
 
 from neuronxa_callback.show.page.page import page, write_page
@@ -50,7 +52,8 @@ def test_its_policy_lets_nothing_in_and_no_other_script_run(tab, one):
 @pytest.mark.parametrize("name", [EVIL, NASTY], ids=["image", "rest"])
 def test_names_are_text(tab, folder, name):
     file = folder / "evil.html"
-    write_page({name: [named(name)], "b": [named(name)]}, file, title=name, notes=[name])
+    twice = [named(name), replace(named(name), step=1)]
+    write_page({name: twice, "b": [named(name)]}, file, title=name, notes=[name])
     tab.open(file)
     assert (tab.value("document.title"), tab.value("document.images.length")) == (name, 0)
     assert tab.value("document.querySelectorAll('main b:not(.facts b), main img').length") == 0

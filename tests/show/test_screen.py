@@ -1,5 +1,7 @@
 """What a person sees in a terminal: rows, progress bars, the end table."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from neuronxa_callback.history.history import History
@@ -152,6 +154,7 @@ def test_a_long_probe_has_a_bar_on_rank_0(delay, shown, has_bar, bar, line):
 
 
 def test_a_file_gets_no_bar(capsys):
-    with ProbeScreen(shown=True, has_bar=True, delay=0, is_first=False).watch(None) as move:
+    screen = ProbeScreen(shown=True, has_bar=True, delay=0, is_first=False)
+    with screen.watch(SimpleNamespace()) as move:
         assert move is None
     assert capsys.readouterr().err == ""

@@ -183,3 +183,11 @@ def test_json_with_escaped_controls_says_the_same():
     text = json.dumps({"name": HOSTILE}, ensure_ascii=False)
     assert json.loads(terminal.escape_controls(text)) == {"name": HOSTILE}
     assert terminal.escape_controls(text).isprintable()
+
+
+def test_a_pipe_gets_all_columns_of_a_wide_table(capsys):
+    metrics = ("nasca", "navca", "mexa", "mexa_last", "another_one", "the_last_one")
+    terminal.show(tables.one_report(make_report(metrics=metrics)))
+    out = capsys.readouterr().out
+    assert all(metric in out for metric in metrics)
+    assert out.count("0.500") == 1 + 1 + len(metrics) - 1

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps import discover, stacked_experts
-from neuronxa_callback.taps.expert_hooks import TokenMatcher
+from neuronxa_callback.taps import discover
+from neuronxa_callback.taps.experts import stacked as stacked_experts
+from neuronxa_callback.taps.experts.rows import TokenMatcher
 from neuronxa_callback.taps.reader import SITES
+from tests.helpers.families import eager as computing
 from tests.helpers.families import ids, run, tiny
 from tests.helpers.ffn.formulas import close, same_states
 from tests.helpers.ffn.reading import BATCH, TOKENS, read
@@ -66,10 +68,11 @@ def test_states_do_not_depend_on_the_batch(family):
 
 
 @pytest.mark.parametrize("family", STACKED)
-def test_portions_give_the_states_of_one_computation(family, monkeypatch):
-    _, whole = read(tiny(family))
+@pytest.mark.parametrize("make", [tiny, computing])
+def test_portions_give_the_states_of_one_computation(family, make, monkeypatch):
+    _, whole = read(make(family))
     monkeypatch.setattr(stacked_experts, "ELEMENTS", 1)
-    _, portions = read(tiny(family))
+    _, portions = read(make(family))
     assert same_states(portions, whole, 1e-6)
 
 
@@ -82,9 +85,9 @@ def test_computing_one_expert_at_a_time_changes_no_state(family, monkeypatch):
         computed.append(len([count for count in counts if count]))
         return original(hidden, weights, counts, first, columns)
 
-    _, whole = read(tiny(family))
+    _, whole = read(computing(family))
     monkeypatch.setattr(stacked_experts, "CACHED", 1)
-    model = tiny(family)
+    model = computing(family)
     plan = discover(model, lambda: run(model, ids(1, 4)))
     monkeypatch.setattr(stacked_experts, "project", watched)
     _, runs = read(model, plan=plan)
@@ -102,9 +105,9 @@ def test_the_gate_alone_computes_half_of_the_projections(monkeypatch):
         columns_computed.append(columns)
         return original(hidden, weights, counts, first, columns)
 
-    _, both = read(tiny("gpt_oss"))
+    _, both = read(computing("gpt_oss"))
     monkeypatch.setattr(stacked_experts, "project", watched)
-    plan = discover(model := tiny("gpt_oss"), lambda: run(model, ids(1, 4)))
+    plan = discover(model := computing("gpt_oss"), lambda: run(model, ids(1, 4)))
     columns_computed.clear()
     _, alone = read(model, plan=plan, sites=("gate",))
     assert columns_computed == [slice(0, None, 2)] * 2

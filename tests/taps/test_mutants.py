@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.experts.hooks import ExpertGroupTap, ExpertsTap
 from neuronxa_callback.taps.hooks import DenseTap, Source
 from tests.helpers.families import adapted, tiny
 from tests.helpers.ffn import zoo

@@ -9,7 +9,7 @@ from torch import nn
 
 from neuronxa_callback.errors import TapError
 from neuronxa_callback.taps import discover
-from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.experts.hooks import ExpertGroupTap, ExpertsTap
 from neuronxa_callback.taps.flow.signature import ModelSignature
 from neuronxa_callback.taps.hooks import Source
 from neuronxa_callback.taps.proof import completeness

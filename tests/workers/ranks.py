@@ -25,8 +25,8 @@ from neuronxa_callback import (
 )
 from neuronxa_callback.probe.similarity import SimilarityAccumulator
 from tests.helpers.ranks import (
-    COUNTED,
     LANGUAGES,
+    NEURONS,
     error_of,
     leave,
     measurement,
@@ -51,7 +51,18 @@ def shared_pivot(folder):
 
 
 def neurons(folder):
-    write(folder, measurement(probe_of_seven(neurons=COUNTED).run(noisy_llama())))
+    write(folder, measurement(probe_of_seven(neurons=NEURONS).run(noisy_llama())))
+
+
+def loss(folder):
+    write(folder, measurement(probe_of_seven(diagnostics=("loss",)).run(noisy_llama())))
+
+
+def language_pairs(folder):
+    """All pairs of languages in two blocks of layers, and a rank with no pair of its own."""
+    probe = probe_of_seven(language_pairs_gib=6e-4)
+    report = probe.run(noisy_llama(), pivot="all")
+    write(folder, json.dumps([measurement(report), report.run["pair_passes"]]))
 
 
 def own_pivots(folder):
@@ -127,14 +138,18 @@ def forward_fails_on_one_rank(folder):
     write(folder, json.dumps([message, measurement(probe.run(model))]))
 
 
-def fsdp2(folder):
+def fsdp2(folder, **options):
     from torch.distributed.fsdp import fully_shard
 
     model = noisy_llama()
     for layer in model.model.layers:
         fully_shard(layer)
     fully_shard(model)
-    write(folder, measurement(probe_of_seven().run(model)))
+    write(folder, measurement(probe_of_seven(**options).run(model)))
+
+
+def fsdp2_loss(folder):
+    fsdp2(folder, diagnostics=("loss",))
 
 
 def tensor_parallel(folder):

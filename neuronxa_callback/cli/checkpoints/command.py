@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronxa_callback.cli import options
+from neuronxa_callback.cli import option_values, options
 from neuronxa_callback.cli.commands import app, examples
 from neuronxa_callback.errors import ConfigError
 
@@ -59,6 +59,7 @@ def sweep(  # long: the options of the command
     languages: options.Languages = None,
     n_pairs: options.Pairs = None,
     metrics: options.Metrics = None,
+    groups: options.Groups = None,
     out: options.Record = None,
     dtype: options.Dtype = "auto",
     device: options.Device = None,
@@ -87,9 +88,9 @@ def sweep(  # long: the options of the command
     from neuronxa_callback.cli.output import echo
     from neuronxa_callback.show import terminal
 
-    names = options.split_names(revisions) or ()
+    names = option_values.split_names(revisions) or ()
     load_options = LoadOptions(dtype, device, device_map, None, attn, tokenizer, trust_remote_code)
-    overrides = options.probe_options(corpus, config, languages, n_pairs, metrics)
+    overrides = option_values.probe_options(corpus, config, languages, n_pairs, metrics, groups)
     for_watch: dict[str, Any] = {"--until-step": until_step, "--stop-file": stop_file}
     for_watch |= {"--wandb": wandb, "--resume-run": resume_run, "--stop": stop, "--alert": alert}
     given = [name for name, value in for_watch.items() if value is not None]

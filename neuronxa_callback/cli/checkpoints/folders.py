@@ -9,9 +9,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from neuronxa_callback.cli.adapters import ADAPTER
 from neuronxa_callback.cli.load_model import WEIGHTS, require_whole_weights
-from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.cli.loading.adapters import ADAPTER
+from neuronxa_callback.errors import ConfigError, reason
 
 LAST_NUMBER = re.compile(r"(\d+)\D*$")
 STEP_FOLDER = re.compile(r"(?:checkpoint|ckpt|(?:global[-_]?)?steps?|iter(?:ation)?)[-_]?(\d+)")
@@ -138,7 +138,7 @@ def incomplete(folder: Path) -> str | None:
         return str(error)
     except Exception as error:
         # Any kind: safetensors raises errors of its own, and files may vanish.
-        return f"{folder} cannot be read whole: {error}"
+        return f"{folder} cannot be read whole: {reason(error)}"
     return None
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from neuronxa_callback.cli.adapters import adapter_base
 from neuronxa_callback.cli.checkpoints.folders import Checkpoint
 from neuronxa_callback.cli.load_model import (
     BaseModels,
@@ -18,7 +17,8 @@ from neuronxa_callback.cli.load_model import (
     load_tokenizer,
     require_model,
 )
-from neuronxa_callback.cli.meta_model import build_on_meta
+from neuronxa_callback.cli.loading.adapters import adapter_base
+from neuronxa_callback.cli.loading.meta_model import build_on_meta
 from neuronxa_callback.cli.run_record import RunRecord, read_and_warn
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import FingerprintError, NeuronXAError

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neuronxa_callback.corpus.text import is_marker
+from neuronxa_callback.errors import kind_of
 
 ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|www\.|mailto:)\S*|[\w.+-]+@[\w-]+\.[\w.-]+")
 PATH = re.compile(r"[\w.~-]*(?:/[\w.~-]+)+/?|[\w~-]+\.[A-Za-z0-9]{2,4}", re.ASCII)
@@ -55,7 +56,7 @@ def _kind(cell: Any) -> str | None:
     if isinstance(cell, int | float):
         return "numbers"
     if not isinstance(cell, str):
-        return f"of type {type(cell).__name__}"
+        return f"of type {kind_of(cell)}"
     text = cell.strip()
     if text.casefold() in WORDS:
         return "yes or no"

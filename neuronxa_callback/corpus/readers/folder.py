@@ -137,14 +137,23 @@ def _code_files(
     if is_records:
         files = find_code_files(folder, extension, RECORD_FILES)
     if not files:
+        inner = next((path for path in sorted(folder.iterdir()) if _holds_languages(path)), None)
+        hint = "" if inner is None else f"; name one of its folders, such as {str(inner)!r}"
         raise CorpusError(
             f"folder {str(folder)!r} has no file named by a language, such as deu_Latn.dev or"
-            f" de.txt; it contains {list_contents(folder)}"
+            f" de.txt; it contains {list_contents(folder)}{hint}"
         )
     pivot, names = choose_languages(pivot, languages, list(files), folder)
     hint = "choose one with extension=, or keep one"
     require_one_each(files, (pivot, *names), f"folder {str(folder)!r} has", "files", hint)
     return [{code: files[code][0] for code in (pivot, *names)}], is_records
+
+
+def _holds_languages(path: Path) -> bool:
+    """Whether a path is a folder with a file that is named by a language."""
+    return path.is_dir() and bool(
+        find_code_files(path) or find_code_files(path, None, RECORD_FILES)
+    )
 
 
 def _text_column(file: Path) -> dict[Any, Cell]:

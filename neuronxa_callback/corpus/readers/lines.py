@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from neuronxa_callback.corpus.text import is_blank_text
-from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.errors import CorpusError, reason
 
 MAX_LINE_BYTES = 1 << 24
 """A longer line means that the file is not line-based text."""
@@ -45,7 +45,7 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     except FileNotFoundError:
         raise CorpusError(f"there is no file {str(path)!r}") from None
     except (OSError, EOFError, zlib.error) as cause:
-        raise CorpusError(f"cannot read {path}: {cause}") from None
+        raise CorpusError(f"cannot read {path}: {reason(cause)}") from None
 
 
 def text_lines(path: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from neuronxa_callback.corpus.readers.formats import refuse_other_formats
 from neuronxa_callback.corpus.readers.lines import text_lines
 from neuronxa_callback.corpus.text import is_blank_text
-from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.errors import CorpusError, kind_of, reason
 
 Record = Mapping[str, Any]
 Records = Iterator[tuple[str, Record]]
@@ -117,11 +117,10 @@ def json_records(path: Path) -> Records:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as cause:
-            raise CorpusError(f"{path}:{number} is not JSON: {cause}") from None
+            raise CorpusError(f"{path}:{number} is not JSON: {reason(cause)}") from None
         if not isinstance(record, dict):
             raise CorpusError(
-                f"every line must be a JSON object, but {path}:{number} is a"
-                f" {type(record).__name__}"
+                f"every line must be a JSON object, but {path}:{number} is a {kind_of(record)}"
             )
         yield f"{path.name}:{number}", record
 
@@ -136,7 +135,7 @@ def _whole_json(path: Path) -> Records:
     try:
         value = json.loads("\n".join(text_lines(path)))
     except (ValueError, RecursionError) as cause:
-        raise CorpusError(f"{path} is not JSON: {cause}") from None
+        raise CorpusError(f"{path} is not JSON: {reason(cause)}") from None
     for number, record in enumerate(records_of_value(value, str(path)), start=1):
         yield f"{path.name} record {number}", record
 
@@ -161,7 +160,7 @@ def records_of_value(value: Any, source: str) -> list[Record]:
             lines = zip(*columns.values(), strict=True)
             return [dict(zip(columns, line, strict=True)) for line in lines]
     rows = list(value) if isinstance(value, list | tuple) else [value]
-    wrong = next((type(row).__name__ for row in rows if not isinstance(row, Mapping)), None)
+    wrong = next((kind_of(row) for row in rows if not isinstance(row, Mapping)), None)
     if wrong is not None:
         raise CorpusError(
             f"a row must be an object with a key per language, but {source} has a {wrong}"
@@ -193,8 +192,7 @@ def parquet_records(path: Path) -> Records:
                     number += 1
                     yield f"{path.name} row {number}", record
     except (OSError, ArrowException) as cause:
-        reason = str(cause).strip().splitlines()[0]
-        raise CorpusError(f"cannot read {path}: {reason}") from None
+        raise CorpusError(f"cannot read {path}: {reason(cause)}") from None
 
 
 def _is_parquet(path: Path) -> bool:

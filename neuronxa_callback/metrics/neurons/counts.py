@@ -2,13 +2,20 @@
 
 A neuron fires at a token if its gate is above 0 (NAS, arXiv:2507.14900). Special tokens and padding
 do not count. Language 0 is the pivot; sentence i of all languages has the same meaning.
+
+The numbers are held as floats, which add whole numbers exactly: below 2^24 in fp32 (at most the
+tokens of a language), below 2^53 in fp64 (squares; fp32 on a device without fp64). So a microbatch
+is added by a few matrix products. NaN among its states makes the counts of the layer NaN.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from neuronxa_callback.metrics import alignment
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,49 @@ class SentenceTokens:
     """The number i of the sentence within its language; int64."""
     tokens: Tensor
     """Its real tokens without special ones; int64."""
+
+    @cached_property
+    def _sums(self) -> "dict[int, _Sums]":
+        return {}
+
+    def sums(self, languages: int) -> "_Sums":
+        """What adds up the sentences of each of so many languages; made once per microbatch."""
+        if languages not in self._sums:
+            self._sums[languages] = _Sums.of(self, languages)
+        return self._sums[languages]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Matrices whose product with rows per sentence adds up those of each language."""
+
+    halves: Tensor
+    """[2 languages, batch] fp32: 1 for a sentence of that half and language."""
+    languages: Tensor
+    """[languages, batch] fp32: 1 for a sentence of that language."""
+    exact: Tensor
+    """The same in fp64."""
+    weighted: Tensor
+    """``exact`` times the tokens of each sentence."""
+    tokens: Tensor
+    """[2, languages] int64: tokens of the even and of the odd sentences."""
+    squares: Tensor
+    """[languages] int64: tokens squared."""
+
+    @classmethod
+    def of(cls, batch: SentenceTokens, languages: int) -> "_Sums":
+        numbers = torch.arange(2 * languages, device=batch.language.device)[:, None]
+        halves = numbers == batch.pair % 2 * languages + batch.language
+        own = halves.view(2, languages, -1).any(dim=0)
+        exact = own.to(alignment.product_dtype(own.device))
+        return cls(
+            halves=halves.float(),
+            languages=own.float(),
+            exact=exact,
+            weighted=exact * batch.tokens,
+            tokens=(halves * batch.tokens).sum(dim=1).view(2, languages),
+            squares=(own * batch.tokens**2).sum(dim=1),
+        )
 
 
 class FiringCounts:
@@ -42,22 +92,23 @@ class FiringCounts:
         >>> counts.rates().tolist()
         [[1.0, 0.25, 0.0], [1.0, 0.0, 0.0]]
         >>> counts.languages_any.tolist()
-        [[2, 1, 0]]
+        [[2.0, 1.0, 0.0]]
     """
 
     def __init__(self, languages: int, pairs: int, neurons: int, device: torch.device) -> None:
-        def zeros(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=device)
 
+        exact = alignment.product_dtype(device)
         self.tokens = zeros(2, languages, dtype=torch.int64)
         """[half, language]: tokens of the even and of the odd sentences."""
         self.token_squares = zeros(languages, dtype=torch.int64)
         """[language]: sum over sentences of tokens squared."""
         self.firings = zeros(2, languages, neurons)
         """[half, language, neuron]: tokens at which it fires, in even and in odd sentences."""
-        self.firing_squares = zeros(languages, neurons, dtype=torch.int64)
+        self.firing_squares = zeros(languages, neurons, dtype=exact)
         """[language, neuron]: sum over sentences of firings squared."""
-        self.firing_tokens = zeros(languages, neurons, dtype=torch.int64)
+        self.firing_tokens = zeros(languages, neurons, dtype=exact)
         """[language, neuron]: sum over sentences of firings times tokens."""
         self.sentences_any = zeros(languages, neurons)
         """[language, neuron]: sentences in which it fires at any token."""
@@ -72,24 +123,26 @@ class FiringCounts:
         """Adds a microbatch.
 
         Args:
-            fired: [batch, neurons], the number of tokens at which each neuron fires.
-            last: [batch, neurons], 1 where it fires at the last token, else 0.
+            fired: [batch, neurons] fp32, the number of tokens at which each neuron fires.
+            last: [batch, neurons] fp32, 1 where it fires at the last token, else 0.
             batch: Which sentences these are; each sentence is added once.
         """
-        fired, last = fired.round().long(), last.round().int()
-        anywhere = (fired > 0).int()
-        language, pair, tokens = batch.language, batch.pair, batch.tokens
-        half, languages = pair % 2, len(self.token_squares)
-        self.tokens.view(-1).index_add_(0, half * languages + language, tokens)
-        self.token_squares.index_add_(0, language, tokens**2)
-        flat = self.firings.view(2 * languages, -1)
-        flat.index_add_(0, half * languages + language, fired.int())
-        self.firing_squares.index_add_(0, language, fired**2)
-        self.firing_tokens.index_add_(0, language, fired * tokens[:, None])
-        self.sentences_any.index_add_(0, language, anywhere)
-        self.sentences_last.index_add_(0, language, last)
-        self.languages_any.index_add_(0, pair, anywhere)
-        self.languages_last.index_add_(0, pair, last)
+        sums = batch.sums(len(self.token_squares))
+        self.tokens += sums.tokens
+        self.token_squares += sums.squares
+        anywhere, exact = (fired > 0).float(), fired.to(sums.exact.dtype)
+        with alignment.full_precision(fired.device):
+            self.firings.flatten(0, 1).addmm_(sums.halves, fired)
+            self.firing_tokens.addmm_(sums.weighted, exact)
+            self.firing_squares.addmm_(sums.exact, exact.square())
+            self.sentences_any.addmm_(sums.languages, anywhere)
+            self.sentences_last.addmm_(sums.languages, last)
+        self.languages_any.index_add_(0, batch.pair, anywhere)
+        self.languages_last.index_add_(0, batch.pair, last)
+
+    def holds_nan(self) -> bool:
+        """Whether a state was NaN."""
+        return bool(self.firings.isnan().any())
 
     @classmethod
     def of_layer(cls, parts: "Sequence[FiringCounts]") -> "FiringCounts":

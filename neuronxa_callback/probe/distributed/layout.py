@@ -10,6 +10,8 @@ import torch.distributed as dist
 from accelerate.state import AcceleratorState
 from accelerate.state import is_initialized as accelerate_is_initialized
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.probe.distributed.world import World, all_ranks
@@ -34,7 +36,7 @@ def world_of(model: nn.Module, mesh: Any = None) -> World:
     """The ranks that measure ``model`` together.
 
     Args:
-        model: The model; its own mesh is used if ``mesh`` is None.
+        model: The model; its own mesh, or that of its weights, is used if ``mesh`` is None.
         mesh: A ``DeviceMesh`` with named dimensions: ``tp`` holds slices of the neurons, all other
             dimensions share the work.
 
@@ -76,7 +78,20 @@ def _tensor_mesh(model: nn.Module) -> Any:
         mesh = getattr(module, "_device_mesh", None)
         if size is not None and size > 1 and mesh is not None:
             return mesh
-    return None
+    return _mesh_of_weights(model)
+
+
+def _mesh_of_weights(model: nn.Module) -> Any:
+    """The mesh by which a script of its own has cut weights, other than by FSDP; None if none."""
+    meshes = [p.device_mesh for p in model.parameters() if isinstance(p, DTensor)]
+    for mesh in meshes:
+        names = mesh.mesh_dim_names or ()
+        if any(name in (*TENSOR_DIMS, *PARALLEL_DIMS) and mesh[name].size() > 1 for name in names):
+            return mesh
+    sharded = any(isinstance(module, FSDPModule) for module in model.modules())
+    # FSDP's own mesh has no names by default.
+    unnamed = (mesh for mesh in meshes if not mesh.mesh_dim_names and mesh.size() > 1)
+    return None if sharded else next(unnamed, None)
 
 
 def _from_mesh(mesh: Any) -> World:

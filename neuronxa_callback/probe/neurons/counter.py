@@ -46,8 +46,6 @@ class FiringCounter:
                 " overlap, sharing and language_neurons out of the option neurons"
             )
         self.parts = [FiringCounts(languages, pairs, width, device) for width in widths]
-        self.nan = torch.zeros(len(widths), dtype=torch.int32, device=device)
-        """[parts]: microbatches with NaN among their states."""
         self._sentences = _number_sentences(group)
         self._batch: SentenceTokens | None = None
 
@@ -61,27 +59,24 @@ class FiringCounter:
     def add(self, part: int, pooled: Tensor) -> None:
         """Adds the firings [batch, 2, width] of a part: at any token, and at the last one."""
         if self._batch is not None:
-            pooled = pooled.to(self.device)
-            self.nan[part] += pooled.isnan().any()
-            fired, last = pooled.nan_to_num(0.0).unbind(dim=1)
+            fired, last = pooled.to(self.device).unbind(dim=1)
             self.parts[part].add(fired, last, self._batch)
 
     def exchange(self, world: World, device: torch.device) -> None:
         """Collective: the sums over all ranks that share the work, exact whole numbers."""
         if world.size == 1:
             return
-        for tensors in ((self.nan,), *(part.tensors() for part in self.parts)):
+        for part in self.parts:
             # Tensors on the host are exchanged through the device.
-            on_device = [tensor.to(device) for tensor in tensors]
+            on_device = [tensor.to(device) for tensor in part.tensors()]
             world.sum_over_data_ranks(*on_device)
-            for tensor, total in zip(tensors, on_device, strict=True):
+            for tensor, total in zip(part.tensors(), on_device, strict=True):
                 tensor.copy_(total)
 
     def layer(self, parts: Sequence[int]) -> FiringCounts | None:
         """The counts of a layer with these parts; None if it holds NaN."""
-        if bool(self.nan[[*parts]].any()):
-            return None
-        return FiringCounts.of_layer([self.parts[part] for part in parts])
+        own = [self.parts[part] for part in parts]
+        return None if any(part.holds_nan() for part in own) else FiringCounts.of_layer(own)
 
 
 def bytes_of_counts(languages: int, pairs: int, neurons: int) -> int:

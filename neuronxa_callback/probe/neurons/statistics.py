@@ -1,22 +1,26 @@
 """From firing counts to the entries of a report: small arrays, None for a layer with NaN."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neuronxa_callback import extend
 from neuronxa_callback.metrics.neurons import language_neurons as kinds
 from neuronxa_callback.metrics.neurons.counts import FiringCounts
 from neuronxa_callback.metrics.neurons.language_neurons import LanguageNeuron
 from neuronxa_callback.metrics.neurons.overlap import Overlap, overlap
 from neuronxa_callback.metrics.neurons.sharing import KINDS, Sharing, sharing
+from neuronxa_callback.metrics.own import Faults, owner_of, plain_result
 from neuronxa_callback.metrics.registry import COUNTED
 from neuronxa_callback.probe.batching import PivotGroup
 from neuronxa_callback.probe.diagnostics import rounded
 from neuronxa_callback.probe.distributed import World
 from neuronxa_callback.probe.neurons.counter import FiringCounter, require_countable
 
+KIND = "neuron statistic"
 Layers = Sequence[FiringCounts | None]
 """The counts of every layer; None for a layer with NaN."""
 
@@ -25,11 +29,14 @@ class NeuronStatistics:
     """The neuron statistics of the probes of a run.
 
     Args:
-        names: Names in ``NEURON_STATISTICS``; those that are not counted are ignored.
+        names: Names in ``NEURON_STATISTICS``, of which those that are not counted are ignored, and
+            names of registered statistics.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(name for name in COUNTED if name in names)
+        self.own = extend.own_names(KIND, names)
+        """The statistics of one's own."""
         self.bar: float | None = None
         """Above this firing rate a neuron fires often; None until the first probe of a run."""
         self._found_bar: float | None = None
@@ -48,7 +55,7 @@ class NeuronStatistics:
         Raises:
             ConfigError: If the corpus or the model cannot be counted.
         """
-        if not self.names:
+        if not (self.names or self.own):
             return None
         return FiringCounter(require_countable(groups, world), widths, device)
 
@@ -63,10 +70,7 @@ class NeuronStatistics:
         """
         if counter is None:
             return {}
-        layers = [
-            counter.layer([p for p, own in enumerate(layer_of_part) if own == layer])
-            for layer in dict.fromkeys(layer_of_part)
-        ]
+        layers = _layers_of(counter, layer_of_part) if self.names else ()
         found: dict[str, Any] = {}
         if "overlap" in self.names:
             found["overlap"] = overlap_entry(layers, counter.languages)
@@ -74,6 +78,25 @@ class NeuronStatistics:
             found["sharing"] = sharing_entry(layers)
         if "language_neurons" in self.names:
             found["language_neurons"] = self._language_neurons(layers, counter.languages)
+        return found
+
+    def own_entries(
+        self, counter: FiringCounter | None, layer_of_part: Sequence[int], faults: Faults
+    ) -> dict[str, Any]:
+        """Name -> plain values of each statistic of one's own; None for one that fails.
+
+        Args:
+            counter: As for ``entries``; each statistic gets copies of its counts.
+            layer_of_part: As for ``entries``.
+            faults: Where their errors go.
+        """
+        found: dict[str, Any] = {}
+        if counter is None:
+            return found
+        for name in self.own:
+            layers, function = _layers_of(counter, layer_of_part), extend.find(KIND, name)
+            result = partial(plain_result, function, layers, counter.languages)
+            found[name] = faults.run(owner_of(KIND, name), result)
         return found
 
     def _language_neurons(self, layers: Layers, languages: Sequence[str]) -> dict[str, Any] | None:
@@ -90,6 +113,19 @@ class NeuronStatistics:
     def keep(self) -> None:
         """Keeps the bar of a probe that no rank failed in."""
         self.bar = self._found_bar if self.bar is None else self.bar
+
+
+def _layers_of(counter: FiringCounter, layer_of_part: Sequence[int]) -> Layers:
+    """Copies of the counts of every layer."""
+    layers = [
+        counter.layer([p for p, own in enumerate(layer_of_part) if own == layer])
+        for layer in dict.fromkeys(layer_of_part)
+    ]
+    for layer in layers:
+        if layer is not None:
+            # The other counts were copied when the parts of a layer were joined.
+            layer.tokens, layer.token_squares = layer.tokens.clone(), layer.token_squares.clone()
+    return layers
 
 
 def overlap_entry(layers: Layers, languages: Sequence[str]) -> dict[str, Any]:

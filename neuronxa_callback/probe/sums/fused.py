@@ -5,6 +5,7 @@ The plain path (``Pooling`` and ``alignment``) is their definition, and takes wh
 
 import importlib.util
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,10 @@ BUFFER_BYTES = 128 * 2**20
 """Bytes of the pooled vectors that wait for their dot products, over all reads."""
 MOST_TOKENS = 512
 """Up to this length the kernel multiplies pooled activation states exactly, as two digits."""
+CountFirings = Callable[[int, Tensor], None]
 SOURCES = ("nas", "nav")
 """The sources that the kernels know, in the order of their numbers."""
+Keep = Callable[[Sequence[str], int, Tensor], None]
 
 
 def kernels_run_on(device: torch.device) -> bool:
@@ -51,15 +54,26 @@ class FusedReduction:
         width: Neurons per layer, on this rank.
         reads: The number of reads that share ``BUFFER_BYTES``.
         device: Where all of it happens.
+        keep: Gets the names of the read, the first layer, and vectors [layers, rows, batch, width]
+            of some layers, before they are dropped.
+        count_firings: Takes a layer and its firings [batch, 2, width], if the read has any.
     """
 
     def __init__(
-        self, read: Read, layers: int, width: int, reads: int, device: torch.device
+        self,
+        read: Read,
+        layers: int,
+        width: int,
+        reads: int,
+        device: torch.device,
+        keep: Keep | None = None,
+        count_firings: CountFirings | None = None,
     ) -> None:
         from neuronxa_callback.probe.sums import kernels
 
         self.kernels, self.read, self.layers, self.width = kernels, read, layers, width
-        self.device, self.bytes = device, BUFFER_BYTES // reads
+        self.device, self.bytes, self.keep = device, BUFFER_BYTES // reads, keep
+        self.count_firings, self.compared_rows = count_firings, len(read.names)
         self.blocks = -(-width // kernels.BLOCK)
         self.space = self.none = torch.empty(0, dtype=torch.float32, device=device)
 
@@ -71,7 +85,7 @@ class FusedReduction:
         Args:
             weights: [batch, rows, tokens] fp32.
             mask: [batch, tokens] bool.
-            pivot: [layers, rows, sentences, width] fp32, to compare with or to fill.
+            pivot: [layers, rows of metrics, sentences, width] fp32, to compare with or to fill.
             rows: [batch], the sentences of the pivot to fill; empty for a dummy.
             filling: Whether to fill the pivot.
         """
@@ -85,8 +99,8 @@ class FusedReduction:
         self.buffer = self.space[: self.slots * one].view(self.slots, count, batch, self.width)
         self.first = self.waiting = 0
         compared = 0 if filling else pivot.shape[2]
-        self.dot = self._zeros(  # [layers, rows, sentences of the pivot, batch]
-            self.layers, count, compared, batch, dtype=torch.float64
+        self.dot = self._zeros(  # [layers, rows of metrics, sentences of the pivot, batch]
+            self.layers, self.compared_rows, compared, batch, dtype=torch.float64
         )
         self.squares = self._zeros(self.layers, count, batch, self.blocks, dtype=torch.float64)
         self.sizes = self.active = self.none
@@ -120,6 +134,9 @@ class FusedReduction:
             self.active[layer] if self.read.activity else self.none,
             SOURCES.index(self.read.source),
         )
+        if self.read.firings and self.count_firings is not None:
+            firings = self.buffer[self.waiting, self.compared_rows :]
+            self.count_firings(layer, firings.transpose(0, 1))
         self.waiting += 1
         if self.waiting == self.slots:
             self._flush()
@@ -137,16 +154,20 @@ class FusedReduction:
         """Compares the vectors that wait, or stores those of a pivot."""
         if self.waiting:
             layers = slice(self.first, self.first + self.waiting)
-            vectors, pivot = self.buffer[: self.waiting], self.pivot[layers]
-            if not self.filling:
+            # Without the rows that count firings, which come last.
+            vectors = self.buffer[: self.waiting, : self.compared_rows]
+            pivot = self.pivot[layers]
+            if self.keep is not None and self.compared_rows:
+                self.keep(self.read.names, self.first, vectors)
+            if not self.filling and self.compared_rows:
                 exact = self.read.source == "nas"
                 self.kernels.compare(
                     pivot.flatten(0, 1),
-                    vectors.flatten(0, 1),
+                    vectors.flatten(0, 1).contiguous(),
                     self.dot[layers].flatten(0, 1),
                     exact,
                 )
-            elif len(self.rows):
+            elif self.filling and len(self.rows):
                 pivot[:, :, self.rows] = vectors
         self.first, self.waiting = self.first + self.waiting, 0
 

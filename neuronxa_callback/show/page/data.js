@@ -8,7 +8,7 @@ window.neuronxa = {};
 (function (nx) {
   const TYPES = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array };
 
-  /** The unpacked data: {columns, palette, names, notes, runs: [Run]}. */
+  /** The unpacked data: {columns, palette, names, notes, runs: [Run], run_groups?, scatter?}. */
   async function load() {
     const packed = JSON.parse(document.getElementById("data").textContent).zlib;
     const binary = atob(packed);
@@ -26,18 +26,36 @@ window.neuronxa = {};
       return new TYPES[type](buffer, 4 + size + offset, length);
     };
     data.runs = data.runs.map((plain) => new Run(plain, data.columns, view));
+    viewArrays(data.run_groups, view);
     return data;
   }
 
-  /** One run. A language is its index in `languages`; MEAN is the mean over all of them. */
+  const isPacked = (node) => Number.isInteger(node.offset) && node.type in TYPES && Array.isArray(node.shape);
+
+  /** Replaces packed arrays below a node by {numbers, shape}. */
+  function viewArrays(node, view) {
+    for (const [key, child] of Object.entries(node ?? {})) {
+      if (child === null || typeof child !== "object") continue;
+      if (isPacked(child)) node[key] = { numbers: view(child), shape: child.shape };
+      else viewArrays(child, view);
+    }
+  }
+
+  /**
+   * One run. A language is its index in `languages`; MEAN is the mean over all of them, and
+   * `groupIndex(k)` the mean over the languages of group k.
+   */
   const MEAN = -1;
   nx.MEAN = MEAN;
+  nx.groupIndex = (k) => -2 - k;
 
   class Run {
     constructor(plain, columns, view) {
       Object.assign(this, plain);
       this.columns = columns;
       this.index = new Map(this.languages.map((code, k) => [code, k]));
+      for (const group of this.groups) group.rows = group.languages.map((code) => this.index.get(code));
+      viewArrays(this.panels, view);
       this.metrics = new Map(Object.entries(plain.metrics));
       for (const metric of this.metrics.values()) {
         metric.counts = view(metric.counts);
@@ -76,7 +94,7 @@ window.neuronxa = {};
     score(name, step, language) {
       const metric = this.metrics.get(name);
       metric.scores ??= new Map();
-      const key = step * (this.languages.length + 1) + language + 1;
+      const key = this.place(step, language);
       if (!metric.scores.has(key)) {
         const curve = this.curve(name, step, language);
         const complete = curve.length > 0 && !curve.includes(null);
@@ -87,8 +105,7 @@ window.neuronxa = {};
 
     /** One number of a packed column, such as "low". */
     number(name, step, language, column) {
-      const row = language === MEAN ? this.languages.length : language;
-      const at = (step * (this.languages.length + 1) + row) * this.columns.length;
+      const at = this.place(step, language) * this.columns.length;
       return orNull(this.metrics.get(name).numbers[at + this.columns.indexOf(column)]);
     }
 
@@ -133,8 +150,22 @@ window.neuronxa = {};
       return this.steps.map((_, step) => this.number(name, step, language, column));
     }
 
+    /** The indices of the languages to average. */
     rows(language) {
-      return language === MEAN ? this.languages.map((_, k) => k) : [language];
+      if (language >= 0) return [language];
+      return language === MEAN ? this.languages.map((_, k) => k) : this.groups[-2 - language].rows;
+    }
+
+    /** The number of a row of `numbers`: languages, the mean, groups, at one step after another. */
+    place(step, language) {
+      const count = this.languages.length;
+      const row = language >= 0 ? language : language === MEAN ? count : count - 1 - language;
+      return step * (count + 1 + this.groups.length) + row;
+    }
+
+    /** The index of the probe nearest to a step. */
+    nearest(step) {
+      return this.steps.reduce((best, other, k) => (Math.abs(other - step) < Math.abs(this.steps[best] - step) ? k : best), 0);
     }
 
     /** The warnings of a step: those that start with the code of a language, and the others. */
@@ -153,6 +184,8 @@ window.neuronxa = {};
   /* Starts now, while the browser parses the rest. page.js awaits it and shows its error. */
   nx.loading = load();
   nx.loading.catch(() => {});
+
+  nx.orNull = orNull;
 
   function orNull(number) {
     return Number.isFinite(number) ? number : null;

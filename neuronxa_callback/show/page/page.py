@@ -8,22 +8,49 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
 from neuronxa_callback._version import __version__
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.history.agreement import Agreements
 from neuronxa_callback.show.page.data import Runs, pack
+from neuronxa_callback.show.page.panels.pairs import Sentences
+from neuronxa_callback.show.page.panels.run_groups import RunGroups
 from neuronxa_callback.whole_file import whole_file
 
 BEFORE_PLOTLY = ("data.js", "style.js")
 """Scripts placed before plotly, so that the data unpack while the browser parses plotly."""
-AFTER_PLOTLY = ("charts.js", "tables.js", "page.js")
+PANEL_SCRIPTS = ("neurons.js", "pairs.js", "matrix.js", "run_groups.js", "scatter.js")
+"""In ``panels/``, in the order on the page."""
+AFTER_PLOTLY = (
+    "difference.js",
+    "charts.js",
+    "layers.js",
+    "tables.js",
+    "diagnostics.js",
+    "download.js",
+    "panels.js",
+    *(f"panels/{name}" for name in PANEL_SCRIPTS),
+    "address.js",
+    "texts.js",
+    "controls.js",
+    "themes.js",
+    "page.js",
+)
 TITLE = "Cross-lingual alignment"
 
 
-def write_page(runs: Runs, path: str | Path, title: str = TITLE, notes: Sequence[str] = ()) -> None:
+def write_page(
+    runs: Runs,
+    path: str | Path,
+    title: str = TITLE,
+    notes: Sequence[str] = (),
+    run_groups: RunGroups | None = None,
+    agreements: Agreements | None = None,
+    sentences: Mapping[str, Sentences] | None = None,
+) -> None:
     """Write one HTML file that shows runs and needs no network.
 
     Args:
@@ -31,10 +58,15 @@ def write_page(runs: Runs, path: str | Path, title: str = TITLE, notes: Sequence
         path: The HTML file; its folder must exist.
         title: The title of the page.
         notes: Sentences to show at the top, such as the lines of a file that are unreadable.
+        run_groups: Name of a group, such as the seeds of one recipe -> names of its runs.
+        agreements: Correlations with downstream scores, as ``history.agreement.correlate`` returns
+            them.
+        sentences: Name of a run -> language -> the pairs of sentences that it measured; the page
+            then shows them, and whoever has the page can read them.
 
     Raises:
-        ConfigError: If a run has no report, or plotly is not installed.
-        FingerprintError: If the reports of one run do not measure the same thing.
+        ConfigError: If a run has no report, a group fewer than 2 runs, or plotly is not installed.
+        FingerprintError: If the reports of one run or group do not measure the same thing.
 
     Example::
 
@@ -43,19 +75,26 @@ def write_page(runs: Runs, path: str | Path, title: str = TITLE, notes: Sequence
 
         write_page({"mine": read_reports("runs/mine")}, "alignment.html")
     """
-    text = page(runs, title, notes)
+    text = page(runs, title, notes, run_groups, agreements, sentences)
     with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
-def page(runs: Runs, title: str = TITLE, notes: Sequence[str] = ()) -> str:
+def page(
+    runs: Runs,
+    title: str = TITLE,
+    notes: Sequence[str] = (),
+    run_groups: RunGroups | None = None,
+    agreements: Agreements | None = None,
+    sentences: Mapping[str, Sentences] | None = None,
+) -> str:
     """The HTML as text; see ``write_page``."""
     scripts = [*map(_asset, BEFORE_PLOTLY), _plotly(), *map(_asset, AFTER_PLOTLY)]
     parts = {
         "policy": _policy(scripts),
         "title": html.escape(title),
         "style": _asset("page.css"),
-        "data": pack(runs, notes),
+        "data": pack(runs, notes, run_groups, agreements, sentences),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
         "version": html.escape(__version__),
     }
@@ -79,11 +118,12 @@ def _plotly() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise ConfigError(
-            "the page needs plotly, which is not installed: pip install 'neuronxa_callback[page]'"
+            "the page needs plotly, which is not installed: pip install plotly"
         ) from None
     script = str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _asset(name: str) -> str:
-    return resources.files("neuronxa_callback.show.page").joinpath(name).read_text(encoding="utf-8")
+    file = resources.files("neuronxa_callback.show.page").joinpath(*name.split("/"))
+    return file.read_text(encoding="utf-8")

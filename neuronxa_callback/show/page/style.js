@@ -91,10 +91,36 @@
     };
   }
 
+  /** The area between low and high: one closed outline per part without a gap. */
+  function band(x, low, high, colour, opacity, more) {
+    const xs = [], ys = [];
+    for (let from = 0; from < x.length; from++) {
+      if (low[from] === null) continue;
+      let to = from;
+      while (to + 1 < x.length && low[to + 1] !== null) to++;
+      if (xs.length) { xs.push(null); ys.push(null); }
+      for (let k = from; k <= to; k++) { xs.push(x[k]); ys.push(high[k]); }
+      for (let k = to; k >= from; k--) { xs.push(x[k]); ys.push(low[k]); }
+      from = to;
+    }
+    return {
+      type: "scatter", mode: "lines", x: xs, y: ys, fill: "toself", line: { width: 0, color: colour },
+      fillcolor: translucent(colour, opacity), hoverinfo: "skip", showlegend: false, ...more,
+    };
+  }
+
+  function translucent(colour, opacity) {
+    const [r, g, b] = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
+    return `rgba(${r},${g},${b},${opacity})`;
+  }
+
+  /** The number of points of a line that have a marker: few for many lines, to draw quickly. */
+  const markerCount = ({ shown }) => Math.max(8, Math.round(400 / Math.max(1, shown.size)));
+
   function merge(axis, more) {
     const title = { ...axis.title, ...(more.title ?? {}) };
     return { ...axis, ...more, title };
   }
 
-  nx.plotting = { DASHES, MARKERS, CONFIG, themeColours, layout };
+  nx.plotting = { DASHES, MARKERS, CONFIG, themeColours, layout, band, translucent, markerCount };
 })(window.neuronxa);

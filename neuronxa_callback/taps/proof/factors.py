@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.experts.hooks import ExpertGroupTap, ExpertsTap
+from neuronxa_callback.taps.experts.stacked import PROJECTED, apply_gate, weights_of
 from neuronxa_callback.taps.hooks import DenseTap, RecomputedTap
-from neuronxa_callback.taps.modules import is_linear, local_shard, modules_by_path, tensors_of
+from neuronxa_callback.taps.modules import local_shard, modules_by_path, tensors_of
 from neuronxa_callback.taps.plan import TapPlan
 from neuronxa_callback.taps.proof.experiment import COPIES, TOLERANCE, Experiment
 from neuronxa_callback.taps.reader import GATE, PRODUCT, SITES, Reader, Tap
-from neuronxa_callback.taps.stacked_experts import PROJECTED, apply_gate, weights_of
 
 
 class FactorProof:
@@ -189,11 +189,7 @@ class FactorProof:
         """A fused network: its output for an input of ours is that of its down projection."""
         hidden, out = next(tensors_of(args)), next(tensors_of(output))
         _, product = tap.states(module, hidden)
-        order = getattr(tap.states, "order", ())
-        downs = [m for n, m in module.named_children() if is_linear(m) and n not in order]
-        if len(downs) != 1:
-            return
-        expected = downs[0](product)
+        expected = tap.states.output(module, product)
         bound = TOLERANCE.get(out.dtype, TOLERANCE[torch.bfloat16]) * expected.float().norm()
         close = bool((out.float() - expected.float()).norm() <= bound)
         self._conclude(tap.path, "" if close else "does not give the output of the network")

@@ -120,6 +120,11 @@ def test_missing_folders_and_files_are_refused(tmp_path):
         f"folder {folder!r} has no file named by a language, such as deu_Latn.dev or de.txt; it"
         " contains README.md, dev/"
     )
+    write_files(tmp_path / "dev", deu_Latn__jsonl="{}")
+    assert refusal(read, tmp_path) == (
+        f"folder {folder!r} has no file named by a language, such as deu_Latn.dev or de.txt; it"
+        f" contains README.md, dev/; name one of its folders, such as '{tmp_path / 'dev'}'"
+    )
     assert refusal(read, tmp_path / "README.md") == (
         f"a corpus must be a folder, but '{tmp_path / 'README.md'}' is a file"
     )

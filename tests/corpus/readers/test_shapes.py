@@ -127,7 +127,7 @@ def test_json_that_is_no_table_is_refused(tmp_path):
     path = tmp_path / "t.json"
     path.write_text('["a", "b"]')
     assert refusal(ParallelCorpus.read, path) == (
-        f"a row must be an object with a key per language, but {path} has a str"
+        f"a row must be an object with a key per language, but {path} has a text"
     )
     path.write_text('{"en": ["a", "b"], "de": ["c"]}')
     assert refusal(ParallelCorpus.read, path) == (

@@ -111,14 +111,19 @@ def variants() -> list[Entry]:
     known = {entry.name: entry for entry in entries()}
     found = []
     for name, (base_name, overrides) in VARIANTS.items():
-        base = known[base_name]
-        found.append(Entry(name, base.cls, {**base.overrides, **overrides}))
+        # An older transformers has fewer.
+        if base := known.get(base_name):
+            found.append(Entry(name, base.cls, {**base.overrides, **overrides}))
     for family in ("mixtral", "gpt_oss", "qwen3_moe", "deepseek_v4", "nemotron_h"):
-        base = known[f"{family}/causal"]
-        found += [
-            Entry(f"{family}+{how}/causal", base.cls, base.overrides, how)
-            for how in ("eager", "batched_mm")
-        ]
+        base = known.get(f"{family}/causal")
+        found += (
+            []
+            if base is None
+            else [
+                Entry(f"{family}+{how}/causal", base.cls, base.overrides, how)
+                for how in ("eager", "batched_mm")
+            ]
+        )
     return found
 
 

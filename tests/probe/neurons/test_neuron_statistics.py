@@ -8,6 +8,7 @@ import torch
 
 from neuronxa_callback import ParallelCorpus, Probe
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.metrics.registry import NEURON_STATISTICS
 from neuronxa_callback.probe.neurons.counter import FiringCounter, bytes_of_counts
 from neuronxa_callback.report import AlignmentReport
 from tests.helpers.ffn.firing import dense, encoder, marked_tokenizer, routed, states
@@ -15,7 +16,7 @@ from tests.helpers.probes import config_of, trained
 from tests.helpers.tiny import llama, parallel
 
 COUNTED = ("overlap", "sharing", "language_neurons")
-EVERY = (*COUNTED, "beyond_surface", "contrast")
+EVERY = tuple(NEURON_STATISTICS)
 PAIRS = 8
 
 

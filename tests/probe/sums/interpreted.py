@@ -138,3 +138,40 @@ def test_a_probe_by_kernels_has_the_scores_of_the_plain_path(
     assert report.diagnostics["activity"] == plain.diagnostics["activity"]
     assert report.diagnostics["margins"]["nasca"] == plain.diagnostics["margins"]["nasca"]
     assert any(map(any, plain.metrics["nasca"].mutual.values()))
+
+
+@pytest.mark.parametrize("bytes_of_buffers", [1, fused.BUFFER_BYTES])
+def test_all_pairs_of_languages_take_the_vectors_of_the_kernels_and_move_no_bit(
+    tokenizer, monkeypatch, bytes_of_buffers
+):
+    monkeypatch.setattr(fused, "BUFFER_BYTES", bytes_of_buffers)
+    config = config_of(half_translated(6), batch_tokens=64)
+    model = trained()
+    bare = Probe(config, tokenizer).run(model)
+    report = Probe(config, tokenizer).run(model, pivot="all")
+    assert report.fingerprint["environment"]["reduction"] == "fused"
+    assert replace(report, language_pairs={}) == bare
+    monkeypatch.delenv("TRITON_INTERPRET")
+    plain = Probe(config, tokenizer).run(model, pivot="all")
+    assert report.language_pairs == plain.language_pairs
+    assert any(count for row in plain.language_pairs["nasca"].counts for count in row[2:])
+
+
+@pytest.mark.parametrize("metrics", [("nasca", "navca"), ("navca",)])
+@pytest.mark.parametrize("bytes_of_buffers", [1, fused.BUFFER_BYTES])
+def test_the_kernels_count_firings_as_the_plain_path_does(
+    tokenizer, monkeypatch, bytes_of_buffers, metrics
+):
+    monkeypatch.setattr(fused, "BUFFER_BYTES", bytes_of_buffers)
+    counted = ("overlap", "sharing", "language_neurons")
+    config = config_of(half_translated(6), batch_tokens=64, neurons=counted, metrics=metrics)
+    model = trained()
+    report = Probe(config, tokenizer).run(model)
+    monkeypatch.delenv("TRITON_INTERPRET")
+    plain = Probe(config, tokenizer).run(model)
+    assert report.fingerprint["environment"]["reduction"] == "fused"
+    assert plain.fingerprint["environment"]["reduction"] == "plain"
+    assert same(report).metrics == same(plain).metrics
+    for name in counted:
+        assert report.diagnostics[name] == plain.diagnostics[name]
+    assert report.diagnostics["language_neurons"]["neurons"]["specific"] != [0, 0, 0]

@@ -1,29 +1,39 @@
 """Finds how to compute the states of a module of experts, and checks it on the module's output."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.experts.rows import (
+    OneCall,
+    Rows,
+    implementation_of,
+    rows_of,
+    watch_product,
+)
+from neuronxa_callback.taps.experts.stacked import (
+    PROJECTED,
+    Recipe,
+    Weights,
+    apply_gate,
+    is_stack,
+    project,
+    weights_of,
+)
 from neuronxa_callback.taps.flow.structure import analyze
 from neuronxa_callback.taps.flow.walk import NotPointwise
 from neuronxa_callback.taps.graph import Node
 from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.pointwise import Formula, formula
-from neuronxa_callback.taps.stacked_experts import (
-    PROJECTED,
-    Recipe,
-    Rows,
-    Weights,
-    apply_gate,
-    is_stack,
-    project,
-    rows_of,
-    weights_of,
-)
 from neuronxa_callback.taps.trace import Trace
+
+ROWS_COMPARED = 256
+"""Most rows whose own states are compared with those computed."""
 
 
 def find_recipe(path: str, module: Any, args: Any, kwargs: Any, output: Tensor) -> Recipe:
@@ -51,7 +61,7 @@ def _find_recipe(path: str, module: Any, args: Any, kwargs: Any, output: Tensor)
         except (RuntimeError, NotPointwise):
             continue
         if recipe is not None:
-            return recipe
+            return replace(recipe, one_call=_one_call(module, args, kwargs, recipe))
     raise TapError(
         f"the states computed for the experts at {path} ({name}) must reproduce the module's "
         "output, but do not; leave these experts out with neuron_modules=, or load them as "
@@ -64,7 +74,7 @@ def _try_recipe(
 ) -> Recipe | None:
     weights = weights_of(module, transposed)
     experts = weights.down.shape[0]
-    rows = rows_of(module, args, kwargs, experts)
+    rows = rows_of(args, kwargs, experts)
     projected = project(rows.read(slice(None)), weights, rows.counts, 0, None)
     with Trace(module) as trace:
         source = trace.node(projected)
@@ -81,6 +91,28 @@ def _try_recipe(
         return None
     node, columns = _gate(product, projected)
     return Recipe(experts, weights.width, transposed, node, columns)
+
+
+def _one_call(module: nn.Module, args: Any, kwargs: Any, recipe: Recipe) -> OneCall | None:
+    """How the module's own states can be read; found by running it, and comparing every row."""
+    calls: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    if hasattr(module, "_hf_hook"):
+        # Running it would offload its weights.
+        return None
+    with ExitStack() as stack:
+        watch_product(module, lambda *call: calls.append(call), stack)
+        module.forward(*args, **kwargs)
+    if len(calls) != 1:
+        return None
+    for activated in (True, False):
+        for by_expert in (True, False):
+            one_call = OneCall(implementation_of(module), by_expert, activated)
+            candidate = replace(recipe, one_call=one_call)
+            if candidate.is_whole(args, kwargs, calls[0]) and candidate.confirms(
+                module, args, kwargs, calls[0], most=ROWS_COMPARED
+            ):
+                return one_call
+    return None
 
 
 def _gate(product: Node, projected: Tensor) -> tuple[Formula | None, slice | None]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.expert_hooks import ExpertGroupTap, TokenMatcher
+from neuronxa_callback.taps.experts.hooks import ExpertGroupTap
+from neuronxa_callback.taps.experts.rows import TokenMatcher
 from neuronxa_callback.taps.flow.operations import STRUCTURE
 from neuronxa_callback.taps.flow.positions import order_of, rows_of
 from neuronxa_callback.taps.flow.structure import FFNInput

@@ -1,8 +1,8 @@
 """Taps for routed experts: 3-D weights computed again, and experts that are separate modules."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
+from neuronxa_callback.taps.experts.rows import TokenMatcher, implementation_of, watch_product
+from neuronxa_callback.taps.experts.stacked import ELEMENTS, Recipe
 from neuronxa_callback.taps.hooks import DenseTap
 from neuronxa_callback.taps.modules import loaded, tensors_of
 from neuronxa_callback.taps.reader import SITES, ReadCounter, Reader
-from neuronxa_callback.taps.stacked_experts import Recipe
+
+ROWS_CHECKED = 8
+"""Rows of each portion whose own states are compared with those computed, once per attachment."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +35,91 @@ class ExpertsTap:
 
     @property
     def reads(self) -> object:
-        """How the states are computed."""
-        return self.recipe
+        """How the states are computed; the kernel's own are the same states."""
+        return replace(self.recipe, one_call=None)
 
     def install(
         self, reader: Reader, modules: Mapping[str, nn.Module], stack: ExitStack
     ) -> ReadCounter:
-        """Hooks the module's input; the states of the routed rows are computed from it."""
-        counter = ReadCounter(reader, self.path, self.parts)
-        reader.before(modules[self.path], partial(self._read, counter), stack)
-        return counter
+        """Hooks the states that the module computes itself, or computes them from its input."""
+        module, one_call = modules[self.path], self.recipe.one_call
+        if one_call is None or one_call.implementation != implementation_of(module):
+            counter = ReadCounter(reader, self.path, self.parts)
+            reader.before(module, partial(self.compute, counter), stack)
+            return counter
+        running = _OneCallCounter(reader, self)
+        reader.before(module, running.enter, stack)
+        watch_product(module, reader.guarded(partial(running.read, module)), stack)
+        reader.after(module, running.leave, stack)
+        return running
 
-    def _read(self, counter: ReadCounter, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def compute(self, counter: ReadCounter, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Computes the states of a pass from the module's arguments, and passes them on."""
+        sites = counter.reader.sites
+        with loaded(module):
+            self.pass_on(counter, self.recipe.states(module, args, kwargs, sites))
+
+    def pass_on(
+        self,
+        counter: ReadCounter,
+        portions: Iterable[tuple[dict[str, Tensor], Tensor, Tensor, bool]],
+    ) -> None:
+        """Passes on the states of a whole pass."""
         sites = counter.reader.sites
         part = counter.part(sites[0]) if sites else None
-        with loaded(module):
-            for states, token, expert, last in self.recipe.states(module, args, kwargs, sites):
+        for states, token, expert, last in portions:
+            if part is not None:
                 for site in sites:
-                    if part is not None:
-                        counter.reader.sink.routed(part, site, states[site], token, expert, last)
+                    counter.reader.sink.routed(part, site, states[site], token, expert, last)
         for site in sites:
             counter.passes[site] += 1
+
+
+class _OneCallCounter(ReadCounter):
+    """The running pass of a module that computes all rows in one call.
+
+    If it turns out that the module does not, the states are computed from its input.
+    """
+
+    def __init__(self, reader: Reader, tap: ExpertsTap) -> None:
+        self.tap = tap
+        self.checked = False
+        """Whether the states of an earlier pass were confirmed."""
+        self.refuted = False
+        super().__init__(reader, tap.path, tap.parts)
+
+    def reset(self) -> None:
+        """Drops the arguments of a pass, too."""
+        super().reset()
+        self.arguments: tuple[Any, Any] | None = None
+        """Those of the running pass, until its states were passed on."""
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Starts a pass."""
+        self.arguments = (args, kwargs)
+
+    def read(
+        self, module: nn.Module, projected: Tensor, product: Tensor, activated: Tensor | None
+    ) -> None:
+        """Passes on the module's own states."""
+        if self.arguments is None or self.refuted:
+            return
+        # What is called from here on computes products, too.
+        (args, kwargs), self.arguments = self.arguments, None
+        call, recipe = (projected, product, activated), self.tap.recipe
+        whole = recipe.is_whole(args, kwargs, call)
+        if whole and not self.checked:
+            self.checked = recipe.confirms(module, args, kwargs, call, ROWS_CHECKED)
+        if whole and self.checked:
+            self.tap.pass_on(self, recipe.own_states(args, kwargs, call, self.reader.sites))
+        else:
+            self.refuted, self.arguments = True, (args, kwargs)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Completes the pass."""
+        if self.arguments is not None:
+            (args, kwargs), self.arguments = self.arguments, None
+            self.tap.compute(self, module, args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -110,12 +178,15 @@ class _GroupPass:
         self.tokens: TokenMatcher | None = None
         self.rows: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.counts = dict.fromkeys(SITES, 0)
+        self.waiting: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        """Site -> states, tokens and experts that are passed on together."""
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Indexes the tokens that the module gets."""
         hidden = next(tensors_of((args, kwargs)))
         self.tokens = TokenMatcher(hidden.reshape(-1, hidden.shape[-1]))
         self.counts = dict.fromkeys(SITES, 0)
+        self.waiting = {site: [] for site in SITES}
 
     def match_rows(self, number: int, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Finds the tokens of the rows that expert ``number`` gets."""
@@ -136,29 +207,36 @@ class _GroupPass:
         return torch.arange(len(counts), device=rows.device).repeat_interleave(counts)
 
     def read(self, site: str, number: int, states: Tensor) -> None:
-        """Passes on the states of expert ``number``."""
-        part = self.counter.part(site)
+        """Keeps the states of expert ``number``, to pass them on with those of others."""
         token, expert, first = self.rows[number]
-        # If an expert gets a token twice, its states are passed on once.
+        # If an expert gets a token twice, its states are passed on once. This is a copy.
         states = states.reshape(-1, states.shape[-1])[first]
         self.counts[site] += states.shape[0]
-        if part is not None:
-            self.counter.reader.sink.routed(part, site, states, token, expert, False)
+        waiting = self.waiting[site]
+        if waiting and sum(each.numel() for each, _, _ in waiting) + states.numel() > ELEMENTS:
+            self._pass_on(site, last=False)
+        self.waiting[site].append((states, token, expert))
+
+    def _pass_on(self, site: str, last: bool) -> None:
+        part, waiting = self.counter.part(site), self.waiting[site]
+        self.waiting[site] = []
+        if not waiting and self.tokens is not None:
+            hidden = self.tokens.hidden
+            no_rows = torch.zeros(0, dtype=torch.long, device=hidden.device)
+            waiting = [(hidden.new_zeros(0, self.tap.experts[0].width), no_rows, no_rows)]
+        if part is not None and waiting:
+            states, token, expert = (torch.cat(each) for each in zip(*waiting, strict=True))
+            self.counter.reader.sink.routed(part, site, states, token, expert, last)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """Completes the pass after all experts have run."""
         for site in self.counter.reader.sites:
-            part = self.counter.part(site)
+            self._pass_on(site, last=True)
             missing = next((c.missing[site] for c in self.counters if site in c.missing), None)
             if missing is not None:
                 self.counter.missing[site] = missing
             elif self.counts[site]:
                 self.counter.passes[site] += 1
-            if part is not None and self.tokens is not None:
-                hidden = self.tokens.hidden
-                no_rows = torch.zeros(0, dtype=torch.long, device=hidden.device)
-                states = hidden.new_zeros(0, self.tap.experts[0].width)
-                self.counter.reader.sink.routed(part, site, states, no_rows, no_rows, True)
         self.tokens = None
         self.rows.clear()
         for counter in self.counters:
@@ -177,64 +255,3 @@ class _ExpertCounter(ReadCounter):
     def dense(self, site: str, states: Tensor) -> None:
         """Passes on states of some rows."""
         self.group.read(site, self.number, states)
-
-
-class TokenMatcher:
-    """Finds tokens again by the bits of their hidden states [tokens, hidden]."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        self.hidden = hidden
-        generator = torch.Generator(device="cpu").manual_seed(0)
-        self.factors = (
-            torch.randint(1, 2**62, (hidden.shape[1],), generator=generator, device="cpu") * 2 + 1
-        )
-        self.factors = self.factors.to(hidden.device)
-        self.keys, self.order = torch.sort(self._key(hidden), stable=True)
-
-    def _key(self, rows: Tensor) -> Tensor:
-        # Integer sums wrap around, so the order of summation does not matter.
-        return (_bits(rows).long() * self.factors).sum(dim=1)
-
-    def match(self, rows: Tensor, expert: Tensor, path: str) -> tuple[Tensor, Tensor]:
-        """The token that each row copies, and whether it is the expert's first copy of that token.
-
-        Equal tokens are assigned in their order, which is safe: equal rows have equal states.
-
-        Raises:
-            TapError: If a row is not a copy of a token.
-        """
-        if rows.shape[1] != self.hidden.shape[1] or rows.dtype != self.hidden.dtype:
-            raise TapError(_not_copies(path))
-        key = self._key(rows)
-        position, rank = torch.searchsorted(self.keys, key), _rank(key, expert)
-        equal = torch.searchsorted(self.keys, key, right=True) - position
-        first = rank < equal
-        position = position + torch.where(first, rank, torch.zeros_like(rank))
-        token = self.order[position.clamp(max=len(self.order) - 1)]
-        if not torch.equal(_bits(self.hidden[token]), _bits(rows)):
-            raise TapError(_not_copies(path))
-        return token, first
-
-
-def _not_copies(path: str) -> str:
-    return (
-        f"the inputs of the experts in {path} must be copies of its tokens, got other rows, which "
-        "cannot be matched with tokens; leave these experts out with neuron_modules="
-    )
-
-
-def _rank(key: Tensor, expert: Tensor) -> Tensor:
-    """For each row, the number of earlier rows with the same key and expert."""
-    order = torch.argsort(key, stable=True)
-    order = order[torch.argsort(expert[order], stable=True)]
-    same = (key[order][1:] == key[order][:-1]) & (expert[order][1:] == expert[order][:-1])
-    index = torch.arange(len(key), device=key.device)
-    starts = torch.where(torch.cat([same.new_zeros(1), same]), torch.zeros_like(index), index)
-    rank = torch.empty_like(index)
-    rank[order] = index - torch.cummax(starts, dim=0).values
-    return rank
-
-
-def _bits(values: Tensor) -> Tensor:
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
-    return values.contiguous().view(integer)

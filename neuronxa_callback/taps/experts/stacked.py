@@ -1,9 +1,10 @@
-"""Computes the neuron states of routed experts again from the input of the experts.
+"""The neuron states of routed experts that are one module with 3-D weights.
 
-Experts that are one module with 3-D weights run in an order that depends on the kernel, and hooks
-inside of the module cannot tell the tokens apart. Their input can: the states of the routed rows
-are computed from it, a bounded number at a time, before the routing weight is applied.
-``expert_recipes`` checks on the first microbatch that these states give the module's own output.
+Such experts run in an order that depends on the kernel. Their input tells the tokens apart: the
+states of the routed rows are computed from it, a bounded number at a time, before the routing
+weight is applied. ``recipes`` checks on the first microbatch that these states give the
+module's own output. Where the module computes all rows in one call, in an order that was found to
+be known (``OneCall``), its own states are read instead.
 
 Axes: ``rows`` pairs of a token and an expert, sorted by expert; ``hidden``; ``d_ff`` neurons of
 one expert.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronxa_callback.errors import TapError
-from neuronxa_callback.taps.modules import tensors_of
+from neuronxa_callback.taps.experts.rows import OneCall, Rows, is_gated, routing_of, rows_of
 from neuronxa_callback.taps.pointwise import Formula
 
 ELEMENTS = 2**25
@@ -27,38 +28,6 @@ CACHED = 2**19
 
 PROJECTED = "gate_up"
 """Path of the projections in the gate's formula."""
-
-
-@dataclass
-class Rows:
-    """Pairs of a token and an expert, sorted by expert."""
-
-    hidden: Tensor
-    """[any, hidden], the input of the experts."""
-    source: Tensor
-    """[rows], the row of ``hidden`` that each pair reads."""
-    token: Tensor
-    expert: Tensor
-    counts: list[int]
-    """Number of rows of each expert."""
-    index: Tensor | None = None
-    """[tokens, top_k], the experts of each token."""
-    weight: Tensor | None = None
-    """[tokens, top_k], the routing weights."""
-
-    def read(self, part: slice) -> Tensor:
-        """[some rows, hidden]."""
-        return self.hidden.index_select(0, self.source[part])
-
-    def weights(self, experts: int) -> Tensor:
-        """[rows], the routing weight of each row, in fp32."""
-        assert self.index is not None
-        assert self.weight is not None
-        table = self.index.new_zeros(self.index.shape[0], experts + 1, dtype=torch.float32)
-        table.scatter_add_(
-            1, self.index.clamp(max=experts), self.weight.view_as(self.index).float()
-        )
-        return table[self.token, self.expert]
 
 
 @dataclass(frozen=True)
@@ -105,13 +74,94 @@ class Recipe:
     """Computes the gate from the projections; ``None`` if the product is the gate."""
     gate_columns: slice | None
     """The columns of the projections that the gate depends on; ``None`` for all."""
+    one_call: OneCall | None = None
+    """How the module's own states are read; ``None`` if they must be computed."""
+
+    def own_states(
+        self,
+        args: Any,
+        kwargs: Any,
+        call: tuple[Tensor, Tensor, Tensor | None],
+        sites: Sequence[str],
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor, bool]]:
+        """Like ``states``, of the rows that the module has computed itself.
+
+        Args:
+            args: The module's arguments.
+            kwargs: Its keyword arguments.
+            call: Its projections, products and activations, which must be whole (``is_whole``).
+            sites: The sites to read.
+        """
+        projected, product, activated = call
+        index = routing_of(args, kwargs)[1]
+        assert self.one_call is not None
+        assert index is not None
+        token, expert, kept = self.one_call.rows(index, self.experts)
+        every = bool(kept.all())
+        limit = max(ELEMENTS // max(2 * self.width, 1), 1)
+        for begin in range(0, max(len(product), 1), limit):
+            part = slice(begin, begin + limit)
+            states = {}
+            if "gate" in sites and self.gate is not None:
+                own = activated if self.one_call.activated else None
+                if own is None:
+                    states["gate"] = self.gate({PROJECTED: projected[part]})
+                else:
+                    states["gate"] = own[part]
+            states |= {site: product[part] for site in sites if site not in states}
+            last = begin + limit >= len(product)
+            if every:
+                yield states, token[part], expert[part], last
+                continue
+            chosen = kept[part]
+            states = {site: each[chosen] for site, each in states.items()}
+            yield states, token[part][chosen], expert[part][chosen], last
+
+    def is_whole(self, args: Any, kwargs: Any, call: tuple[Tensor, Tensor, Tensor | None]) -> bool:
+        """Whether one call has computed all rows, with what ``one_call`` needs."""
+        index, activated = routing_of(args, kwargs)[1], call[2]
+        return (
+            self.one_call is not None
+            and index is not None
+            and len(call[0]) == len(call[1]) == index.numel()
+            and (activated is not None or not self.one_call.activated)
+        )
+
+    def confirms(
+        self,
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+        call: tuple[Tensor, Tensor, Tensor | None],
+        most: int,
+    ) -> bool:
+        """Whether ``own_states`` are the states computed, in up to ``most`` rows of each portion.
+
+        This is also a check that the rows belong to these tokens and experts.
+        """
+        weights, hidden = weights_of(module, self.transposed), routing_of(args, kwargs)[0]
+        sites = ("gate", "product")
+        for states, token, expert, _ in self.own_states(args, kwargs, call, sites):
+            rows = torch.linspace(0, len(token) - 1, min(most, len(token))).long().to(token.device)
+            pairs = zip(token[rows].tolist(), expert[rows].tolist(), strict=True)
+            projected = [
+                project(hidden[at : at + 1], weights, [1], number, None) for at, number in pairs
+            ]
+            if not projected:
+                continue
+            product = apply_gate(module, torch.cat(projected))
+            gate = product if self.gate is None else self.gate({PROJECTED: torch.cat(projected)})
+            for site, expected in zip(sites, (gate, product), strict=True):
+                if not _are_close(states[site][rows], expected):
+                    return False
+        return True
 
     def states(
         self, module: nn.Module, args: Any, kwargs: Any, sites: Sequence[str]
     ) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor, bool]]:
         """Yields states [rows, d_ff] by site, tokens, experts, and if these rows are the last."""
         weights = weights_of(module, self.transposed)
-        rows = rows_of(module, args, kwargs, self.experts)
+        rows = rows_of(args, kwargs, self.experts)
         passed_on = max(ELEMENTS // max(2 * self.width, 1), 1)
         cached = max(CACHED // max(2 * self.width, 1), 1)
         limit = min(passed_on, cached) if rows.hidden.device.type == "cpu" else passed_on
@@ -146,6 +196,12 @@ class Recipe:
             product = apply_gate(module, projected)
             states |= {site: product for site in sites if site not in states}
         return states
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    bound = 1e-4 if other.dtype in (torch.float32, torch.float64) else 3e-2
+    # NaN is close to nothing.
+    return bool((one.float() - other.float()).abs().amax() <= bound * other.float().abs().amax())
 
 
 def _concatenate(runs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -209,9 +265,7 @@ def apply_gate(module: nn.Module, projected: Tensor) -> Tensor:
     own = getattr(module, "_apply_gate", None)
     inner = module._modules.get("mlp") if _is_dbrx(module) else module
     act = getattr(inner, "act_fn", None) or getattr(inner, "activation_fn", None)
-    gated = getattr(
-        module, "has_gate", not hasattr(module, "up_proj") or hasattr(module, "gate_proj")
-    )
+    gated = is_gated(module)
     if callable(own) and gated:
         return own(projected)  # type: ignore[no-any-return]
     if not callable(act):
@@ -239,35 +293,3 @@ def weights_of(module: Any, transposed: bool) -> Weights:
         inward, down = tuple(w.transpose(1, 2) for w in inward), down.transpose(1, 2)
     bias = getattr(module, f"{names[0]}_bias", getattr(module, "up_proj_bias", None))
     return Weights(inward, down, bias, getattr(module, "down_proj_bias", None))
-
-
-def rows_of(module: nn.Module, args: Any, kwargs: Any, experts: int) -> Rows:
-    """The routed rows of one call, from the arguments of the module of experts."""
-    first, *others = tensors_of((args, kwargs))
-    hidden = first.reshape(-1, first.shape[-1])
-    index = next((tensor for tensor in others if not tensor.is_floating_point()), None)
-    weight = next((tensor for tensor in others if tensor.is_floating_point()), None)
-    if index is None and weight is None:
-        return _scaled_rows(hidden, experts)
-    if index is None:
-        tokens = hidden.shape[0]
-        index = torch.arange(experts, device=hidden.device).expand(tokens, experts)
-    index = index.reshape(hidden.shape[0], -1)
-    order = index.reshape(-1).argsort(stable=True)
-    expert = index.reshape(-1)[order]
-    token = order // index.shape[1]
-    # Drops experts of other ranks, padding, and the second of two equal experts of one token.
-    kept = expert < experts
-    kept[1:] &= (expert[1:] != expert[:-1]) | (token[1:] != token[:-1])
-    token, expert = token[kept], expert[kept]
-    counts = torch.bincount(expert, minlength=experts).tolist()
-    return Rows(hidden, token, token, expert, counts, index, weight)
-
-
-def _scaled_rows(hidden: Tensor, experts: int) -> Rows:
-    # Llama 4: every expert gets all tokens; those of other experts are scaled by 0.
-    tokens = hidden.shape[0] // experts
-    row = hidden.ne(0).any(dim=1).nonzero()[:, 0]
-    expert = row // tokens
-    counts = torch.bincount(expert, minlength=experts).tolist()
-    return Rows(hidden, row, row % tokens, expert, counts)

@@ -1,0 +1,1 @@
+"""Kinds of checkpoints: adapters, GGUF files, models without weights."""

@@ -1,0 +1,1 @@
+"""``neuronxa pairs``: which sentences a model aligns, and which it does not."""

@@ -1,0 +1,1 @@
+"""What ``neuronxa score`` can measure besides the scores."""

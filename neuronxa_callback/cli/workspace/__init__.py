@@ -1,0 +1,1 @@
+"""A workspace of W&B for a project whose runs log alignment."""

@@ -1,0 +1,1 @@
+"""Sentences with another case, without punctuation, or with typing errors."""

@@ -1,0 +1,1 @@
+"""A second probe, of perturbed sentences, beside that of the clean ones."""

@@ -1,0 +1,1 @@
+"""All pairs of languages: their order, and a table for the terminal."""

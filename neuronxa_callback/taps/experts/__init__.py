@@ -1,0 +1,1 @@
+"""Mixtures of experts: where their neurons are, and how they are read."""
