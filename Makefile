@@ -45,19 +45,19 @@ docs: $(STAMP)  ## the pages of docs/ and the API reference as a site in build/d
 
 # The wheel of the source archive is the same, byte for byte; the quickstart runs from the archive
 # with the installed wheel, in an environment that has nothing else.
-PACKAGE := build/package
+BUILT := build/package
 build: $(STAMP)  ## wheel and source archive in dist/, checked in a clean environment
-	rm -rf dist $(PACKAGE)
+	rm -rf dist $(BUILT)
 	$(BIN)/python -m hatchling build
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w $(PACKAGE)/again dist/*.tar.gz
-	cmp dist/*.whl $(PACKAGE)/again/*.whl
-	mkdir -p $(PACKAGE)/source
-	tar -xzf dist/*.tar.gz -C $(PACKAGE)/source --strip-components=1
-	rm -r $(PACKAGE)/source/neuronxa_callback
-	$(PYTHON) -m venv $(PACKAGE)/venv
-	$(PACKAGE)/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w $(BUILT)/again dist/*.tar.gz
+	cmp dist/*.whl $(BUILT)/again/*.whl
+	mkdir -p $(BUILT)/source
+	tar -xzf dist/*.tar.gz -C $(BUILT)/source --strip-components=1
+	rm -r $(BUILT)/source/neuronxa_callback
+	$(PYTHON) -m venv $(BUILT)/venv
+	$(BUILT)/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  dist/*.whl
-	cd $(PACKAGE)/source && ../venv/bin/neuronxa --version && ../venv/bin/neuronxa --help >/dev/null \
+	cd $(BUILT)/source && ../venv/bin/neuronxa --version && ../venv/bin/neuronxa --help >/dev/null \
 	  && ../venv/bin/python examples/quickstart.py
 
 # Not in the environment: accelerate imports DeepSpeed wherever it finds it. It needs a compiler.
