@@ -280,10 +280,10 @@ def _bootstrap(a: Array, b: Array, ranks: bool = False) -> tuple[float, float]:
     and .96, .92, .92 for heavy tails, where Fisher's own interval has .87, .85, .83.
     """
     drawn = _resampled(len(a))
-    sides = [side[drawn] for side in (a, b)]
+    x, y = a[drawn], b[drawn]
     if ranks:
-        sides = [stats.rankdata(side, axis=-1) for side in sides]
-    centre, resampled = (np.arctanh(np.clip(r, -ONE, ONE)) for r in (_r(a, b), _r(*sides)))
+        x, y = stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1)
+    centre, resampled = (np.arctanh(np.clip(r, -ONE, ONE)) for r in (_r(a, b), _r(x, y)))
     half = _half_width(resampled, len(a))
     return math.tanh(float(centre) - half), math.tanh(float(centre) + half)
 
