@@ -38,7 +38,7 @@ def _pool(  # long: one kernel
     for token in range(tokens):
         state = tl.load(first + token * states_token, mask=inside, other=0.0)
         if SOURCE == 0:
-            value = tl.where(state > 0, 1.0, 0.0)
+            value = tl.where(state.to(tl.float32) > 0, 1.0, 0.0)
             invalid += tl.where(state != state, 1, 0)
         else:
             value = tl.abs(state.to(tl.float32))
