@@ -101,7 +101,7 @@ def cosines(
     [[1.0, 0.0]]
     """
     lengths = (pivot_squares[..., :, None] * target_squares[..., None, :]).sqrt()
-    return torch.where(lengths == 0, torch.zeros_like(dot), dot / lengths)
+    return (dot / lengths).masked_fill_(lengths == 0, 0.0)
 
 
 def tie_width(similarity: Tensor) -> float:

@@ -74,7 +74,7 @@ class Measurement:
     dtype: str
     """The dtype in which the neurons computed."""
     reduction: str
-    """``"fused"`` if the states of dense layers were summed by the kernels, else ``"plain"``."""
+    """``"fused"`` if the kernels were there to sum the states, else ``"plain"``."""
 
 
 class Executor:
@@ -210,7 +210,7 @@ class Executor:
     def _score_language(
         self, group: int, target: int, window: WindowSums | None, rows: slice
     ) -> None:
-        pairs = list(self.context.groups[group].rows[target])
+        pairs = self._pivot_rows(self.context.groups[group].rows[target])
         language = self.context.groups[group].targets[target].language
         own = [read.own for read in self.accumulator.all_reads if read.own is not None]
         similarities = {metric.name: metric.similarity for metric in own}
@@ -226,12 +226,18 @@ class Executor:
         for name, values in statistics.items():
             self.context.results.add_statistic(name, language, values)
 
+    def _pivot_rows(self, pairs: Sequence[int]) -> slice | Tensor:
+        """The pivot sentence of each pair; a slice, without a copy to the device, if in order."""
+        if pairs == tuple(range(len(pairs))):
+            return slice(0, len(pairs))
+        return torch.tensor(pairs, dtype=torch.long, device=self.device)
+
     def _own_sums(
         self,
         metric: str,
         window: WindowSums | None,
         rows: slice,
-        pairs: Sequence[int],
+        pairs: slice | Tensor,
         pivot: Pivot | None,
     ) -> tuple[Tensor, Tensor]:
         """This rank's part of the dot products and squared lengths of a language.
@@ -239,7 +245,8 @@ class Executor:
         The first is [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
         targets. The other, [layers, pairs], holds those of the pivot sentences, on one rank only.
         """
-        layers, n = self.context.layouts[self.accumulator.source_of[metric]].layers, len(pairs)
+        layers = self.context.layouts[self.accumulator.source_of[metric]].layers
+        n = rows.stop - rows.start
         dtype = alignment.product_dtype(self.device)
         sums = torch.zeros((layers, n, n + 1), dtype=dtype, device=self.device)
         lengths = torch.zeros_like(sums[:, :, 0])

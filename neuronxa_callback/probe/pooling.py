@@ -5,7 +5,7 @@ FFN of one layer), ``rows`` weightings. A layer's dot products and squared lengt
 its parts, so parts are never concatenated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,9 +53,14 @@ class Pooling:
         self.mask = batch.mask
         self.bags: Bags | None = None
         """Those of the latest routed rows: gate and product have the same."""
+        names = (name for read in reads if read.own is None for name in read.weights)
+        known = {name: WEIGHTS[name](batch.mask, batch.special) for name in dict.fromkeys(names)}
         self.weights = {
             read.source: torch.stack(
-                [weigh(batch.mask, batch.special) for weigh in _weights_of(read)], dim=1
+                [known[name] for name in read.weights]
+                if read.own is None
+                else [read.own.weights(batch.mask, batch.special)],
+                dim=1,
             )
             for read in reads
         }
@@ -82,6 +87,12 @@ class Pooling:
             vectors.token_sizes = torch.nn.functional.pad(sizes, padding)
         return vectors
 
+    def bags_of(self, token: Tensor, expert: Tensor, experts: int) -> Bags:
+        """The bags of routed rows, sorted once for gate and product."""
+        if self.bags is None or self.bags.token is not token or self.bags.expert is not expert:
+            self.bags = Bags(token, expert, self.mask.shape, experts)
+        return self.bags
+
     def routed(
         self, read: Read, states: Tensor, token: Tensor, expert: Tensor, experts: int
     ) -> Vectors:
@@ -96,9 +107,8 @@ class Pooling:
         """
         weights = self.weights[read.source].to(states.device)
         batch, rows, tokens = weights.shape
-        if self.bags is None or self.bags.token is not token or self.bags.expert is not expert:
-            self.bags = Bags(token, expert, self.mask.shape, experts)
-        bags, (sentence, position) = self.bags, (token // tokens, token % tokens)
+        bags = self.bags_of(token, expert, experts)
+        sentence, position = token // tokens, token % tokens
         factors = weights[sentence, :, position]
         values, sizes = _values(read, states, factors), None
         if read.source not in KEEP_NAN:
@@ -121,10 +131,6 @@ class Pooling:
 def finish(read: Read, sums: Tensor) -> Tensor:
     """The vectors [batch, width] of sums over all tokens."""
     return sums if read.own is None else read.own.vector(sums)
-
-
-def _weights_of(read: Read) -> Sequence[Callable[[Tensor, Tensor], Tensor]]:
-    return [WEIGHTS[name] for name in read.weights] if read.own is None else [read.own.weights]
 
 
 def _values(read: Read, states: Tensor, weights: Tensor) -> Tensor:

@@ -44,9 +44,10 @@ class LayerLayout:
 
     @property
     def width(self) -> int:
-        """Neurons of each layer, where all are alike: dense, of one part and width; else 0."""
-        alike = self.layer_of_part == tuple(range(len(self.widths))) and len(set(self.widths)) == 1
-        return self.widths[0] if alike and not any(self.experts) else 0
+        """Neurons of each layer, where all are alike (parts, widths, experts); else 0."""
+        kinds = set(zip(self.widths, self.experts, strict=True))
+        alike = self.layer_of_part == tuple(range(len(self.widths))) and len(kinds) == 1
+        return self.widths[0] if alike else 0
 
 
 def layouts_of(plan: TapPlan, hidden_sizes: Sequence[int]) -> dict[str, LayerLayout]:
@@ -110,14 +111,12 @@ class SimilarityAccumulator:
         self.fused: dict[str, FusedReduction] = {}
         """source -> its kernels, where they run."""
         neurons = [read for read in self.all_reads if read.source in SOURCES]
-        keep = None if kept is None else kept.add_layers
-        count_firings = None if counter is None else counter.add
+        more = (None if kept is None else kept.add_layers, None if counter is None else counter.add)
         for read in neurons if kernels_run_on(device) else ():
-            layout, width = layouts[read.source], layouts[read.source].width
-            if width:
-                self.fused[read.source] = FusedReduction(
-                    read, layout.layers, width, len(neurons), device, keep, count_firings
-                )
+            layout = layouts[read.source]
+            if layout.width:
+                sizes = (layout.layers, layout.width, len(neurons), device, layout.experts[0])
+                self.fused[read.source] = FusedReduction(read, *sizes, *more)
 
     def empty_pivot(self, sentences: int) -> Pivot:
         """A pivot of zeros for so many sentences; on the host where it is large."""
@@ -198,7 +197,11 @@ class SimilarityAccumulator:
     ) -> None:
         """Takes states [rows, d_ff] of (token, expert) pairs of a part."""
         for read in self.reads[site]:
-            experts = self.layouts[read.source].experts[part]
+            experts, fused = self.layouts[read.source].experts[part], self.fused.get(read.source)
+            whole = last and (read.source, part) not in self.chunks
+            if fused is not None and fused.takes_routed(states, whole):
+                fused.add_routed(part, states, self.pooling.bags_of(token, expert, experts))
+                continue
             vectors = self.pooling.routed(read, states, token, expert, experts)
             self._add_chunk(read, part, vectors, last)
 

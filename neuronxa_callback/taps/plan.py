@@ -5,7 +5,6 @@ modules that it found. There is no table of model families: a feed-forward netwo
 non-linear function of linear layers whose result enters another linear layer.
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -215,21 +214,9 @@ def discover(
             "projections as neuron_modules="
         ) from e
     plan = _plan(networks, model)
-    _refuse_old_experts(plan)
     if inspect is not None:
         inspect(discovery.trace, plan)
     return plan
-
-
-def _refuse_old_experts(plan: TapPlan) -> None:
-    """Before transformers 5, experts are module lists that cannot be matched with their tokens."""
-    routed = next((part for part in plan.parts if part.kind == "routed"), None)
-    version = str(getattr(sys.modules.get("transformers"), "__version__", "5"))
-    if routed is not None and int(version.partition(".")[0]) < 5:
-        raise TapError(
-            f"routed experts need transformers 5 or later, got {version} and experts at"
-            f" {routed.path}; upgrade transformers"
-        )
 
 
 def _plan(networks: list[FoundFFN], model: nn.Module) -> TapPlan:

@@ -114,19 +114,6 @@ def test_the_gate_alone_computes_half_of_the_projections(monkeypatch):
     assert all(close(a["gate"], b["gate"], 1e-6) for a, b in zip(alone, both, strict=True))
 
 
-def test_experts_of_transformers_4_are_refused_by_name(monkeypatch):
-    import transformers
-
-    monkeypatch.setattr(transformers, "__version__", "4.57.6")
-    with pytest.raises(TapError) as error:
-        read(tiny("mixtral"))
-    assert str(error.value) == (
-        "routed experts need transformers 5 or later, got 4.57.6 and experts at "
-        "model.layers.0.mlp.experts; upgrade transformers"
-    )
-    read(tiny("llama"))
-
-
 def test_a_dropped_token_has_no_states():
     wide, tight = (tiny("switch_transformers", expert_capacity=n) for n in (64, 1))
     tokens = ids(1, TOKENS)

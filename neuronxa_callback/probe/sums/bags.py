@@ -5,6 +5,7 @@ of one expert, ``rows`` token weightings.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,6 +30,15 @@ class Bags:
         self.bag, self.order = torch.sort(token // shape[1] * experts + expert, stable=True)
         """Sorted: sentence * experts + expert of each pair; and which pair it is."""
 
+    @cached_property
+    def starts(self) -> Tensor:
+        """[batch * experts + 1], where the pairs of each sentence and expert begin and end.
+
+        >>> Bags(torch.tensor([0, 1]), torch.tensor([1, 1]), (1, 2), 2).starts.tolist()
+        [0, 0, 2]
+        """
+        return self._starts(self.bag, self.batch * self.experts + 1)
+
     def sum_by_expert(self, values: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums [rows * batch * experts, d_ff] of values [pairs, d_ff] fp32.
 
@@ -40,7 +50,7 @@ class Bags:
         [[0.0], [11.0]]
         """
         pairs, rows = weights.shape
-        starts = self._starts(self.bag, self.batch * self.experts)
+        starts = self.starts[:-1]
         starts = torch.cat([starts + row * pairs for row in range(rows)])
         return _sums(values, self.order.repeat(rows), weights[self.order].T.reshape(-1), starts)
 
@@ -51,7 +61,7 @@ class Bags:
         >>> bags.sum_by_sentence(torch.tensor([3.0, 4.0])).tolist()
         [3.0, 4.0]
         """
-        starts = self._starts(self.bag, self.batch * self.experts)[:: self.experts]
+        starts = self.starts[: -1 : self.experts]
         return _sums(values[:, None], self.order, torch.ones_like(values), starts)[:, 0]
 
     def sum_by_token(self, values: Tensor) -> Tensor:

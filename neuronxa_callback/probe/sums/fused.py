@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neuronxa_callback.metrics.registry import Read
+from neuronxa_callback.probe.sums.bags import Bags
 
 BUFFER_BYTES = 128 * 2**20
 """Bytes of the pooled vectors that wait for their dot products, over all reads."""
@@ -46,7 +47,7 @@ class FusedSums:
 
 
 class FusedReduction:
-    """One read of dense layers of equal width, each of one part.
+    """One read of layers of equal width, each of one part: all dense, or all of routed experts.
 
     Args:
         read: What to compute.
@@ -54,6 +55,7 @@ class FusedReduction:
         width: Neurons per layer, on this rank.
         reads: The number of reads that share ``BUFFER_BYTES``.
         device: Where all of it happens.
+        experts: The number of routed experts of a layer; 0 if it is dense.
         keep: Gets the names of the read, the first layer, and vectors [layers, rows, batch, width]
             of some layers, before they are dropped.
         count_firings: Takes a layer and its firings [batch, 2, width], if the read has any.
@@ -66,6 +68,7 @@ class FusedReduction:
         width: int,
         reads: int,
         device: torch.device,
+        experts: int = 0,
         keep: Keep | None = None,
         count_firings: CountFirings | None = None,
     ) -> None:
@@ -74,7 +77,8 @@ class FusedReduction:
         self.kernels, self.read, self.layers, self.width = kernels, read, layers, width
         self.device, self.bytes, self.keep = device, BUFFER_BYTES // reads, keep
         self.count_firings, self.compared_rows = count_firings, len(read.names)
-        self.blocks = -(-width // kernels.BLOCK)
+        self.experts = experts
+        self.blocks = max(1, experts) * -(-width // max(1, experts) // kernels.BLOCK)
         self.space = self.none = torch.empty(0, dtype=torch.float32, device=device)
 
     def begin(
@@ -105,7 +109,8 @@ class FusedReduction:
         self.squares = self._zeros(self.layers, count, batch, self.blocks, dtype=torch.float64)
         self.sizes = self.active = self.none
         if self.read.shares:
-            self.sizes = self._zeros(self.layers, batch, tokens, self.blocks)
+            per_token = 1 if self.experts else self.blocks
+            self.sizes = self._zeros(self.layers, batch, tokens, per_token)
         if self.read.activity:
             self.active = self._zeros(self.layers, batch, self.blocks)
 
@@ -119,21 +124,46 @@ class FusedReduction:
             and states.device == self.pivot.device == self.weights.device
         )
 
+    def takes_routed(self, states: Tensor, whole: bool) -> bool:
+        """Whether the kernels can read these states: those of all experts, neurons side by side."""
+        return (
+            whole
+            and states.shape[1] * self.experts == self.width
+            and self.mask.shape[1] <= MOST_TOKENS
+            and states.stride(1) == 1
+            and states.device == self.pivot.device == self.weights.device
+        )
+
     def add(self, layer: int, states: Tensor) -> None:
         """Sums states [batch, tokens, width] of one layer."""
+        self._begin_layer(layer)
+        sizes = self.sizes[layer] if self.read.shares else self.none
+        self.kernels.pool(states, self.weights, self.mask, *self._sums(layer, sizes))
+        self._end_layer(layer)
+
+    def add_routed(self, layer: int, states: Tensor, bags: Bags) -> None:
+        """Sums states [pairs, d_ff] of tokens and experts of one layer."""
+        self._begin_layer(layer)
+        shares, blocks = self.read.shares, self.blocks // self.experts
+        sizes = self._zeros(len(states), blocks) if shares else self.none
+        pairs = (bags.token, bags.order, bags.starts)
+        self.kernels.pool_routed(states, *pairs, self.weights, self.mask, *self._sums(layer, sizes))
+        if shares:
+            self.sizes[layer] = bags.sum_by_token(sizes.sum(1)).view(*self.mask.shape, 1)
+        self._end_layer(layer)
+
+    def _sums(self, layer: int, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+        """What the kernels fill, and the number of the source."""
+        active = self.active[layer] if self.read.activity else self.none
+        source = SOURCES.index(self.read.source)
+        return self.buffer[self.waiting], self.squares[layer], sizes, active, source
+
+    def _begin_layer(self, layer: int) -> None:
         if layer != self.first + self.waiting:
             self._flush()
             self.first = layer
-        self.kernels.pool(
-            states,
-            self.weights,
-            self.mask,
-            self.buffer[self.waiting],
-            self.squares[layer],
-            self.sizes[layer] if self.read.shares else self.none,
-            self.active[layer] if self.read.activity else self.none,
-            SOURCES.index(self.read.source),
-        )
+
+    def _end_layer(self, layer: int) -> None:
         if self.read.firings and self.count_firings is not None:
             firings = self.buffer[self.waiting, self.compared_rows :]
             self.count_firings(layer, firings.transpose(0, 1))

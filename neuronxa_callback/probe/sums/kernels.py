@@ -4,7 +4,9 @@
 Importing this module needs Triton. No kernel adds floats in an order that varies between runs.
 
 Axes: ``batch`` sentences, ``tokens`` padded, ``width`` neurons, ``rows`` token weightings,
-``blocks`` of ``BLOCK`` neurons, ``layers`` of one buffer, ``pairs`` sentences of the pivot.
+``blocks`` of ``BLOCK`` neurons, ``layers`` of one buffer, ``pairs`` sentences of the pivot. Of
+routed experts: ``states`` of a token and an expert, ``d_ff`` neurons of one expert; the neurons and
+the blocks of all experts follow one another.
 """
 
 import triton
@@ -22,44 +24,55 @@ NAS, NAV = 0, 1
 
 @triton.jit
 def _pool(  # long: one kernel
-    states, weights, mask, pooled, squares, sizes, active,
-    batch, tokens, width, states_batch, states_token, blocks,
+    states, token, order, starts, weights, mask, pooled, squares, sizes, active,
+    batch, tokens, width, states_batch, states_token, blocks, experts,
     SOURCE: tl.constexpr, ROWS: tl.constexpr, PADDED_ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    SIZES: tl.constexpr, ACTIVE: tl.constexpr,
+    SIZES: tl.constexpr, ACTIVE: tl.constexpr, ROUTED: tl.constexpr,
 ):  # fmt: skip
-    sentence, block = tl.program_id(0), tl.program_id(1)
+    sentence, expert = tl.program_id(0) // experts, tl.program_id(0) % experts
+    block = tl.program_id(1)
     column = block * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     row = tl.arange(0, PADDED_ROWS)
     total = tl.zeros([PADDED_ROWS, BLOCK], dtype=tl.float32)
     count = tl.zeros([BLOCK], dtype=tl.float32)
     invalid = tl.zeros([BLOCK], dtype=tl.int32)
-    first = states + sentence.to(tl.int64) * states_batch + column
-    for token in range(tokens):
-        state = tl.load(first + token * states_token, mask=inside, other=0.0)
+    first, last = 0, tokens
+    if ROUTED:
+        first, last = tl.load(starts + tl.program_id(0)), tl.load(starts + tl.program_id(0) + 1)
+    for number in range(first, last):
+        if ROUTED:
+            index = tl.load(order + number).to(tl.int64)
+            position = tl.load(token + index) % tokens
+            begin, place = index * states_token, index
+        else:
+            position = number
+            begin = sentence.to(tl.int64) * states_batch + number * states_token
+            place = sentence * tokens + number
+        state = tl.load(states + begin + column, mask=inside, other=0.0)
         if SOURCE == 0:
             value = tl.where(state.to(tl.float32) > 0, 1.0, 0.0)
             invalid += tl.where(state != state, 1, 0)
         else:
             value = tl.abs(state.to(tl.float32))
         weight = tl.load(
-            weights + (sentence * ROWS + row) * tokens + token, mask=row < ROWS, other=0.0
+            weights + (sentence * ROWS + row) * tokens + position, mask=row < ROWS, other=0.0
         )
         total += weight[:, None] * value[None, :]
         if ACTIVE:
-            count += value * tl.load(mask + sentence * tokens + token)
+            count += value * tl.load(mask + sentence * tokens + position)
         if SIZES:
-            size = tl.sum(value, axis=0) * tl.load(weights + sentence * ROWS * tokens + token)
-            tl.store(sizes + (sentence * tokens + token) * blocks + block, size)
+            size = tl.sum(value, axis=0) * tl.load(weights + sentence * ROWS * tokens + position)
+            tl.store(sizes + place * blocks + block, size)
     if SOURCE == 0:
         total = tl.where(tl.sum(invalid, axis=0) > 0, float("nan"), total)
-    vector = (row * batch + sentence).to(tl.int64)
+    vector = (row * batch + sentence).to(tl.int64) * experts + expert
     place = pooled + vector[:, None] * width + column[None, :]
     tl.store(place, total, mask=(row < ROWS)[:, None] & inside[None, :])
     exact = total.to(tl.float64)
     tl.store(squares + vector * blocks + block, tl.sum(exact * exact, axis=1), mask=row < ROWS)
     if ACTIVE:
-        tl.store(active + sentence * blocks + block, tl.sum(count, axis=0))
+        tl.store(active + tl.program_id(0) * blocks + block, tl.sum(count, axis=0))
 
 
 @triton.jit
@@ -128,10 +141,50 @@ def pool(
     batch, tokens, width = states.shape
     rows, blocks = weights.shape[1], squares.shape[2]
     wrap_triton(_pool)[(batch, blocks)](
-        states, weights, mask, pooled, squares, sizes, active,
-        batch, tokens, width, states.stride(0), states.stride(1), blocks,
+        states, states, states, states, weights, mask, pooled, squares, sizes, active,
+        batch, tokens, width, states.stride(0), states.stride(1), blocks, 1,
         SOURCE=source, ROWS=rows, PADDED_ROWS=triton.next_power_of_2(rows), BLOCK=BLOCK,
-        SIZES=sizes.numel() > 0, ACTIVE=active.numel() > 0,
+        SIZES=sizes.numel() > 0, ACTIVE=active.numel() > 0, ROUTED=False,
+    )  # fmt: skip
+
+
+@triton_op("neuronxa_callback::pool_routed", mutates_args={"pooled", "squares", "sizes", "active"})
+def pool_routed(
+    states: Tensor,
+    token: Tensor,
+    order: Tensor,
+    starts: Tensor,
+    weights: Tensor,
+    mask: Tensor,
+    pooled: Tensor,
+    squares: Tensor,
+    sizes: Tensor,
+    active: Tensor,
+    source: int,
+) -> None:
+    """As ``pool``, for the states [states, d_ff] of pairs of a token and an expert.
+
+    Args:
+        states: Of any floating type; the last stride is 1.
+        token: [states], index into the flattened ``batch * tokens``.
+        order: [states], sorted by sentence and then by expert.
+        starts: [batch * experts + 1], where those of each sentence and expert begin in ``order``.
+        weights: As in ``pool``.
+        mask: As in ``pool``.
+        pooled: [rows, batch, experts * d_ff] fp32; 0 where a sentence has no state of an expert.
+        squares: [rows, batch, experts * blocks] fp64.
+        sizes: [states, blocks] fp32: sums over neurons, weighted by row 0. May be empty.
+        active: [batch, experts * blocks] fp32. May be empty.
+        source: ``NAS`` or ``NAV``.
+    """
+    batch, rows, tokens = weights.shape
+    bags, d_ff = len(starts) - 1, states.shape[1]
+    blocks = triton.cdiv(d_ff, BLOCK)
+    wrap_triton(_pool)[(bags, blocks)](
+        states, token, order, starts, weights, mask, pooled, squares, sizes, active,
+        batch, tokens, d_ff, 0, states.stride(0), blocks, bags // batch,
+        SOURCE=source, ROWS=rows, PADDED_ROWS=triton.next_power_of_2(rows), BLOCK=BLOCK,
+        SIZES=sizes.numel() > 0, ACTIVE=active.numel() > 0, ROUTED=True,
     )  # fmt: skip
 
 

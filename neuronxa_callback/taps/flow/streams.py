@@ -104,11 +104,10 @@ def refuse_second_streams(trace: Trace, networks: Sequence[FoundFFN]) -> None:
         for call in trace.calls
         if call.result is not None and _is_of(call, networks)
     }
-    starts |= {
-        id(trace.node(call.output))
-        for call in trace.calls
-        if isinstance(call.output, torch.Tensor) and _is_of(call, networks)
-    }
+    outputs = (
+        next(tensors_of(call.output), None) for call in trace.calls if _is_of(call, networks)
+    )
+    starts |= {id(trace.node(output)) for output in outputs if output is not None}
     for node in trace.recorded:
         if id(node) in starts or any(id(part) in reached for part in node.inputs):
             reached.add(id(node))

@@ -278,7 +278,8 @@ class _Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.mlp(self.norm(x))
+        out = self.mlp(self.norm(x))
+        return x + (out[0] if isinstance(out, tuple) else out)
 
 
 class RemoteModel(nn.Module):

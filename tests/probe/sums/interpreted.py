@@ -92,8 +92,8 @@ def test_a_nan_in_one_state_reaches_every_sum_of_its_sentence(tmp_path):
 
 
 MUTANTS = {
-    "the first token": ("for token in range(tokens)", "for token in range(1, tokens)"),
-    "the last token": ("for token in range(tokens)", "for token in range(tokens - 1)"),
+    "the first token": ("range(first, last)", "range(first + 1, last)"),
+    "the last token": ("range(first, last)", "range(first, last - 1)"),
     "the last weighting": ("row < ROWS, other", "row < max(1, ROWS - 1), other"),
     "the NaN": ("state != state", "state < state"),
     "the last block of neurons": ("(batch, blocks)](", "(batch, max(1, blocks - 1))]("),
