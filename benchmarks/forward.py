@@ -162,9 +162,14 @@ def measure_versions(options):
 def subject_of(options):
     """The model, its tokenizer and the corpus of a command line."""
     torch.set_num_threads(options.threads)
-    corpus = ParallelCorpus.builtin("dev", subjects.TWELVE[: options.languages])
+    if options.languages > len(subjects.TWELVE):
+        corpus = ParallelCorpus.builtin("dev")
+        corpus = corpus.select(corpus.languages[: options.languages])
+    else:
+        corpus = ParallelCorpus.builtin("dev", subjects.TWELVE[: options.languages])
+    fewer = {} if options.layers is None else {"num_hidden_layers": options.layers}
     model = subjects.build(
-        options.shape, options.experts, getattr(torch, options.dtype), options.device
+        options.shape, options.experts, getattr(torch, options.dtype), options.device, **fewer
     )
     return model, subjects.tokenizer_of(corpus), corpus
 
@@ -173,7 +178,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=subjects.SHAPES, default="100M")
     parser.add_argument("--experts", action="store_true", help="a mixture of experts")
-    parser.add_argument("--languages", type=int, default=8)
+    parser.add_argument("--layers", type=int, help="fewer layers than the shape has")
+    parser.add_argument("--languages", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -213,9 +219,10 @@ def write_table(options, seconds, over, more=()):
     """The seconds and their ratios to those of ``over``, then more lines."""
     title = {FLOOR: "A probe against the bare forward pass"}
     what = f", {options.kinds[0]}" if options.other else ""
+    layers = "" if options.layers is None else f" with {options.layers} layers"
     lines = [
         subjects.heading(title.get(over, "A probe by two versions"), options.device),
-        f"{subjects.name_of(options.shape, options.experts)}, {options.dtype},"
+        f"{subjects.name_of(options.shape, options.experts)}{layers}, {options.dtype},"
         f" {options.languages} languages x 100 pairs{what}, batch_tokens {options.batch_tokens},"
         f" {options.rounds} paired rounds. Ratio: median of the rounds, and its 95 % interval.\n",
         "| what | median seconds | ratio | interval |",

@@ -4,6 +4,7 @@
     python benchmarks/real_model topics MODEL --data DIR
     python benchmarks/real_model loss MODEL --data DIR
     python benchmarks/real_model bmlama MODEL --data DIR
+    python benchmarks/real_model along MODEL --data DIR --kind rise
     python benchmarks/real_model tables
     python benchmarks/real_model pictures
 
@@ -17,6 +18,8 @@ import argparse
 from pathlib import Path
 
 import alignment
+import along
+import along_tables
 import bmlama
 import figures
 import flores
@@ -32,7 +35,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def parser():
     found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     jobs = found.add_subparsers(dest="job", required=True)
-    for name in ("alignment", "topics", "loss", "bmlama"):
+    for name in ("alignment", "topics", "loss", "bmlama", "along"):
         job = jobs.add_parser(name)
         job.add_argument("model")
         job.add_argument("--data", required=True)
@@ -41,6 +44,8 @@ def parser():
         job.add_argument("--out", type=Path, default=kept.FOLDER)
         if name == "alignment":
             job.add_argument("--corpus", choices=("flores", "builtin"), default="flores")
+        if name == "along":
+            job.add_argument("--kind", choices=along.KINDS, required=True)
         if name == "topics":
             job.add_argument("--cache", type=Path, required=True, help="a folder for states")
     jobs.add_parser("tables")
@@ -53,7 +58,7 @@ def main():
     given = parser().parse_args()
     if given.job == "tables":
         kept.write_scores(kept.FOLDER / "gemma_scores.csv")
-        for name, lines in tables.all_tables().items():
+        for name, lines in (tables.all_tables() | along_tables.all_tables()).items():
             print(f"\n{name}\n", *lines, sep="\n")
         return
     if given.job == "pictures":
@@ -64,6 +69,9 @@ def main():
         corpus = "builtin" if given.corpus == "builtin" else lines
         out = given.out / f"{given.name}_{given.corpus}.jsonl"
         alignment.run(given.model, corpus, out, given.dtype)
+        return
+    if given.job == "along":
+        along.run(given.model, given.data, given.out, given.kind)
         return
     out = given.out / f"{given.name}_{given.job}.jsonl"
     languages = flores.languages_of(given.data)

@@ -274,8 +274,7 @@ REMOTE: dict[str, Any] = {
 class _Block(nn.Module):
     def __init__(self, mlp: nn.Module) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(HIDDEN)
-        self.mlp = mlp
+        self.norm, self.mlp = nn.LayerNorm(HIDDEN), mlp
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.mlp(self.norm(x))

@@ -4,41 +4,17 @@
 it is imported.
 """
 
-import importlib.util
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from neuronxa_callback import Probe
-from neuronxa_callback.metrics.registry import Read
-from neuronxa_callback.probe.batching import Sentence, collate
 from neuronxa_callback.probe.pooling import Pooling
 from neuronxa_callback.probe.sums import fused
+from tests.helpers.ffn.kernels import NAS, NAV, SOURCE, batch_of, loaded, same
 from tests.helpers.probes import config_of, half_translated, trained
-
-SOURCE = Path(fused.__file__).with_name("kernels.py")
-NAS = Read("nas", ("nasca",), ("position",), activity=True)
-NAV = Read("nav", ("navca", "other"), ("position", "no_special"), shares=True)
-
-
-def loaded(folder, number, text):
-    """A module of kernels with this text, whose operators have names of their own."""
-    path = folder / f"kernels_{number}.py"
-    path.write_text(text.replace('"neuronxa_callback::', f'"mutant_{number}::'), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def batch_of(lengths):
-    sentences = [Sentence(tuple(range(n)), (True,) + (False,) * (n - 1)) for n in lengths]
-    return collate(sentences, pad=0)
 
 
 def differences(kernels, dtype, width, nan=False):
@@ -114,12 +90,6 @@ def test_a_kernel_that_drops_a_part_is_noticed(name, tmp_path):
     found = differences(kernels, torch.float32, 600)
     found += differences(kernels, torch.float32, 600, nan=True)
     assert found
-
-
-def same(report):
-    """A report without its run and environment."""
-    parts = {key: part for key, part in report.fingerprint.items() if key != "environment"}
-    return replace(report, run={}, fingerprint=parts)
 
 
 @pytest.mark.parametrize("bytes_of_buffers", [1, fused.BUFFER_BYTES])

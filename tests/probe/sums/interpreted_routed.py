@@ -13,8 +13,8 @@ from neuronxa_callback import Probe
 from neuronxa_callback.probe.pooling import Pooling
 from neuronxa_callback.probe.sums import fused
 from tests.helpers.families import tiny
+from tests.helpers.ffn.kernels import NAS, NAV, SOURCE, batch_of, loaded, same
 from tests.helpers.probes import config_of, half_translated
-from tests.probe.sums.interpreted import NAS, NAV, SOURCE, batch_of, loaded, same
 
 EXPERTS, TOP_K, LAYERS = 5, 2, 3
 
