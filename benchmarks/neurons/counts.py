@@ -2,12 +2,10 @@
 
     python benchmarks/neurons/counts.py [--shapes 1B 8B] [--out F]
 
-Nothing is timed and no GPU is needed: tensors have no data (``FakeTensorMode``). An operator that
-is no view is a launch, which reads its inputs and writes its outputs once; of an indexed sum, the
-rows that it adds to. The prediction is a roofline of an H200, summed over launches: each takes the
-longest of 4 us, its bytes over 4.8 TB/s, and its multiplications over 790 TFLOP/s (bf16) or 60.
-Both sides run the plain path: on a GPU the kernels pool the states, which makes the rest of a probe
-cheaper, and what counting adds is nearly the same.
+Nothing is timed and no GPU is needed: tensors have no data (``FakeTensorMode``). Launches, bytes
+and the roofline of the prediction are those of ``benchmarks/launches.py``. Both sides run the plain
+path: on a GPU the kernels pool the states, which makes the rest of a probe cheaper, and what
+counting adds is nearly the same.
 """
 
 import argparse
@@ -17,9 +15,6 @@ from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -31,40 +26,10 @@ from neuronxa_callback.probe.batching import Batch
 from neuronxa_callback.probe.distributed.world import World
 from neuronxa_callback.probe.neurons.counter import FiringCounter
 from neuronxa_callback.probe.similarity import LayerLayout, SimilarityAccumulator
+from parts.operator_counts import Counts
 
-VIEWS = {"view", "_unsafe_view", "expand", "slice", "select", "unsqueeze", "squeeze", "transpose"}
-VIEWS |= {"t", "permute", "detach", "alias", "reshape", "unbind", "as_strided", "diagonal"}
-VIEWS |= {"device", "lift_fresh", "split", "chunk", "empty", "empty_strided", "new_empty"}
-BANDWIDTH, LAUNCH = 4.8e12, 4e-6
 SENTENCES, TOKENS, PAIRS, LANGUAGES = 178, 23, 100, 26
 METRICS, DIAGNOSTICS = ("nasca", "navca"), ("sinks", "activity")
-
-
-class Counts(TorchDispatchMode):
-    """Launches, bytes and predicted seconds of everything that runs inside."""
-
-    def __init__(self):
-        super().__init__()
-        self.launches, self.bytes, self.seconds = 0, 0, 0.0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name not in VIEWS:
-            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
-            tensors = list({id(t): t for t in tensors}.values())
-            if name == "index_add_":
-                tensors = [args[2], args[3], args[3], args[3]]  # the rows, added to, and written
-            moved = sum(t.numel() * t.element_size() for t in tensors)
-            self.launches += 1
-            self.bytes += moved
-            work = 0.0
-            if func in flop_registry or func.overloadpacket in flop_registry:
-                counted = flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
-                peak = 790e12 if tensors[0].dtype == torch.bfloat16 else 60e12
-                work = counted / peak
-            self.seconds += max(moved / BANDWIDTH, work, LAUNCH)
-        return out
 
 
 class Firings(FiringCounter):
@@ -91,7 +56,7 @@ def reading(shape, neurons, states):
     pivot = accumulator.empty_pivot(PAIRS)
     mask = torch.ones(SENTENCES, TOKENS, dtype=torch.bool)
     # In one block of sentences, as on a GPU.
-    with mock.patch.object(pooling, "CPU_BLOCK", 2**62), Counts() as counts:
+    with mock.patch.object(pooling, "CPU_BLOCK", 2**62), Counts("cpu") as counts:
         accumulator.begin(Batch(mask.long(), mask, mask), pivot, False, tuple(range(SENTENCES)))
         for layer in range(layers):
             for at in accumulator.reads:
@@ -105,7 +70,7 @@ def measure(shape):
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         model = subjects.llama(shape, torch.bfloat16)
         ids = torch.ones(SENTENCES, TOKENS, dtype=torch.long)
-        with Counts() as bare:
+        with Counts("cpu") as bare:
             model(input_ids=ids, use_cache=False, logits_to_keep=1)
         width = model.config.intermediate_size
         states = torch.empty(SENTENCES, TOKENS, width, dtype=torch.bfloat16)
@@ -120,7 +85,7 @@ def row(shape):
     """One line of Markdown."""
     bare, without, counted, layers, one_read = measure(shape)
     cells = (
-        f"{(counted.launches - without.launches) / layers:.1f}",
+        f"{(counted.launches.total() - without.launches.total()) / layers:.1f}",
         f"{(counted.bytes - without.bytes) / one_read:.2f}",
         f"{bare.bytes / one_read:.0f}",
         f"{(counted.seconds - without.seconds) / bare.seconds:.3f}",

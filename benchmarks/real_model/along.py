@@ -9,6 +9,7 @@ At every checkpoint, in six languages: NASCA, NAVCA and MEXA on two halves of th
 choice looks at the second, *held out*), bits per sentence, and topic transfer.
 """
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,10 +50,10 @@ def halves(data):
 
 
 class Checkpoints:
-    """Measures a model at a step, and keeps what it finds in files that begin with ``name``."""
+    """Measures a model in bfloat16, and keeps what it finds in files that begin with ``name``."""
 
     def __init__(self, model, tokenizer, data, out, name):
-        self.model, self.tokenizer, self.data = model, tokenizer, data
+        self.trained, self.tokenizer, self.data = model, tokenizer, data
         self.out, self.name = Path(out), name
         options = {"languages": LANGUAGES, "n_pairs": HALF, "diagnostics": ()}
         metrics = {"chosen": METRICS, "held_out": METRICS[:1]}
@@ -63,7 +64,7 @@ class Checkpoints:
 
     @torch.no_grad()
     def measure(self, step, loss=None):
-        self.model.eval()
+        self.model = copy.deepcopy(self.trained).to(torch.bfloat16).eval()
         row = {"step": step, "train_loss": loss, "bits": self.bits(), "topics": self.topics()}
         for half, probe in self.probes.items():
             report = replace(probe.run(self.model, step), run={})
