@@ -8,9 +8,10 @@ inputs and writes its outputs once. The probe's executor runs every microbatch o
 collects every language; left out are tokenization, proofs, checks of the first microbatch, and the
 statistics of the report.
 
-The prediction is a roofline of an H200. A launch takes the longest of: its bytes at 4.8 TB/s; its
-multiplications and additions at 790 (16 bits) or 60 TFLOP/s (fp32, fp64); 4 microseconds. On a CPU,
-the probe's plain path is counted as it runs on a device without its kernels.
+The prediction is a roofline of an H200. A launch takes the longest of: its bytes at 4.8 TB/s, or at
+50 GB/s between host and device; its multiplications and additions at 790 (16 bits) or 60 TFLOP/s
+(fp32, fp64); 4 microseconds. On a CPU, the probe's plain path is counted as it runs on a device
+without its kernels.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.probe import similarity
 from parts.operator_counts import Counts
 
-SCRIPT = str(Path(__file__).with_name("gpu.py"))
+SCRIPT = str(Path(__file__).parents[1] / "gpu.py")
 SMALL = "tiny"
 """The shape in the parts that compare bits or verdicts."""
 FITS = {"8B": "1B"}
@@ -90,12 +90,24 @@ def _speed(setting, model):
 
 def fused(setting):
     """The kernels against the plain path: seconds and launches; verdicts of a small model."""
+    return _fused(setting, setting.shape, of_experts=False)
+
+
+def fused_experts(setting):
+    """The same of routed experts, in a shape that fits on one card."""
+    if setting.device != "cuda":
+        # Triton's interpreter would take minutes.
+        raise CannotRunError("needs CUDA")
+    return _fused(setting, FITS.get(setting.shape, setting.shape), of_experts=True)
+
+
+def _fused(setting, shape, of_experts):
     _require("triton")
     if setting.device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         # Triton reads this when it is imported.
         return _run_again(setting, [sys.executable, SCRIPT, "--only", "fused"])
     seconds, launches, hits = {}, {}, {}
-    model = subjects.llama(setting.shape, torch.bfloat16, setting.device)
+    model = subjects.build(shape, of_experts, torch.bfloat16, setting.device)
     for name in ("fused", "plain"):
         with _without_kernels() if name == "plain" else nullcontext():
             probe = setting.probe()
@@ -109,7 +121,8 @@ def fused(setting):
             launches[name] = counted.launches.total()
             if ran != name:
                 raise RuntimeError(f"the {name} path must run, but the report says {ran}")
-            hits[name] = setting.hits(setting.small())
+            small = subjects.build(SMALL, of_experts, torch.float32, setting.device)
+            hits[name] = setting.hits(small)
     equal = [metric for metric in hits["plain"] if hits["fused"][metric] == hits["plain"][metric]]
     differ = [metric for metric in hits["plain"] if metric not in equal]
     return (

@@ -13,7 +13,8 @@ NO_LAUNCH |= {"diagonal", "chunk", "split_with_sizes", "lift_fresh", "device", "
 NO_LAUNCH |= {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 INDEXED = {"index", "index_select", "embedding", "gather", "index_put_", "index_add_"}
 """Operators that touch only some rows of their first argument."""
-BANDWIDTH, LAUNCH = 4.8e12, 4e-6
+BANDWIDTH, HOST_BANDWIDTH, LAUNCH = 4.8e12, 50e9, 4e-6
+"""Bytes per second of the device's memory and between host and device; seconds of a launch."""
 PEAK = {torch.bfloat16: 790e12, torch.float16: 790e12}
 OTHER_PEAK = 60e12
 
@@ -56,5 +57,7 @@ class Counts(TorchDispatchMode):
         self.launches[name] += 1
         self.bytes += moved
         peak = PEAK.get(tensors[0].dtype, OTHER_PEAK) if tensors else OTHER_PEAK
-        self.seconds += max(moved / BANDWIDTH, flops / peak, LAUNCH)
+        between = len({t.device.type for t in tensors if t.ndim}) > 1
+        bandwidth = HOST_BANDWIDTH if between else BANDWIDTH
+        self.seconds += max(moved / bandwidth, flops / peak, LAUNCH)
         return out

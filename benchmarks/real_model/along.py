@@ -65,6 +65,8 @@ class Checkpoints:
     @torch.no_grad()
     def measure(self, step, loss=None):
         self.model = copy.deepcopy(self.trained).to(torch.bfloat16).eval()
+        # With frozen weights in bfloat16, torch 2.13 keeps memory at every call on a CPU.
+        self.model.requires_grad_(True)
         row = {"step": step, "train_loss": loss, "bits": self.bits(), "topics": self.topics()}
         for half, probe in self.probes.items():
             report = replace(probe.run(self.model, step), run={})

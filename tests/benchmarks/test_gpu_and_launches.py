@@ -93,6 +93,7 @@ def test_the_gpu_script_runs_on_a_cpu():
     assert text["experts, bf16"].startswith("tiny shape, 8 of 64 experts")
     fused = text["fused and plain sums, bf16"]
     assert fused == "not run: triton is not installed" or "verdicts equal: nasca, navca" in fused
+    assert text["fused and plain sums of experts, bf16"] == "not run: needs CUDA"
     assert text["FSDP2 and NCCL"] == "not run: needs two GPUs"
     assert not any("FAILED" in result for result in text.values()), text
 

@@ -89,7 +89,8 @@ class FusedReduction:
         Args:
             weights: [batch, rows, tokens] fp32.
             mask: [batch, tokens] bool.
-            pivot: [layers, rows of metrics, sentences, width] fp32, to compare with or to fill.
+            pivot: [layers, rows of metrics, sentences, width] fp32, to compare with or to fill; on
+                the device or the host.
             rows: [batch], the sentences of the pivot to fill; empty for a dummy.
             filling: Whether to fill the pivot.
         """
@@ -121,7 +122,7 @@ class FusedReduction:
             and states.shape == (*self.mask.shape, self.width)
             and states.shape[1] <= MOST_TOKENS
             and states.stride(-1) == 1
-            and states.device == self.pivot.device == self.weights.device
+            and states.device == self.weights.device
         )
 
     def takes_routed(self, states: Tensor, whole: bool) -> bool:
@@ -131,7 +132,7 @@ class FusedReduction:
             and states.shape[1] * self.experts == self.width
             and self.mask.shape[1] <= MOST_TOKENS
             and states.stride(1) == 1
-            and states.device == self.pivot.device == self.weights.device
+            and states.device == self.weights.device
         )
 
     def add(self, layer: int, states: Tensor) -> None:
@@ -192,13 +193,13 @@ class FusedReduction:
             if not self.filling and self.compared_rows:
                 exact = self.read.source == "nas"
                 self.kernels.compare(
-                    pivot.flatten(0, 1),
+                    pivot.to(self.device).flatten(0, 1),
                     vectors.flatten(0, 1).contiguous(),
                     self.dot[layers].flatten(0, 1),
                     exact,
                 )
             elif self.filling and len(self.rows):
-                pivot[:, :, self.rows] = vectors
+                pivot[:, :, self.rows.to(pivot.device)] = vectors.to(pivot.device)
         self.first, self.waiting = self.first + self.waiting, 0
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
