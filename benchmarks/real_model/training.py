@@ -17,7 +17,7 @@ BATCH = 8
 """Sentences of a step."""
 TURNED = 0.3
 """Share of the dimensions that the damage turns."""
-RATES = {"rise": 6e-2, "fall": 2e-4}
+RATES = {"rise": 6e-2, "fall": 1e-3}
 """Learning rates of the first step; they fall to 0 in a straight line."""
 
 

@@ -10,8 +10,11 @@ LIBRARY_ERRORS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """Error codes of libraries below torch that mean out of memory."""
 
 HELD_ON_DEVICE = 4 * 2**30
-"""Bytes above which the vectors are stored on the host. A mixture of experts with 128
-experts of 768 neurons in 48 layers takes 1.9 GB per metric."""
+"""Bytes of vectors that are always stored on the device. A mixture of experts with 128 experts of
+768 neurons in 48 layers takes 1.9 GB per metric."""
+FREE_SHARE = 4
+"""More are stored there if so many times as much memory is free; else on the host, from where each
+forward pass copies them."""
 
 
 def is_oom(error: Exception) -> bool:
@@ -40,4 +43,14 @@ def free_memory(error: Exception | None = None) -> None:
 
 def storage_device(nbytes: int, device: torch.device) -> torch.device:
     """The device on which vectors of so many bytes are stored: ``device``, or the host."""
-    return device if nbytes <= HELD_ON_DEVICE else torch.device("cpu")
+    fits = nbytes <= HELD_ON_DEVICE or nbytes * FREE_SHARE <= _free_bytes(device)
+    return device if fits else torch.device("cpu")
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Free bytes of a CUDA device, with those that torch's allocator holds; 0 of others."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + held)

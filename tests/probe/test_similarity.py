@@ -1,5 +1,6 @@
 """Where the vectors of a pivot are stored, and how much they take."""
 
+import pytest
 import torch
 
 from neuronxa_callback import Probe
@@ -12,6 +13,16 @@ def test_large_vectors_are_stored_on_the_host():
     device = torch.device("cuda")
     assert storage_device(HELD_ON_DEVICE, device) == device
     assert storage_device(HELD_ON_DEVICE + 1, device) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("free", "held", "where"), [(3, 0, "cpu"), (4, 0, "cuda"), (1, 3, "cuda")])
+def test_large_vectors_stay_on_a_gpu_with_much_free_memory(monkeypatch, free, held, where):
+    large = HELD_ON_DEVICE + 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * large, 99 * large))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: (5 + held) * large)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5 * large)
+    assert storage_device(large, torch.device("cuda")).type == where
 
 
 def test_the_bytes_of_the_pivot_do_not_grow_with_the_languages(tokenizer):
