@@ -3,6 +3,7 @@
 - ``rise``: the input embeddings of the tokens that only one middling language has are damaged, and
   training on that language repairs them.
 - ``fall``: training on English alone, at a high learning rate; the embeddings rest.
+- ``mild``: the same at a lower learning rate; the kept run ends after 48 of its steps.
 - ``nothing``: no training.
 
 At every checkpoint, in six languages: NASCA, NAVCA and MEXA on two halves of the probe's lines (no
@@ -25,7 +26,7 @@ from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 
 LANGUAGES = ("deu_Latn", "hin_Deva", "rus_Cyrl", "swh_Latn", "tur_Latn", "zho_Hans")
 MIDDLING = "tur_Latn"
-KINDS = ("rise", "fall", "nothing")
+KINDS = ("rise", "fall", "mild", "nothing")
 METRICS = ("nasca", "navca", "mexa")
 STEPS = 112
 EVERY = 16

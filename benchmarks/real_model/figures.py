@@ -46,8 +46,10 @@ def runs():
                 axes[row, column].plot(steps, values, "o-", color=color, markersize=3)
         axes[0, column].set_title(kind)
         axes[1, column].set_yscale("log")
+        axes[1, column].yaxis.set_major_formatter("{x:g}")
+        axes[1, column].yaxis.set_minor_formatter("{x:g}")
         axes[2, column].set_xlabel("step")
     for row, title in enumerate(("NASCA", "bits per sentence", "topics found")):
         axes[row, 0].set_ylabel(title)
-    axes[0, 0].legend(fontsize=7)
+    axes[0, 1].legend(fontsize=7)
     return figure
