@@ -219,7 +219,8 @@ def write_table(options, seconds, over, more=()):
     """The seconds and their ratios to those of ``over``, then more lines."""
     title = {FLOOR: "A probe against the bare forward pass"}
     what = f", {options.kinds[0]}" if options.other else ""
-    layers = "" if options.layers is None else f" with {options.layers} layers"
+    plural = "" if options.layers == 1 else "s"
+    layers = "" if options.layers is None else f" with {options.layers} layer{plural}"
     lines = [
         subjects.heading(title.get(over, "A probe by two versions"), options.device),
         f"{subjects.name_of(options.shape, options.experts)}{layers}, {options.dtype},"
