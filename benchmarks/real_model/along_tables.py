@@ -18,6 +18,7 @@ RULES = {
 }
 TASKS = {"topics": 1, "bits": -1}
 """Task -> 1 if more is better, else -1."""
+TASK_NAMES = {"bits": "fewer bits per sentence", "topics": "topics found"}
 
 
 def number(value, digits=2):
@@ -133,8 +134,24 @@ def together():
                 )
                 r = found.correlation
                 cells = (share, f"{number(r.r)} [{number(r.low)}, {number(r.high)}]")
-                name = {"bits": "fewer bits per sentence", "topics": "topics found"}[task]
-                lines.append(f"| {kind} | {metric} | {name} | {' | '.join(cells)} |")
+                lines.append(f"| {kind} | {metric} | {TASK_NAMES[task]} | {' | '.join(cells)} |")
+    return lines
+
+
+def after_the_collapse():
+    """One line per task: NASCA in the fall without its first change, too few for intervals."""
+    lines = ["| fall, after its first checkpoint | share of changes in the same direction | r |"]
+    lines.append("|---|---|---|")
+    for task in TASKS:
+        changes = [
+            np.array([np.diff(found[name])[1:] for name in LANGUAGES])
+            for found in (curve("fall", "nasca"), downstream("fall", task))
+        ]
+        signs = np.sign(changes[0] * changes[1])
+        share = (signs > 0).sum() / (signs != 0).sum()
+        centred = [(each - each.mean(axis=1, keepdims=True)).ravel() for each in changes]
+        r = np.corrcoef(*centred)[0, 1]
+        lines.append(f"| {TASK_NAMES[task]} | {number(share)} | {number(r)} |")
     return lines
 
 
@@ -145,4 +162,5 @@ def all_tables():
         "Where stop rules stop": stops(),
         "Best checkpoints": best(),
         "Moves from checkpoint to checkpoint": together(),
+        "Moves after the collapse": after_the_collapse(),
     }

@@ -66,7 +66,11 @@ class Training:
         return self.rows
 
     def step(self, ids, mask):
-        """One step of AdamW; returns the loss in nats per token."""
+        """One step of AdamW; returns the loss in nats per token.
+
+        With padding on the left, as Gemma's tokenizer does it, the first token of a shorter line is
+        a label, too, predicted from padding; as in the model's own loss.
+        """
         places = self.vocabulary.places(ids)
         scale = getattr(self.embeddings, "embed_scale", 1.0)
         inputs = functional.embedding(places, self.table()) * scale

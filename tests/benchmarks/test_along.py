@@ -1,8 +1,6 @@
 """The runs of ``benchmarks/real_model/along.py`` on a tiny model, and their tables on the page."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,18 +9,6 @@ import torch
 from tests.helpers.tiny import llama, sentences, tokenizer_of
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "benchmarks" / "real_model"
-NAMES = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem != "__main__"]
-
-
-@pytest.fixture(scope="module")
-def real():
-    """The modules by name; none is left behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield {name: importlib.import_module(name) for name in NAMES}
-        for name in NAMES:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """The parts of ``benchmarks/real_model`` on tiny models; the kept numbers and the page."""
 
-import importlib
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,6 @@ import torch
 from tests.helpers.tiny import NOUNS, llama, sentences, tokenizer_of, translated
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "benchmarks" / "real_model"
-NAMES = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem != "__main__"]
 QUESTIONS = [
     ("The <mask> opens the garden.", ["river"], ["river", "bread", "old stone"]),
     ("A <mask> hides.", ["music"], ["tree", "music"]),
@@ -24,16 +20,6 @@ QUESTIONS = [
         for noun in NOUNS
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def real():
-    """The modules by name; none is left behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield {name: importlib.import_module(name) for name in NAMES}
-        for name in NAMES:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from neuronxa_callback.metrics.registry import Read
 from neuronxa_callback.probe.batching import Sentence, collate
 from neuronxa_callback.probe.sums import fused
@@ -28,6 +30,30 @@ def loaded(folder, number, text):
 def batch_of(lengths):
     sentences = [Sentence(tuple(range(n)), (True,) + (False,) * (n - 1)) for n in lengths]
     return collate(sentences, pad=0)
+
+
+def wrong_sums(read, reduction, pivot, expected, active=True):
+    """Names of the sums of kernels that differ from those of the plain path, a list of layers.
+
+    ``pivot`` [layers, rows, sentences, width]; ``active`` says whether these are compared, too.
+    """
+    sums = reduction.end()
+    pooled = torch.stack([each.pooled.transpose(0, 1) for each in expected]).double()
+    pairs = {
+        "dot": (reduction.dot, pivot.double() @ pooled.mT),
+        "squares": (sums.squares, pooled.square().sum(-1)),
+    }
+    if read.shares:
+        sizes = torch.stack([each.token_sizes for each in expected])
+        pairs["sizes"] = (sums.token_sizes, sizes)
+    if read.activity and active:
+        pairs["active"] = (sums.active, torch.stack([each.active for each in expected]))
+    tolerance = 0 if read is NAS else 1e-6
+    return [
+        f"{read.source} {name}"
+        for name, (ours, theirs) in pairs.items()
+        if not torch.allclose(ours, theirs, rtol=tolerance, atol=0, equal_nan=True)
+    ]
 
 
 def same(report):

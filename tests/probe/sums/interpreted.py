@@ -13,7 +13,7 @@ import torch
 from neuronxa_callback import Probe
 from neuronxa_callback.probe.pooling import Pooling
 from neuronxa_callback.probe.sums import fused
-from tests.helpers.ffn.kernels import NAS, NAV, SOURCE, batch_of, loaded, same
+from tests.helpers.ffn.kernels import NAS, NAV, SOURCE, batch_of, loaded, same, wrong_sums
 from tests.helpers.probes import config_of, half_translated, trained
 
 
@@ -37,21 +37,7 @@ def differences(kernels, dtype, width, nan=False):
         for layer, each in enumerate(states):
             assert one.takes(each, 0)
             one.add(layer, each)
-        sums = one.end()
-        pooled = torch.stack([each.pooled.transpose(0, 1) for each in expected]).double()
-        tolerance = 0 if read is NAS else 1e-6
-        pairs = {
-            "dot": (one.dot, pivot.double() @ pooled.mT),
-            "squares": (sums.squares, pooled.square().sum(-1)),
-        }
-        if read.shares:
-            sizes = torch.stack([each.token_sizes for each in expected])
-            pairs["sizes"] = (sums.token_sizes, sizes)
-        if read.activity:
-            pairs["active"] = (sums.active, torch.stack([each.active for each in expected]))
-        for name, (ours, theirs) in pairs.items():
-            if not torch.allclose(ours, theirs, rtol=tolerance, atol=0, equal_nan=True):
-                wrong.append(f"{read.source} {name}")
+        wrong += wrong_sums(read, one, pivot, expected)
     return wrong
 
 

@@ -13,7 +13,7 @@ from neuronxa_callback import Probe
 from neuronxa_callback.probe.pooling import Pooling
 from neuronxa_callback.probe.sums import fused
 from tests.helpers.families import tiny
-from tests.helpers.ffn.kernels import NAS, NAV, SOURCE, batch_of, loaded, same
+from tests.helpers.ffn.kernels import NAS, NAV, SOURCE, batch_of, loaded, same, wrong_sums
 from tests.helpers.probes import config_of, half_translated
 
 EXPERTS, TOP_K, LAYERS = 5, 2, 3
@@ -52,21 +52,7 @@ def differences(kernels, dtype, d_ff, nan=False):
             expected.append(pooling.routed(read, states, token, expert, EXPERTS))
             assert one.takes_routed(states, True)
             one.add_routed(layer, states, pooling.bags_of(token, expert, EXPERTS))
-        sums = one.end()
-        pooled = torch.stack([each.pooled.transpose(0, 1) for each in expected]).double()
-        pairs = {
-            "dot": (one.dot, pivot.double() @ pooled.mT),
-            "squares": (sums.squares, pooled.square().sum(-1)),
-        }
-        if read.shares:
-            sizes = torch.stack([each.token_sizes for each in expected])
-            pairs["sizes"] = (sums.token_sizes, sizes)
-        if read.activity and not nan:
-            pairs["active"] = (sums.active, torch.stack([each.active for each in expected]))
-        for name, (ours, theirs) in pairs.items():
-            tolerance = 0 if read is NAS else 1e-6
-            if not torch.allclose(ours, theirs, rtol=tolerance, atol=0, equal_nan=True):
-                wrong.append(f"{read.source} {name}")
+        wrong += wrong_sums(read, one, pivot, expected, not nan)
     return wrong
 
 
