@@ -2,13 +2,15 @@
 
     python benchmarks/forward.py --kinds nasca --out benchmarks/forward_nasca_<date>.md
     python benchmarks/forward.py --experts --shape 25M [--rounds 10] [--device cuda] [--out F]
+    python benchmarks/forward.py --kinds nasca --batch-tokens 4096 512 1024 [--out F]
     python benchmarks/forward.py --other FOLDER --kinds nasca [--out F]
 
 The floor is the bare forward pass of as many tokens as all sentences have, cut into rows of their
 mean length, in full batches: no padding, no short batch. That of the probe's own microbatches is
 reported beside it. Both use the same model object, in eval mode, without gradients, with logits of
-one token. The probe adds hooks, pooling, scoring, intervals and a report. On a CPU, the seconds are
-those of this process, on one thread unless ``--threads`` says otherwise.
+one token. The probe adds hooks, pooling, scoring, intervals and a report. On a CPU with one thread,
+the default, the seconds are those that this process computed. With several ``--batch-tokens``, both
+floors have the first.
 
 ``--other`` names a checkout of another version. Each version then probes in a process of its own,
 with the same model and sentences, and the processes take turns.
@@ -18,7 +20,7 @@ import argparse
 import os
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import torch
@@ -98,11 +100,12 @@ def probe_of(corpus, tokenizer, kind, batch_tokens):
     return Probe(config, tokenizer)
 
 
-def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=4096, device="cpu"):
-    """(kind -> seconds per round, kind -> report)."""
+def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=(4096,), device="cpu"):
+    """(kind -> seconds per round, kind -> report); with several sizes, these are in the names."""
     calls, reports = {}, {}
-    for name in kinds:
-        probe = probe_of(corpus, tokenizer, name, batch_tokens)
+    for kind, size in product(kinds, batch_tokens):
+        name = kind if len(batch_tokens) == 1 else f"{kind}, {size}"
+        probe = probe_of(corpus, tokenizer, kind, size)
         calls.setdefault(FLOOR, bare(model, probe, padded=False))
         calls.setdefault(OWN, bare(model, probe))
         calls[name] = lambda name=name, probe=probe: reports.update({name: probe.run(model)})
@@ -112,7 +115,7 @@ def measure(model, tokenizer, corpus, kinds, rounds, batch_tokens=4096, device="
 def run_worker(options):
     """Runs one probe per line of the input, and prints its seconds."""
     model, tokenizer, corpus = subject_of(options)
-    probe = probe_of(corpus, tokenizer, options.kinds[0], options.batch_tokens)
+    probe = probe_of(corpus, tokenizer, options.kinds[0], options.batch_tokens[0])
     probe.run(model)  # The first probe of a model also proves that it is read right.
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -184,7 +187,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[4096])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--out")
     parser.add_argument("--other", help="folder of another version, to compare the first kind")
@@ -204,14 +207,16 @@ def main():
     )  # fmt: skip
     lines = ["\nOver the bare forward of the same microbatches:\n", "| what | ratio | interval |"]
     lines.append("|---|---|---|")
-    for name in options.kinds:
+    for name in reports:
         ratio = [a / b for a, b in zip(seconds[name], seconds[OWN], strict=True)]
         lines.append(f"| {name} | {' | '.join(subjects.ratio_cells(ratio))} |")
-    padding = [
-        report.diagnostics["tokens"]["padding"] for report in reports.values() if report.diagnostics
-    ]
+    padding = {
+        name: f"{report.diagnostics['tokens']['padding']:.1%} ({name})"
+        for name, report in reports.items()
+        if report.diagnostics
+    }
     if padding:
-        lines.append(f"\nPadding: {padding[0]:.1%} of the tokens.")
+        lines.append(f"\nPadding, of the tokens: {', '.join(padding.values())}.")
     write_table(options, seconds, FLOOR, lines)
 
 
@@ -221,10 +226,11 @@ def write_table(options, seconds, over, more=()):
     what = f", {options.kinds[0]}" if options.other else ""
     plural = "" if options.layers == 1 else "s"
     layers = "" if options.layers is None else f" with {options.layers} layer{plural}"
+    sizes = ", ".join(map(str, options.batch_tokens))
     lines = [
         subjects.heading(title.get(over, "A probe by two versions"), options.device),
         f"{subjects.name_of(options.shape, options.experts)}{layers}, {options.dtype},"
-        f" {options.languages} languages x 100 pairs{what}, batch_tokens {options.batch_tokens},"
+        f" {options.languages} languages x 100 pairs{what}, batch_tokens {sizes},"
         f" {options.rounds} paired rounds. Ratio: median of the rounds, and its 95 % interval.\n",
         "| what | median seconds | ratio | interval |",
         "|---|---|---|---|",

@@ -1,6 +1,6 @@
 """Compares a probe with MEXA's procedure: one sentence at a time and a Python double loop.
 
-    python benchmarks/mexa_way.py [--shape 100M] [--languages 3] [--rounds 3] [--out F]
+    python benchmarks/mexa_way.py [--shape 100M] [--languages 3] [--threads 1] [--out F]
 
 The procedure is written here from its description (arXiv:2410.05873): each sentence alone through
 the model with ``output_hidden_states=True``, position-weighted means, then for every layer a
@@ -74,15 +74,22 @@ def run_mexa(model, probe, corpus):
     return found
 
 
-def main():
+def read_options():
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=subjects.SHAPES, default="100M")
     parser.add_argument("--languages", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--out")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
+    torch.set_num_threads(options.threads)
     corpus = ParallelCorpus.builtin("dev", subjects.TWELVE[: options.languages])
     tokenizer = subjects.tokenizer_of(corpus)
     model = subjects.llama(options.shape, getattr(torch, options.dtype), options.device)

@@ -140,8 +140,9 @@ def synchronize(device):
 
 
 def seconds_of(call, device="cpu"):
-    """Seconds of one call: on a CPU those that this process computed, else wall-clock time."""
-    clock = time.process_time if torch.device(device).type == "cpu" else time.perf_counter
+    """Seconds of one call: those that this process computed on one core, else wall-clock time."""
+    one_core = torch.device(device).type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if one_core else time.perf_counter
     synchronize(device)
     began = clock()
     call()

@@ -165,14 +165,12 @@ class Executor:
         if stage.pivots:
             self.accumulator.fill_pivot()
             return
-        partial_similarity = self.accumulator.partial_similarity()
+        part = self.accumulator.partial_similarity()
         if work is not None and work.window is not None:
             key = (work.group, work.window)
             if key not in self.pending:
-                self.pending[key] = WindowSums(
-                    len(self.context.groups[work.group].sentences(work.window))
-                )
-            self.pending[key].add(partial_similarity)
+                self.pending[key] = self._empty_window(*key)
+            self.pending[key].add(part, self.pivots[work.group].squares)
 
     def _report_progress(self, work: Microbatch | None) -> None:
         if work is not None:
@@ -201,73 +199,52 @@ class Executor:
     def _empty_pivot(self, group: int) -> Pivot:
         return self.accumulator.empty_pivot(len(self.context.groups[group].pivot.sentences))
 
+    def _empty_window(self, group: int, window: int) -> WindowSums:
+        layouts, accumulator = self.context.layouts, self.accumulator
+        sides = self.context.groups[group]
+        return WindowSums.zeros(
+            {metric: layouts[source].layers for metric, source in accumulator.source_of.items()},
+            {
+                name: layouts[read.source].layers
+                for name in STATISTICS
+                for read in accumulator.all_reads
+                if getattr(read, name)
+            },
+            (len(sides.pivot.sentences), len(sides.sentences(window))),
+            alignment.product_dtype(self.device),
+            self.device,
+        )
+
     def _score_window(self, group: int, window: int) -> None:
-        """Sums the languages of a complete window over all ranks and scores them."""
-        sums = self.pending.pop((group, window), None)
+        """Sums a complete window over all ranks and scores its languages."""
+        sums = self._sum_window(group, window)
         for target, rows in self.context.groups[group].windows[window].rows.items():
             self._score_language(group, target, sums, rows)
 
-    def _score_language(
-        self, group: int, target: int, window: WindowSums | None, rows: slice
-    ) -> None:
+    def _sum_window(self, group: int, window: int) -> WindowSums:
+        key = (group, window)
+        sums = self.pending.pop(key) if key in self.pending else self._empty_window(*key)
+        self.world.sum_over_data_ranks(*sums.tensors())
+        return sums
+
+    def _score_language(self, group: int, target: int, sums: WindowSums, rows: slice) -> None:
         pairs = self._pivot_rows(self.context.groups[group].rows[target])
         language = self.context.groups[group].targets[target].language
         own = [read.own for read in self.accumulator.all_reads if read.own is not None]
         similarities = {metric.name: metric.similarity for metric in own}
-        for metric in self.accumulator.source_of:
-            pivot = self.pivots.get(group)
-            dot, lengths = self._own_sums(metric, window, rows, pairs, pivot)
-            self.world.sum_over_data_ranks(dot, lengths)
+        for metric, dot in sums.dot.items():
+            lengths = sums.pivot_squares[metric][:, pairs], sums.squares[metric][:, rows]
             compare = similarities.get(metric, alignment.cosines)
-            similarity = compare(dot[:, :, :-1], lengths, dot[:, :, -1])
+            similarity = compare(dot[:, pairs, rows], *lengths)
             self.context.results.add_similarity(metric, language, similarity)
-        statistics = self._own_statistics(window, rows)
-        self.world.sum_over_data_ranks(*statistics.values())
-        for name, values in statistics.items():
-            self.context.results.add_statistic(name, language, values)
+        for name, values in sums.statistics.items():
+            self.context.results.add_statistic(name, language, values[:, rows])
 
     def _pivot_rows(self, pairs: Sequence[int]) -> slice | Tensor:
         """The pivot sentence of each pair; a slice, without a copy to the device, if in order."""
         if pairs == tuple(range(len(pairs))):
             return slice(0, len(pairs))
         return torch.tensor(pairs, dtype=torch.long, device=self.device)
-
-    def _own_sums(
-        self,
-        metric: str,
-        window: WindowSums | None,
-        rows: slice,
-        pairs: slice | Tensor,
-        pivot: Pivot | None,
-    ) -> tuple[Tensor, Tensor]:
-        """This rank's part of the dot products and squared lengths of a language.
-
-        The first is [layers, pairs, pairs + 1]: its last column holds the squared lengths of the
-        targets. The other, [layers, pairs], holds those of the pivot sentences, on one rank only.
-        """
-        layers = self.context.layouts[self.accumulator.source_of[metric]].layers
-        n = rows.stop - rows.start
-        dtype = alignment.product_dtype(self.device)
-        sums = torch.zeros((layers, n, n + 1), dtype=dtype, device=self.device)
-        lengths = torch.zeros_like(sums[:, :, 0])
-        if window is not None:
-            sums[:, :, :n] = window.dot[metric][:, pairs, rows]
-            sums[:, :, n] = window.squares[metric][:, rows]
-            # The one rank that ran the first sentence of the language.
-            if pivot is not None and rows.start in window.filled:
-                lengths.copy_(pivot.squares[metric][:, pairs])
-        return sums, lengths
-
-    def _own_statistics(self, window: WindowSums | None, rows: slice) -> dict[str, Tensor]:
-        """This rank's part of the statistics [layers, pairs] that any read computes."""
-        statistics = {}
-        for name in STATISTICS:
-            sources = [read.source for read in self.accumulator.all_reads if getattr(read, name)]
-            if sources:
-                shape = (self.context.layouts[sources[0]].layers, rows.stop - rows.start)
-                own = torch.zeros(shape, dtype=torch.float32, device=self.device)
-                statistics[name] = own if window is None else own + window.statistics[name][:, rows]
-        return statistics
 
 
 def run_info(world: World, measurement: Measurement) -> dict[str, Any]:

@@ -165,20 +165,23 @@ class SimilarityAccumulator:
         self.squares: dict[str, Tensor] = {}
         dtype, size = alignment.product_dtype(self.device), len(batch.mask)
         for metric, source in self.source_of.items():
-            sentences, layers = pivot.squares[metric].shape[1], self.layouts[source].layers
-            shape = (layers, size)
-            self.squares[metric] = torch.zeros(shape, dtype=dtype, device=self.device)
-            if not filling and source not in self.fused:
-                dot_shape = (layers, sentences, size)
-                self.dot[metric] = torch.zeros(dot_shape, dtype=dtype, device=self.device)
+            if source not in self.fused:
+                sentences = pivot.squares[metric].shape[1]
+                self.squares[metric] = self._zeros(source, size, dtype=dtype)
+                if not filling:
+                    self.dot[metric] = self._zeros(source, sentences, size, dtype=dtype)
+        self.token_sizes = self._zeros_if("shares", batch.mask.shape)
+        self.active = self._zeros_if("activity", batch.mask.shape[:1])
         for source, fused in self.fused.items():
             weights, stacked = self.pooling.weights[source], pivot.stacked[source]
             fused.begin(weights, batch.mask, stacked, self.row_index, filling)
-            for k, metric in enumerate(fused.read.names if not filling else ()):
-                # The kernels fill it, and the plain path adds where they do not run.
-                self.dot[metric] = fused.dot[:, k]
-        self.token_sizes = self._zeros_if("shares", batch.mask.shape)
-        self.active = self._zeros_if("activity", batch.mask.shape[:1])
+            # The kernels fill the layers that they take, and the plain path adds to the others.
+            for k, metric in enumerate(fused.read.names):
+                self.squares[metric] = fused.squares[:, k, :, 0]
+                if not filling:
+                    self.dot[metric] = fused.dot[:, k]
+            self.token_sizes = fused.sizes[..., 0] if fused.read.shares else self.token_sizes
+            self.active = fused.active[..., 0] if fused.read.activity else self.active
 
     def dense(self, part: int, site: str, states: Tensor, start: int) -> None:
         """Takes states [batch, tokens, width] of a part, for tokens from ``start`` on."""
@@ -213,50 +216,46 @@ class SimilarityAccumulator:
 
     def partial_similarity(self) -> PartialSimilarity:
         """Collective over slices of neurons: the sums of the microbatch that has just run."""
-        self._add_fused()
-        dot = {
-            name: self.world.sum_over_tensor_ranks(sums.contiguous())
-            for name, sums in self.dot.items()
-        }
-        squares = {
-            name: self.world.sum_over_tensor_ranks(sums) for name, sums in self.squares.items()
-        }
+        self._end_fused()
+        total = self.world.sum_over_tensor_ranks
+        dot = {name: total(sums) for name, sums in self.dot.items()}
+        squares = {name: total(sums) for name, sums in self.squares.items()}
         statistics = {}
         if self.token_sizes is not None:
-            sizes = self.world.sum_over_tensor_ranks(self.token_sizes)
+            sizes = total(self.token_sizes)
             statistics["shares"] = sizes.amax(dim=2) / sizes.sum(dim=2)
         if self.active is not None:
-            active = self.world.sum_over_tensor_ranks(self.active)
+            active = total(self.active)
             statistics["activity"] = active / (self._neurons_per_layer() * self.mask.sum(dim=1))
         return PartialSimilarity(self.rows, dot, squares, statistics)
 
     def fill_pivot(self) -> None:
         """Collective over slices: puts the squared lengths of this microbatch into the pivot."""
-        self._add_fused()
+        self._end_fused()
         for metric, sums in self.squares.items():
             squares = self.world.sum_over_tensor_ranks(sums)
             if self.rows:
                 self.pivot.squares[metric][:, self.row_index] = squares
 
-    def _add_fused(self) -> None:
-        """Adds the sums of the kernels to those of the plain path."""
+    def _end_fused(self) -> None:
+        """Takes the sums of the kernels, with those that the plain path added."""
         for fused in self.fused.values():
             sums = fused.end()
             for k, metric in enumerate(fused.read.names):
-                self.squares[metric] += sums.squares[:, k]
-            if self.token_sizes is not None and sums.token_sizes is not None:
-                self.token_sizes += sums.token_sizes
-            if self.active is not None and sums.active is not None:
-                self.active += sums.active
+                self.squares[metric] = sums.squares[:, k]
+            if sums.token_sizes is not None:
+                self.token_sizes = sums.token_sizes
+            if sums.active is not None:
+                self.active = sums.active
 
     def _zeros_if(self, statistic: str, shape: Sequence[int]) -> Tensor | None:
-        """Zeros [layers, *shape] if any read computes the statistic."""
+        """Zeros [layers, *shape] if any read computes the statistic without kernels."""
         source = next((read.source for read in self.all_reads if getattr(read, statistic)), None)
-        if source is None:
-            return None
-        return torch.zeros(
-            self.layouts[source].layers, *shape, dtype=torch.float32, device=self.device
-        )
+        return None if source is None or source in self.fused else self._zeros(source, *shape)
+
+    def _zeros(self, source: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        layers = self.layouts[source].layers
+        return torch.zeros(layers, *shape, dtype=dtype, device=self.device)
 
     def _neurons_per_layer(self) -> Tensor:
         layout = self.layouts["nas"]
@@ -269,8 +268,7 @@ class SimilarityAccumulator:
     def _add_chunk(self, read: Read, part: int, vectors: Vectors, last: bool) -> None:
         """Keeps the sum of a part's chunks, until the last one completes its vectors."""
         key = (read.source, part)
-        if key in self.chunks:
-            vectors = self.chunks.pop(key).add(vectors)
+        vectors = self.chunks.pop(key).add(vectors) if key in self.chunks else vectors
         if last:
             self._add_vectors(read, part, vectors)
         else:
@@ -278,6 +276,8 @@ class SimilarityAccumulator:
 
     def _add_vectors(self, read: Read, part: int, vectors: Vectors) -> None:
         layer = self.layouts[read.source].layer_of_part[part]
+        if read.source in self.fused:
+            self.fused[read.source].leave(layer)
         for k, metric in enumerate(read.names):
             pooled = finish(read, vectors.pooled[:, k])
             self._compare(metric, part, layer, pooled.to(self.device))

@@ -61,8 +61,8 @@ PLACES = {
     "sums of a microbatch": (SimilarityAccumulator, "partial_similarity", 2),
     "counting neurons": (SimilarityAccumulator, "_neurons_per_layer", 2),
     "exchanging a pivot": (Executor, "_exchange_pivots", 1),
-    "sums of a language": (Executor, "_own_sums", 2),
-    "statistics of a language": (Executor, "_own_statistics", 1),
+    "sums of a window": (Executor, "_sum_window", 1),
+    "scoring a language": (Executor, "_score_language", 2),
     "cosines": (executor.alignment, "cosines", 2),
     "keeping a result": (ResultCollector, "add_similarity", 3),
     "drift": (pivot_drift, "_directions", 2),
@@ -77,7 +77,7 @@ PLACES = {
 """The same for any probe."""
 
 MEMORY = ("collating for a proof", "a read of a proof", "filling a pivot", "arguments of the model")
-MEMORY += ("reading neurons", "pooling", "sums of a microbatch", "sums of a language", "drift")
+MEMORY += ("reading neurons", "pooling", "sums of a microbatch", "sums of a window", "drift")
 """Places at which memory runs out too."""
 
 CALLBACK = {

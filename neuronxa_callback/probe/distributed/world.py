@@ -103,7 +103,10 @@ class World:
         self._sum(tensors, self.data if self.size > 1 else None)
 
     def sum_over_tensor_ranks(self, tensor: Tensor) -> Tensor:
-        """Collective: the sum over slices of the neurons, in place."""
+        """Collective: the sum over slices of the neurons, in place where it is contiguous."""
+        if self.tensor is None:
+            return tensor
+        tensor = tensor.contiguous()
         self._sum((tensor,), self.tensor)
         return tensor
 

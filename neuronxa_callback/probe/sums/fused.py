@@ -36,7 +36,7 @@ def kernels_run_on(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class FusedSums:
-    """What the kernels have summed; zero in the layers that they did not take."""
+    """The sums of a forward pass; zero in the layers that nobody took."""
 
     squares: Tensor
     """[layers, rows, batch] fp64."""
@@ -103,17 +103,18 @@ class FusedReduction:
             self.space = torch.empty(self.slots * one, dtype=torch.float32, device=self.device)
         self.buffer = self.space[: self.slots * one].view(self.slots, count, batch, self.width)
         self.first = self.waiting = 0
+        self.missing = set(range(self.layers))
         compared = 0 if filling else pivot.shape[2]
-        self.dot = self._zeros(  # [layers, rows of metrics, sentences of the pivot, batch]
+        self.dot = self._empty(  # [layers, rows of metrics, sentences of the pivot, batch]
             self.layers, self.compared_rows, compared, batch, dtype=torch.float64
         )
-        self.squares = self._zeros(self.layers, count, batch, self.blocks, dtype=torch.float64)
+        self.squares = self._empty(self.layers, count, batch, self.blocks, dtype=torch.float64)
         self.sizes = self.active = self.none
         if self.read.shares:
             per_token = 1 if self.experts else self.blocks
-            self.sizes = self._zeros(self.layers, batch, tokens, per_token)
+            self.sizes = self._empty(self.layers, batch, tokens, per_token)
         if self.read.activity:
-            self.active = self._zeros(self.layers, batch, self.blocks)
+            self.active = self._empty(self.layers, batch, self.blocks)
 
     def takes(self, states: Tensor, start: int) -> bool:
         """Whether the kernels can read these states: all tokens at once, neurons side by side."""
@@ -146,7 +147,7 @@ class FusedReduction:
         """Sums states [pairs, d_ff] of tokens and experts of one layer."""
         self._begin_layer(layer)
         shares, blocks = self.read.shares, self.blocks // self.experts
-        sizes = self._zeros(len(states), blocks) if shares else self.none
+        sizes = self._empty(len(states), blocks) if shares else self.none
         pairs = (bags.token, bags.order, bags.starts)
         self.kernels.pool_routed(states, *pairs, self.weights, self.mask, *self._sums(layer, sizes))
         if shares:
@@ -159,7 +160,14 @@ class FusedReduction:
         source = SOURCES.index(self.read.source)
         return self.buffer[self.waiting], self.squares[layer], sizes, active, source
 
+    def leave(self, layer: int) -> None:
+        """Leaves a layer to the plain path, which adds to zeros."""
+        self.missing.discard(layer)
+        for sums in (self.dot, self.squares, self.sizes, self.active):
+            sums[layer : layer + 1].zero_()
+
     def _begin_layer(self, layer: int) -> None:
+        self.missing.discard(layer)
         if layer != self.first + self.waiting:
             self._flush()
             self.first = layer
@@ -175,6 +183,8 @@ class FusedReduction:
     def end(self) -> FusedSums:
         """The sums of this forward pass."""
         self._flush()
+        for layer in tuple(self.missing):
+            self.leave(layer)
         return FusedSums(
             self.squares.sum(-1),
             self.sizes.sum(-1) if self.read.shares else None,
@@ -202,5 +212,5 @@ class FusedReduction:
                 pivot[:, :, self.rows.to(pivot.device)] = vectors.to(pivot.device)
         self.first, self.waiting = self.first + self.waiting, 0
 
-    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.zeros(shape, dtype=dtype, device=self.device)
+    def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self.device)

@@ -53,6 +53,28 @@ def test_a_nan_in_one_state_reaches_every_sum_of_its_sentence(tmp_path):
     assert differences(kernels, torch.float32, 600, nan=True) == []
 
 
+def test_a_layer_that_the_kernels_do_not_take_is_zero_or_that_of_the_plain_path(tmp_path):
+    kernels = loaded(tmp_path, "left", SOURCE.read_text("utf-8"))
+    batch, width = batch_of((5, 3, 7)), 600
+    for read in (NAS, NAV):
+        pooling = Pooling(batch, (read,))
+        one = fused.FusedReduction(read, 3, width, 1, torch.device("cpu"))
+        one.kernels, one.blocks = kernels, -(-width // kernels.BLOCK)
+        rows = len(read.weights)
+        pivot = torch.ones(3, rows, 4, width)
+        one.begin(pooling.weights[read.source], batch.mask, pivot, torch.arange(3), filling=False)
+        one.add(0, torch.randn(3, 7, width))
+        one.leave(2)
+        one.dot[2] += 2
+        one.squares[2, :, :, 0] += 2
+        sums = one.end()
+        for each in (one.dot, sums.squares):
+            assert each[0].all()
+            assert [each[layer].unique().tolist() for layer in (1, 2)] == [[0], [2]]
+        for each in (sums.token_sizes, sums.active):
+            assert each is None or (each[0].any() and not each[1:].any())
+
+
 MUTANTS = {
     "the first token": ("range(first, last)", "range(first + 1, last)"),
     "the last token": ("range(first, last)", "range(first, last - 1)"),
