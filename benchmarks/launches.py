@@ -1,6 +1,7 @@
 """Counts the work that a probe adds to the forward passes: operators, bytes, a predicted ratio.
 
     python benchmarks/launches.py [--shapes 1B 8B] [--languages 25] [--device cuda] [--out F]
+    python benchmarks/launches.py --shapes 8B --free 0
 
 Nothing is timed. All tensors are fake (``FakeTensorMode``): a model of any size needs no memory,
 and with torch's CUDA build no GPU. An operator that is no view is one launch, which reads its
@@ -10,8 +11,9 @@ statistics of the report.
 
 The prediction is a roofline of an H200. A launch takes the longest of: its bytes at 4.8 TB/s, or at
 50 GB/s between host and device; its multiplications and additions at 790 (16 bits) or 60 TFLOP/s
-(fp32, fp64); 4 microseconds. On a CPU, the probe's plain path is counted as it runs on a device
-without its kernels.
+(fp32, fp64); 4 microseconds. The memory of the device that the parameters leave free decides where
+the pivot's vectors lie; ``--free 0`` puts large ones on the host. On a CPU, the probe's plain path
+is counted as it runs on a device without its kernels.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from torch.overrides import TorchFunctionMode
 import subjects
 from neuronxa_callback import ParallelCorpus, Probe, ProbeConfig
 from neuronxa_callback.config import reads_by_site
-from neuronxa_callback.probe import pooling
+from neuronxa_callback.probe import memory, pooling
 from neuronxa_callback.probe.batching import collate, microbatches
 from neuronxa_callback.probe.distributed.world import World
 from neuronxa_callback.probe.executor import Executor, ProbeContext
@@ -41,6 +43,8 @@ from parts.operator_counts import Counts
 
 H200 = (9, 0)
 """Compute capability of the device of the roofline."""
+MEMORY = 141e9
+"""Bytes of its memory."""
 KINDS = {"NASCA alone": {"metrics": ("nasca",), "diagnostics": ()}, "default": {}}
 
 
@@ -128,9 +132,17 @@ def plan_of(shape, moe):
 
 
 def measure(  # long: every part of a probe by hand
-    shape, moe, kind, probe_inputs, device, dtype=torch.bfloat16, fake=True
+    shape, moe, kind, probe_inputs, device, dtype=torch.bfloat16, fake=True, free=None
 ):
-    """The ``Cost`` of one model and kind of probe. ``probe_inputs``: corpus and tokenizer."""
+    """The ``Cost`` of one model and kind of probe.
+
+    Args:
+        shape, moe, device, dtype: The model.
+        kind: A key of ``KINDS``.
+        probe_inputs: Corpus and tokenizer.
+        fake: Whether tensors are fake.
+        free: Bytes that are free on the device; None for all but the parameters.
+    """
     corpus, tokenizer = probe_inputs
     config = ProbeConfig(corpus=corpus, n_pairs=corpus.n_pairs, **KINDS[kind])
     plan, probe = plan_of(shape, moe), Probe(config, tokenizer)
@@ -149,6 +161,9 @@ def measure(  # long: every part of a probe by hand
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             stack.enter_context(routing)
         model = subjects.build(shape, moe, dtype, device)
+        if free is None:
+            free = MEMORY - sum(parameter.nbytes for parameter in model.parameters())
+        stack.enter_context(patch.object(memory, "_free_bytes", lambda device: free))
         run = Forward(model, "decoder", hidden=False)
 
         def batches():
@@ -204,12 +219,12 @@ def inputs(languages, pairs):
     return corpus, subjects.tokenizer_of(corpus)
 
 
-def rows(shapes, probe_inputs, device):
+def rows(shapes, probe_inputs, device, free):
     """One line of Markdown per model and kind of probe."""
     for shape in shapes:
         for moe in (False, True):
             for kind in KINDS:
-                cost = measure(shape, moe, kind, probe_inputs, device)
+                cost = measure(shape, moe, kind, probe_inputs, device, free=free)
                 cells = (
                     f"{shape} {'experts' if moe else 'dense'}",
                     kind,
@@ -231,6 +246,7 @@ def main():
     parser.add_argument("--languages", type=int, default=25)
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--device", default="cpu" if torch.version.cuda is None else "cuda")
+    parser.add_argument("--free", type=float, help="bytes that are free on the device")
     parser.add_argument("--out")
     options = parser.parse_args()
     probe_inputs = inputs(options.languages, options.pairs)
@@ -247,7 +263,7 @@ def main():
         "| model | probe | path | forwards | launches, own | launches, added | waits |"
         " GB added | GB over one read | predicted ratio |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        *rows(options.shapes, probe_inputs, options.device),
+        *rows(options.shapes, probe_inputs, options.device, options.free),
     ]
     subjects.keep("\n".join(lines), options.out)
 

@@ -50,6 +50,8 @@ def main() -> None:
 
     probe = Probe(ProbeConfig(languages=tuple(options.languages)), tokenizer)
     record = JsonlSink(options.out / "reports.jsonl")
+    if accelerator.is_main_process:
+        record.rotate()  # Renames the record of an earlier training.
     for step, batch in enumerate(forever(loader)):
         if step % options.every == 0:
             # Call it on every rank: the ranks share the work and get the same report.

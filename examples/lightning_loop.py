@@ -45,6 +45,8 @@ class ProbeCallback(lightning.Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Probe the weights before the first step."""
+        if trainer.is_global_zero:
+            self.record.rotate()  # Renames the record of an earlier training.
         self.run(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:

@@ -80,6 +80,7 @@ def main() -> None:
     stream = token_stream(tokenizer)
     probe = Probe(ProbeConfig(languages=("deu_Latn", "fra_Latn"), n_pairs=20), tokenizer)
     record = JsonlSink(options.out / "reports.jsonl")
+    record.rotate()  # Renames the record of an earlier training.
     for step in range(options.steps + 1):
         if step % options.every == 0:
             report = probe.run(model, step)

@@ -102,14 +102,14 @@ class NeuronXACallback(TrainerCallback):
         self._report: AlignmentReport | None = None
         self._probed_step: int | None = None
         self._metrics_step: int | None = None
-        self._stopped: str | None = None
+        self._stopped: tuple[str, str] | None = None
         self._outcome = RuleOutcome()
         self._halted, self._screen = False, ProbeScreen()
 
     def should_probe(self, state: TrainerState, control: TrainerControl) -> bool:
         """Whether to probe after this step: an evaluation, the last step, or one of the interval.
 
-        The start of a run and an evaluation in training are always probed. A run that ends early
+        The start of a run and an evaluation of its loop are always probed. A run that ends early
         is probed at its end: another callback may wait for its checkpoint (SIGTERM).
         """
         if trainer_events.is_stopped_early(state, control):
@@ -133,14 +133,15 @@ class NeuronXACallback(TrainerCallback):
         self._probe.check_ranks(options)
         if resumed and not self._probe.first_probe_done:
             self._verify_resume(state.global_step, **kwargs)
+        self.history = saved.history_for(self.stop, state.global_step, state.is_world_process_zero)
         # After the check: a resume that is refused leaves the record unchanged.
-        given = self._given_sinks
-        self._sinks = open_sinks(args, state, given, self.name, self.scalars, saved)
-        if not resumed:
-            self._probe_once(state, control, **kwargs)
-        if resumed and self._stopped is not None and can_stop(self.stop):
+        self._sinks = open_sinks(args, state, self._given_sinks, self.name, self.scalars, saved)
+        with self._sinks.released_on_error():
+            if not resumed:
+                self._probe_once(state, control, **kwargs)
+        if self._stopped is not None:
             self._halted = True
-            trainer_events.say(state, f"NeuronXA: this run had been stopped: {self._stopped}")
+            trainer_events.say(state, trainer_events.stopped_before(self._stopped[1]))
         self.schedule.start_step()
 
     def on_pre_optimizer_step(
@@ -174,24 +175,21 @@ class NeuronXACallback(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Add the scores to the metrics of the evaluation, once per step.
+        """Add the scores to the metrics of the evaluation.
 
-        If a run has several evaluation sets, HF's early stopping would count each of them.
+        Of several sets the first carries them: HF's early stopping would count each of them.
         """
         metrics: dict[str, float] | None = kwargs.pop("metrics", None)
-        prefix = "eval"
-        if not (self._training and trainer_events.is_inside_train()):
-            prefix = trainer_events.metric_prefix(metrics or {})
-            report = self._probe_outside_training(state, **kwargs)
-        else:
+        prefix, carries = trainer_events.metric_prefix(metrics or {}), True
+        if self._training and trainer_events.is_evaluation_of_training(state, prefix):
             self._probe_once(state, control, **kwargs)
-            self.schedule.start_step()
-            report = self._report
-            if self._metrics_step == state.global_step:
-                return
-            self._metrics_step = state.global_step
+            carries = prefix == "eval" or self._metrics_step != state.global_step
+            report, prefix, self._metrics_step = self._report, "eval", state.global_step
+        else:
+            report = self._run_apart(state, prefix, **kwargs)
+        self.schedule.start_step()
         trainer_events.forget_nan_as_best(state)
-        if metrics is not None:
+        if metrics is not None and carries:
             metrics.update(self._probe.evaluation_metrics(report, prefix, self.name))
 
     @synchronized
@@ -233,7 +231,7 @@ class NeuronXACallback(TrainerCallback):
                 # Collective: all ranks follow the decision of rank 0.
                 due = int(self._outcome.stop is not None)
                 if can_stop(self.stop) and all_ranks().from_first_rank(due):
-                    self._stopped = trainer_events.stop(state, control, self._outcome.stop)
+                    self._stopped = trainer_events.stop(state, control, self._outcome)
         self._save_state(state)
 
     def _measure(self, step: int, **kwargs: Any) -> AlignmentReport | None:
@@ -254,11 +252,12 @@ class NeuronXACallback(TrainerCallback):
             # Not compared: until training starts, an optimizer may hold its evaluation weights.
             self.history.check_resume(report, ignored=("optimizer_weights",))
 
-    def _probe_outside_training(self, state: TrainerState, **kwargs: Any) -> AlignmentReport | None:
-        """Measure the weights once and print; the report is no point of the run's curve."""
-        report, is_new = self._probe.run_once_per_weights(state.global_step, **kwargs)
-        if report is not None and is_new:
-            trainer_events.say(state, probe_line.line(report))
+    def _run_apart(self, state: TrainerState, prefix: str, **kwargs: Any) -> AlignmentReport | None:
+        """Measure the model as it is and print; the report is no point of the run's curve."""
+        sets = trainer_events.sets_so_far(prefix)
+        report, new = self._probe.run_once_per_call(state.global_step, sets, **kwargs)
+        if report is not None and new:
+            trainer_events.say(state, f"{probe_line.line(report)} · {prefix}")
         return report
 
     def _report_overhead(self, state: TrainerState) -> None:
@@ -277,7 +276,7 @@ class NeuronXACallback(TrainerCallback):
         """Save the state with the next checkpoint."""
         saved = ResumeState(
             self.history,
-            interval=self.schedule.interval,
+            chosen=self.schedule.chosen,
             stopped=self._stopped,
             batch_tokens=self._probe.batch_tokens,
             record=self._sinks.record_path,
@@ -291,9 +290,9 @@ class NeuronXACallback(TrainerCallback):
         """Load the state of a checkpoint; a new run has none."""
         plain = trainer_events.load_state(state, self.name) if state.global_step else None
         saved = ResumeState.load(plain, args.output_dir or ".", self.name, state.global_step)
-        self.history, self._stopped = saved.history, saved.stopped
+        self.history, self._stopped = saved.history, saved.stopped_by(self.stop)
         self._outcome = RuleOutcome(holding=saved.holding)
         eval_steps = state.eval_steps if args.eval_strategy == "steps" else None
-        self.schedule.begin(saved.interval, args.eval_strategy != "no", eval_steps)
+        self.schedule.begin(saved.chosen, args.eval_strategy != "no", eval_steps)
         self._probe.begin(saved.batch_tokens, saved.firing_bar)
         return saved

@@ -187,7 +187,7 @@ class ProbeConfig:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
-        """Read the options from a TOML file; a corpus path is relative to the file.
+        """Read the options from a TOML file; a corpus beside the file is found from any folder.
 
         Raises:
             ConfigError: If there is no such file, it is not TOML, or it has an unknown option.
@@ -200,9 +200,10 @@ class ProbeConfig:
         except (ValueError, RecursionError) as cause:
             raise ConfigError(f"{path} is not a TOML file: {reason(cause)}") from None
         _known(f"option in {path}", tuple(options), tuple(field.name for field in fields(cls)))
-        corpus = options.get("corpus")
+        if isinstance(corpus := options.get("corpus"), str):
+            options["corpus"] = _beside(path, corpus)
         if isinstance(corpus, dict) and isinstance(corpus.get("path"), str):
-            options["corpus"] = {**corpus, "path": str(path.parent / corpus["path"])}
+            options["corpus"] = {**corpus, "path": _beside(path, corpus["path"])}
         return cls(**options)
 
     def load(self) -> ParallelCorpus:
@@ -285,6 +286,12 @@ def _site_of(config: ProbeConfig, metric: str) -> str:
 
 def _site_of_source(config: ProbeConfig, source: str) -> str:
     return {"nas": config.nas_site, "nav": config.nav_site, "hidden": "hidden"}[source]
+
+
+def _beside(file: Path, corpus: str) -> str:
+    """The path of a corpus relative to a file; unchanged for a built-in one or a data set."""
+    beside = file.parent / corpus
+    return str(beside) if beside.exists() and not corpus.startswith("builtin") else corpus
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import operator
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -45,6 +46,24 @@ def require_integer(name: str, value: object, least: int, optional: bool = False
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
     expected = f"an integer of at least {least}"
     require(fits or (optional and value is None), name, expected, value)
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """An integer of any kind, such as numpy's, of at least ``least``.
+
+    >>> whole_number("step", 3, least=0)
+    3
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = least - 1
+    fits = number >= least and not isinstance(value, bool)
+    require(fits, name, f"an integer of at least {least}", value)
+    return number
 
 
 def require_positive(name: str, value: object) -> None:

@@ -146,7 +146,7 @@ class AlignmentReport:
         if layer not in layers:
             known = ", ".join(map(str, layers))
             raise KeyError(f"{metric} has no layer {layer!r} in this report (it has: {known})")
-        self._named(language)
+        self._named(language, groups=False)
         return self._of(metric).layer_intervals[language][layers.index(layer)]
 
     def is_hub_limited(self, metric: str, language: str | None = None) -> bool:
@@ -288,13 +288,13 @@ class AlignmentReport:
             raise KeyError(f"this report has no metric {metric!r} (it has: {known})")
         return self.metrics[metric]
 
-    def _named(self, language: str | None) -> tuple[str, ...]:
+    def _named(self, language: str | None, groups: bool = True) -> tuple[str, ...]:
         if language is None:
             return self.languages
         if language in self.languages:
             return (language,)
-        groups = {f"{GROUP}{name}": members for name, members in self.groups.items()}
-        if language not in groups:
-            known = ", ".join((*self.languages, *groups))
-            raise KeyError(f"this report has no language {language!r} (it has: {known})")
-        return groups[language]
+        known = {f"{GROUP}{name}": members for name, members in self.groups.items() if groups}
+        if language not in known:
+            names = ", ".join((*self.languages, *known))
+            raise KeyError(f"this report has no language {language!r} (it has: {names})")
+        return known[language]

@@ -2,10 +2,12 @@
 
 import math
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from neuronxa_callback.errors import ConfigError
+from neuronxa_callback.history.rule_events import RuleOutcome
 from neuronxa_callback.show import tables, terminal
 
 STATE = "neuronxa_state"
@@ -26,14 +28,22 @@ def running_trainer() -> Any:
     ``evaluate()`` looks like an evaluation in training. So this searches the call stack for a
     method ``train`` of a Trainer.
     """
-    frame: FrameType | None = sys._getframe()
+    return next((f.f_locals["self"] for f in _frames() if _is_method(f, "Trainer", "train")), None)
+
+
+def _frames() -> Iterator[FrameType]:
+    """The calls that are running in this thread, from the caller on."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "train":
-            owner = frame.f_locals.get("self")
-            if any(each.__name__ == "Trainer" for each in type(owner).__mro__):
-                return owner
+        yield frame
         frame = frame.f_back
-    return None
+
+
+def _is_method(frame: FrameType, owner: str, name: str) -> bool:
+    """Whether a call is one of a method of a class, or of a class derived from it."""
+    if frame.f_code.co_name != name:
+        return False
+    return any(each.__name__ == owner for each in type(frame.f_locals.get("self")).__mro__)
 
 
 def event_folder() -> str | None:
@@ -64,24 +74,84 @@ def halt(control: Any) -> None:
     control.should_log = control.should_evaluate = control.should_save = False
 
 
-def stop(state: Any, control: Any, reason: str | None) -> str:
-    """End a run after this step and say why; None if only rank 0 knows. Returns the reason."""
+def stop(state: Any, control: Any, outcome: RuleOutcome) -> tuple[str, str]:
+    """End a run after this step and say why. Returns the label of the rule and the reason."""
     control.should_training_stop = True
-    reason = reason or "rank 0 stops"
+    reason = outcome.stop or "rank 0 stops"
     say(state, f"NeuronXA stops this run at step {state.global_step}: {reason}")
-    return reason
+    return outcome.stop_rule, reason
+
+
+def stopped_before(reason: str) -> str:
+    """The line of a resumed run that stays stopped.
+
+    >>> stopped_before("nasca is above 0.5")
+    'NeuronXA: this run had been stopped: nasca is above 0.5; to go on, pass another rule or none'
+    """
+    return f"NeuronXA: this run had been stopped: {reason}; to go on, pass another rule or none"
 
 
 def metric_prefix(metrics: dict[str, float]) -> str:
-    """The prefix of an evaluation outside of training, from its key ``<prefix>_runtime``.
+    """The prefix of an evaluation, from its key ``<prefix>_runtime``.
 
-    >>> metric_prefix({"test_de_loss": 1.0, "test_de_runtime": 0.5})
+    All keys have the prefix, so that a longer one is a metric of the user's.
+
+    >>> metric_prefix({"test_de_model_runtime": 1.0, "test_de_runtime": 0.5})
     'test_de'
     >>> metric_prefix({"eval_loss": 1.0})
     'eval'
     """
-    keys = (key for key in metrics if key.endswith("_runtime"))
-    return next(keys, "eval_runtime").removesuffix("_runtime")
+    keys = [key for key in metrics if key.endswith("_runtime")]
+    return min(keys, key=len, default="eval_runtime").removesuffix("_runtime")
+
+
+def is_evaluation_of_training(state: Any, prefix: str) -> bool:
+    """Whether the training loop evaluates: the model is that of the step, at a point of the curve.
+
+    For ``evaluate()`` in another callback, or after the loop, the adapters may be off, or the best
+    model loaded. A prefix like ``train`` is that of an additional evaluation.
+    """
+    own = prefix == "eval" or prefix.startswith("eval_")
+    in_loop = own and is_inside_train() and not _is_loop_over(state)
+    return in_loop and sum(_is_event(frame) for frame in _frames_in_train()) <= 1
+
+
+def _is_loop_over(state: Any) -> bool:
+    """Whether the Trainer has logged its last row, which it does before it loads the best model."""
+    rows = reversed(state.log_history)
+    return any("total_flos" in row and row.get("step") == state.global_step for row in rows)
+
+
+def _frames_in_train() -> Iterator[FrameType]:
+    """The running calls, up to that of ``Trainer.train`` or to all of them."""
+    for frame in _frames():
+        if _is_method(frame, "Trainer", "train"):
+            return
+        yield frame
+
+
+def _is_event(frame: FrameType) -> bool:
+    return _is_method(frame, "CallbackHandler", "call_event")
+
+
+def sets_so_far(prefix: str) -> tuple[object, ...]:
+    """The running ``evaluate()`` of several sets, and their prefixes up to this one.
+
+    Empty if it has one set. The event cannot tell, so this searches the call stack, up to the event
+    of another callback that has called it.
+    """
+    found: tuple[object, ...] = ()
+    events = 0
+    for frame in _frames_in_train():
+        events += _is_event(frame)
+        if events > 1:
+            break
+        if _is_method(frame, "Trainer", "evaluate"):
+            sets, root = (frame.f_locals.get(key) for key in ("eval_dataset", "metric_key_prefix"))
+            names = [f"{root}_{name}" for name in sets] if isinstance(sets, dict) else []
+            if prefix in names:
+                found = (id(frame), *names[: names.index(prefix) + 1])
+    return found
 
 
 def run_entries(state: Any) -> dict[str, Any]:

@@ -70,3 +70,42 @@ def test_an_alert_beside_a_stop(tokenizer, tmp_path, capsys):
     rules = (RULES[0], StopRule.collapse(0.5, metric="navca", name="stops"))
     assert train(tokenizer, tmp_path, rules=rules) == [(3, ["fell"])]
     assert "NeuronXA stops this run at step 3: navca (mean over" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_rule_that_is_new_at_a_resume_knows_the_best_probe_of_the_record(
+    has_record, tokenizer, tmp_path, caplog
+):
+    first, second = CONFIG.load().languages
+    rule = StopRule.collapse(0.2, languages=first, action="alert", name="new")
+
+    def run(folder, rules, max_steps, resume=None):
+        # The mean over languages never moves.
+        script = {1: 1.0, 7: 0.3, 8: 0.3}
+        callback = ScriptedCallback(
+            CONFIG,
+            lambda report: with_score(
+                report, {first: (one := script.get(report.step, 0.6)), second: 1 - one}
+            ),
+            every=1,
+            stop=rules,
+        )
+        args = {"max_steps": max_steps, "save_strategy": "steps", "save_steps": 6}
+        trainer_of(tokenizer, folder, [callback], args=args).train(resume_from_checkpoint=resume)
+        return [
+            (r.step, r.run["alerts"][0]["reason"])
+            for r in read_reports(folder)
+            if "alerts" in r.run
+        ]
+
+    run(tmp_path / "late", None, 6)
+    if not has_record:
+        (tmp_path / "late" / "neuronxa" / "reports.jsonl").unlink()
+    late = run(tmp_path / "late", rule, 8, resume=True)
+    whole = run(tmp_path / "whole", rule, 8)
+    assert [step for step, _ in whole] == [7]
+    assert late == (whole if has_record else [])
+    warned = (
+        "the rule new is new in this run, and its best score counts from step 6 on" in caplog.text
+    )
+    assert warned != has_record

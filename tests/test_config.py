@@ -42,6 +42,17 @@ def test_the_corpus_of_a_file_lies_beside_it(tmp_path):
     assert config.load().in_file_order().pairs == {"deu_Latn": corpus.pairs["deu_Latn"]}
     file.write_text('[corpus]\npath = "text"\norder = "file"\n', encoding="utf-8")
     assert ProbeConfig.from_toml(file).load().pairs == {"deu_Latn": corpus.pairs["deu_Latn"]}
+    file.write_text('n_pairs = 9\ncorpus = "text"\n', encoding="utf-8")
+    assert ProbeConfig.from_toml(file).load() == config.load()
+
+
+def test_a_corpus_that_is_no_path_is_left_as_it_is(tmp_path):
+    file = tmp_path / "probe.toml"
+    (tmp_path / "builtin").mkdir()
+    file.write_text('corpus = "builtin"\n')
+    assert ProbeConfig.from_toml(file).load() == ParallelCorpus.builtin()
+    file.write_text('[corpus]\nreader = "dataset"\npath = "org/name"\n')
+    assert ProbeConfig.from_toml(file).corpus == {"reader": "dataset", "path": "org/name"}
 
 
 def test_of_a_large_folder_only_what_is_needed_is_read(tmp_path):

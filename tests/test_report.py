@@ -224,6 +224,10 @@ def test_the_words_of_the_keys_are_reserved():
             lambda r: r.layer_interval("nasca", "a", 3),
             "nasca has no layer 3 in this report (it has: 0, 1, 2)",
         ),
+        (
+            lambda r: r.layer_interval("nasca", "group:x", 1),
+            "this report has no language 'group:x' (it has: a, b)",
+        ),
         (lambda r: r.curve("nasca", "c"), "this report has no language 'c' (it has: a, b)"),
     ],
 )

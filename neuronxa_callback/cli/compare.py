@@ -3,6 +3,7 @@
 import glob
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -59,6 +60,8 @@ def _runs_of(group: str, metric: str | None) -> tuple[str, dict[str, AlignmentRe
 def paths_of_group(group: str) -> tuple[str, dict[str, str]]:
     """The name of a group of runs, and path -> ``@STEP`` or nothing, from its text.
 
+    A part that exists as it is written is a path: it may hold commas, ``@`` and brackets.
+
     Raises:
         ConfigError: If the text is not ``NAME=PATTERN[@STEP],...``, or a pattern matches no run.
     """
@@ -66,15 +69,36 @@ def paths_of_group(group: str) -> tuple[str, dict[str, str]]:
     if not (name and equals and patterns):
         raise ConfigError(f"--group must be a name and a pattern, such as A=runs/a*, got {group!r}")
     runs: dict[str, str] = {}
-    for pattern in patterns.split(","):
-        path, at, selector = pattern.partition("@")
-        found = sorted(glob.glob(path))
+    parts = patterns.split(",")
+    while parts:
+        # The longest text that is a path; what is none is a pattern without commas.
+        lengths = range(len(parts), 0, -1)
+        used = next((n for n in lengths if _run_at(",".join(parts[:n]))), 1)
+        found = _run_at(",".join(parts[:used])) or _runs_matching(parts[0])
         if not found:
             raise ConfigError(
-                f"the group {name} must match at least one run, {path!r} matches none"
+                f"the group {name} must match at least one run, {parts[0]!r} matches none"
             )
-        runs |= dict.fromkeys(found, at + selector)
+        runs |= found
+        parts = parts[used:]
     return name, runs
+
+
+def _run_at(text: str) -> dict[str, str]:
+    """A path -> ``@STEP`` or nothing, if the text is ``path`` or ``path@STEP``."""
+    return next(({path: at} for path, at in _readings(text) if os.path.exists(path)), {})
+
+
+def _runs_matching(pattern: str) -> dict[str, str]:
+    """Each path that a pattern matches -> ``@STEP`` or nothing."""
+    matches = ((sorted(glob.glob(path)), at) for path, at in _readings(pattern))
+    return next((dict.fromkeys(paths, at) for paths, at in matches if paths), {})
+
+
+def _readings(text: str) -> list[tuple[str, str]]:
+    """What a text may mean, (path, selector), first without a selector: ``@`` may be in a path."""
+    path, at, selector = text.rpartition("@")
+    return [(text, ""), *([(path, at + selector)] if path and "," not in selector else [])]
 
 
 class RunDiff:

@@ -1,7 +1,7 @@
 """Output of commands: reports and progress bars."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 from rich import progress
@@ -16,13 +16,23 @@ from neuronxa_callback.show.long_table import long_table
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Print a text that may come from a file, without its control characters."""
-    typer.echo(terminal.strip_controls(text), err=err, nl=nl)
+    """Print a text that may come from a file, without its control characters.
+
+    Raises:
+        NeuronXAError: If the text is a result and standard output fails; notes on stderr are none.
+    """
+    with suppress(OSError) if err else terminal.guard_result():
+        typer.echo(terminal.strip_controls(text), err=err, nl=nl)
 
 
 def echo_json(text: str) -> None:
-    """Print a line of JSON, with escapes in place of control characters."""
-    typer.echo(terminal.escape_controls(text))
+    """Print a line of JSON, with escapes in place of control characters.
+
+    Raises:
+        NeuronXAError: If standard output fails.
+    """
+    with terminal.guard_result():
+        typer.echo(terminal.escape_controls(text))
 
 
 def print_report(

@@ -12,8 +12,8 @@ from neuronxa_callback.cli.option_values import is_builtin
 from neuronxa_callback.cli.output import echo
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import ConfigError, unknown
-from neuronxa_callback.history.records import Record, RunReports, read_record, shorten_messages
-from neuronxa_callback.metrics.registry import DIAGNOSTICS, OPTIONAL_DIAGNOSTICS
+from neuronxa_callback.extend import known_names
+from neuronxa_callback.history.records import Record, RunReports, read_record
 from neuronxa_callback.report import AlignmentReport
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def read_curves(path: str) -> tuple[dict[str, Sequence[AlignmentReport]], list[s
         ConfigError: If there is no such record.
     """
     record = Record.open(path)
-    return {**record.runs}, shorten_messages(record.skipped)
+    return {**record.runs}, record.messages()
 
 
 def shortest_names(runs: Sequence[str]) -> list[str]:
@@ -131,11 +131,10 @@ class RunRecord:
         options = {name: value for name, value in definition.items() if name in names}
         options["batch_tokens"] = self.report.fingerprint["environment"]["batch_tokens"]
         options["metrics"] = tuple(definition["metrics"])
-        options["diagnostics"] = tuple(
-            name
-            for name in (*DIAGNOSTICS, *OPTIONAL_DIAGNOSTICS)
-            if name in self.report.diagnostics
-        )
+        for option, kind in (("diagnostics", "diagnostic"), ("neurons", "neuron statistic")):
+            options[option] = tuple(
+                name for name in known_names(kind) if name in self.report.diagnostics
+            )
         if "languages" not in overrides:
             options["groups"] = dict(self.report.groups)
         options |= {**overrides, "corpus": self._corpus(overrides)}
@@ -160,6 +159,12 @@ class RunRecord:
             )
         table = {"path": corpus} if isinstance(corpus, str) else corpus
         return {"pivot": definition["pivot"], **table}
+
+    @property
+    def firing_bar(self) -> float | None:
+        """The bar of language neurons of the run; None if it did not count them."""
+        bar: float | None = self.report.diagnostics.get("language_neurons", {}).get("bar")
+        return bar
 
     def load_options(self, overrides: "LoadOptions") -> "LoadOptions":
         """The given options; dtype and attention are those of the run unless they are set."""

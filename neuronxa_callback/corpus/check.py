@@ -176,7 +176,8 @@ def _check_file(language: str, file: Path) -> Iterator[Finding]:
 
 def _dropped_finding(message: str) -> Finding:
     """A reader's message on a dropped pair, ``file:line reason``, as a finding."""
-    match = re.match(r"(.*?(?::| row )\d+(?: \(.*?\))?) (.*)", message, re.DOTALL)
+    place, reason = r".*?(?::| row | record )\d+(?: \(.*?\))?", r"(?:is|contains|repeats) .*"
+    match = re.fullmatch(f"({place}) ({reason})", message, re.DOTALL)
     return Finding(ERROR, "", *match.groups()) if match else Finding(ADVICE, "", "", message)
 
 
@@ -211,10 +212,8 @@ def _check_side(side: _Side) -> Iterator[Finding]:
     for i, message in heuristics.mixed_words(texts):
         yield Finding(ADVICE, name, where(i), message)
     for i, j, cosine in heuristics.near_duplicates(side.profile):
-        message = (
-            f"almost repeats {where(i)} (character cosine {cosine:.2f}): {shorten(texts[j])!r}"
-        )
-        yield Finding(ADVICE, name, where(j), message)
+        first = f"almost repeats {where(i)} (character cosine {cosine:.2f})"
+        yield Finding(ADVICE, name, where(j), f"{first}: {shorten(texts[j])!r}")
 
 
 def _check_pairs(pivot: _Side, side: _Side) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from language_data.util import data_filename  # type: ignore[import-untyped,unus
 
 from neuronxa_callback.corpus.tags import (
     FULL,
+    REGION,
     Tag,
     is_language_pair,
     is_special,
@@ -45,6 +46,7 @@ who wid win wmt www xls xml yes yml zip zxx
 """
 WORDS = frozenset(COMMON.split())
 """Words in names of columns and files that are also codes or names of rare languages."""
+NAME_AND_PART = re.compile(r"(.+) \(([\w ]+)\)")
 PLAIN_NAMES = {
     "arb": "Arabic",
     "npi": "Nepali",
@@ -136,6 +138,28 @@ def script(code: str) -> str | None:
     return None if tag is None else tag.script or likely_script(tag.language)
 
 
+@cache
+def region(code_or_name: str) -> str | None:
+    """The region in a code or name (ISO 3166 or UN M.49); None if it has none.
+
+    >>> region("fra-CA"), region("Spanish (Mexico)"), region("fra_Latn")
+    ('CA', 'MX', None)
+    """
+    text = code_or_name.strip()
+    tag = parse_tag(text)
+    if tag is not None and language_exists(tag.language):
+        parts = [] if is_special(text) else re.split("[-_]", re.split("[.@]", text)[0])[1:]
+        return next((part.upper() for part in parts if REGION.fullmatch(part)), None)
+    match = NAME_AND_PART.fullmatch(text)
+    try:
+        if match:
+            found = Language.find_name("territory", match[2], "en").territory
+            return None if found is None else str(found)
+        return Language.find(text, "en").territory if _is_name(text, "en") else None
+    except LookupError:
+        return None
+
+
 def capital_nouns(code: str) -> bool:
     """Whether the language capitalizes every noun, as German does."""
     tag = _tag(code)
@@ -169,7 +193,7 @@ def _tag(text: str) -> Tag | None:
 
 def _tag_of_name_and_script(text: str) -> Tag | None:
     """The parts of a name with a script or region: ``Serbian (Latin)``, ``Portuguese (Brazil)``."""
-    match = re.fullmatch(r"(.+) \(([\w ]+)\)", text)
+    match = NAME_AND_PART.fullmatch(text)
     tag = match and _tag(match[1])
     if not match or not tag:
         return None

@@ -15,12 +15,13 @@ from neuronxa_callback.corpus.constructors import CorpusConstructors
 from neuronxa_callback.corpus.rows import PIVOT, Pair, ParallelRows
 from neuronxa_callback.corpus.text import comparison_key, find_fault, normalize_sentence, shorten
 from neuronxa_callback.errors import CorpusError
+from neuronxa_callback.option_checks import whole_number
 from neuronxa_callback.report_schema import GROUP, RESERVED
 
 LONGEST_NAME = 60
 """The most letters of the code or name of a language."""
-LINE = re.compile(r"[: ](\d+)(?: \([^()]*\))?$")
-"""The line in ``file:line``, or the row in ``table row 3 (column)``."""
+LINE = re.compile(r".*?(?::| row | record )(\d+)(?: \(.*\))?", re.DOTALL)
+"""The line in ``file:line``, or the row in ``table row 3 (column)`` with any name of a column."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ class ParallelCorpus(CorpusConstructors):
 
     def lines(self, language: str) -> list[int]:
         """The line of each pair in the pivot's file; empty if they are not all known."""
-        places = map(LINE.search, self.origins.get(f"{language}/{self.pivot}", ()))
-        numbers = [int(match[1]) for match in places if match]
+        places = self.origins.get(f"{language}/{self.pivot}", ())
+        # The name of a table may have numbers and brackets itself.
+        matches = [LINE.fullmatch(place.removeprefix(self.name)) for place in places]
+        numbers = [int(match[1]) for match in matches if match]
         return numbers if len(numbers) == len(self.pairs[language]) else []
 
     def in_file_order(self) -> Self:
@@ -149,7 +152,10 @@ class ParallelCorpus(CorpusConstructors):
 
         Raises:
             CorpusError: If a language is not in the corpus, or has fewer pairs.
+            ConfigError: If ``n_pairs`` is no integer of at least 1.
         """
+        if n_pairs is not None:
+            n_pairs = whole_number("n_pairs", n_pairs, least=1)
         codes = self.languages if languages is None else _resolve(languages, self.pairs)
         for code in codes:
             if n_pairs is not None and len(self.pairs[code]) < n_pairs:

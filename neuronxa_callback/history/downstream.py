@@ -96,7 +96,10 @@ def _of_results(path: Path, text: str) -> DownstreamFile:
     try:
         plain = json.loads(text)
         results = plain["results"]
-        tasks = {str(task): dict(numbers) for task, numbers in results.items()}
+        tasks = {
+            str(task): {str(metric): number for metric, number in dict(numbers).items()}
+            for task, numbers in results.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(
             f"a JSON file of scores must hold 'results' with one entry per task, as"
@@ -106,7 +109,14 @@ def _of_results(path: Path, text: str) -> DownstreamFile:
     for name, numbers in tasks.items():
         metric, split = _metric_of(numbers), split_task(name)
         if metric and split:
-            rows.append(DownstreamScore(split[1], split[0], float(numbers[metric])))
+            try:
+                score = float(numbers[metric])
+            except OverflowError:
+                raise ConfigError(
+                    f"{path} must hold numbers that are no larger than 1e308, {metric!r} of"
+                    f" {name!r} is"
+                ) from None
+            rows.append(DownstreamScore(split[1], split[0], score))
             metrics[split[0]] = metric.partition(",")[0]
     kept = _several_languages(rows)
     if not kept:
@@ -137,8 +147,8 @@ def _of_table(path: Path, text: str) -> DownstreamFile:
     lines = text.splitlines()
     header = lines[0] if lines else ""
     delimiter = max("\t,;", key=header.count)
-    rows = list(csv.DictReader(lines, delimiter=delimiter, restval=""))
-    columns = {str(name).strip().lower(): str(name) for name in (rows[0] if rows else {})}
+    rows = _rows(path, csv.DictReader(lines, delimiter=delimiter, restval=""))
+    columns = {name.strip().lower(): name for name in (rows[0][1] if rows else {})}
     if "language" in columns and "score" in columns:
         return _of_long_table(path, rows, columns)
     step = next((columns[name] for name in STEP_COLUMNS if name in columns), None)
@@ -150,11 +160,32 @@ def _of_table(path: Path, text: str) -> DownstreamFile:
     )
 
 
+def _rows(path: Path, reader: "csv.DictReader[str]") -> list[tuple[int, dict[str, str]]]:
+    """(line in the file, column -> cell) of each row below the header."""
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        for row in reader:
+            cells: dict[Any, Any] = dict(row)
+            # Such as a decimal comma in a file whose cells end at commas.
+            more = [cell for cell in cells.pop(None, ()) if cell.strip()]
+            if more:
+                raise ConfigError(
+                    f"{path}:{reader.line_num} must have no more cells than the header, got"
+                    f" {more[0]!r} behind the last column"
+                )
+            rows.append((reader.line_num, cells))
+    except csv.Error as cause:
+        raise ConfigError(
+            f"{path}:{reader.reader.line_num} must be a row of a table: {reason(cause)}"
+        ) from None
+    return rows
+
+
 def _of_long_table(
-    path: Path, rows: list[dict[str, str]], columns: Mapping[str, str]
+    path: Path, rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str]
 ) -> DownstreamFile:
     scores = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         cells = {name: row[column].strip() for name, column in columns.items()}
         try:
             step = int(float(cells["step"])) if cells.get("step") else None
@@ -173,26 +204,33 @@ def _of_long_table(
     return DownstreamFile(tuple(scores))
 
 
-def _of_chart(path: Path, rows: list[dict[str, str]], step: str) -> DownstreamFile:
+def _of_chart(path: Path, rows: list[tuple[int, dict[str, str]]], step: str) -> DownstreamFile:
     """The scores of an exported chart: columns such as ``run - eval/xnli_de``."""
     scores: list[DownstreamScore] = []
     taken: dict[str, tuple[tuple[str, str], str | None]] = {}
-    for column in rows[0]:
+    for column in rows[0][1]:
         run, _, key = column.rpartition(" - ")
         split = split_task(key)
         if column == step or split is None or key.endswith(("__MIN", "__MAX")):
             continue
         taken[column] = (split, run or None)
-    for row in rows:
+    for number, row in rows:
         for column, ((task, language), model) in taken.items():
-            if row[column].strip():
-                at = int(float(row[step]))
-                scores.append(DownstreamScore(language, task, float(row[column]), at, model))
+            if not row[column].strip():
+                continue
+            try:
+                at, score = int(float(row[step])), float(row[column])
+            except (ValueError, OverflowError):
+                raise ConfigError(
+                    f"{path}:{number} must hold numbers as {step!r} and {column!r}, got"
+                    f" {row[step]!r} and {row[column]!r}"
+                ) from None
+            scores.append(DownstreamScore(language, task, score, at, model))
     kept = _several_languages(scores)
     if not kept:
         raise ConfigError(
             f"an export of W&B must have columns of a task in several languages, such as"
-            f" eval/xnli_de; {path} has: {', '.join(list(rows[0])[:8])}"
+            f" eval/xnli_de; {path} has: {', '.join(list(rows[0][1])[:8])}"
         )
     notes = [
         f"{task}: {len(languages)} languages ({', '.join(languages)})"

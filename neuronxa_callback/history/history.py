@@ -122,6 +122,12 @@ class History:
         """The point with the highest score, the earliest of equals; None if all are NaN."""
         return self._best(self.points, metric, names)
 
+    def knows(self, metric: str, names: Names) -> bool:
+        """Whether ``best`` of these languages is held; a saved history holds what was queried."""
+        complete = len(self.points) == self.points[-1].number + 1 if self.points else True
+        complete = complete and all(point.complete for point in self.points)
+        return complete or names is None or (metric, names) in self._queried
+
     def earlier(self, metric: str, reference: str, names: Names = None) -> Point | None:
         """The point to compare the latest one with: one of ``REFERENCES`` before it.
 

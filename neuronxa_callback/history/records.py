@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 FOLDER, RECORD = "neuronxa", "reports.jsonl"
 """The record of a run is ``<output folder>/neuronxa/reports.jsonl``."""
+SWEEP = "sweep.jsonl"
+"""The record of a sweep over its checkpoints, in the same folder."""
+SWEPT = "swept"
+"""The entry of a report's ``run`` with the weights that a sweep measured and how it loaded them."""
 
 
 def read_reports(path: str | Path, run: str | None = None) -> list[AlignmentReport]:
@@ -98,6 +102,8 @@ class Record:
     """id -> its reports; ``""`` for reports without an id. The run that wrote last is last."""
     skipped: tuple[str, ...]
     """One message per line that is not a report."""
+    mixed: tuple[str, ...] = ()
+    """One message per run that seems to hold the reports of two trainings."""
 
     @classmethod
     def open(cls, path: str | Path) -> "Record":
@@ -108,6 +114,7 @@ class Record:
         """
         file = find_record(path)
         runs: dict[str, dict[int, tuple[int, int]]] = {}
+        again: dict[str, set[int]] = {}
         skipped = []
         with file.open("rb") as opened:
             for number, offset, line in numbered_lines(opened):
@@ -118,8 +125,17 @@ class Record:
                     continue
                 run = plain["run"].get("id", "")
                 runs[run] = runs.pop(run, {})
+                # A sweep measures the checkpoints again that have changed.
+                if plain["step"] in runs[run] and SWEPT not in plain["run"]:
+                    again.setdefault(run, set()).add(plain["step"])
                 runs[run][plain["step"]] = offset, len(line)
-        return cls(file, {run: RunReports(file, runs[run]) for run in runs}, tuple(skipped))
+        mixed = [_older_steps(file, runs[run], steps) for run, steps in again.items()]
+        reports = {run: RunReports(file, places) for run, places in runs.items()}
+        return cls(file, reports, tuple(skipped), tuple(filter(None, mixed)))
+
+    def messages(self) -> list[str]:
+        """What a reader of the record should know."""
+        return [*shorten_messages(self.skipped), *self.mixed]
 
     def of_run(self, run: str | None = None) -> Sequence[AlignmentReport]:
         """The reports of a run; None for the one that wrote last.
@@ -143,7 +159,7 @@ def read_record(
         ConfigError: If there is no such file or no such run.
     """
     record = Record.open(path)
-    messages = shorten_messages(record.skipped)
+    messages = record.messages()
     if run is None and len(record.runs) > 1:
         *others, last = record.runs
         messages.append(
@@ -151,6 +167,20 @@ def read_record(
             f" read, others are {', '.join(map(repr, others))}"
         )
     return record.of_run(run), messages
+
+
+def _older_steps(file: Path, places: Mapping[int, tuple[int, int]], again: set[int]) -> str | None:
+    """A message if steps were written before an earlier step, which is in the file twice."""
+    first = min(again)
+    older = [step for step in sorted(places) if step > first and places[step] < places[first]]
+    if not older:
+        return None
+    steps = ", ".join(map(str, older))
+    return (
+        f"{file} has step {first} twice, and older reports of step {steps}: it seems to hold two"
+        " trainings in one curve; give each its own file, or call rotate() on the JsonlSink before"
+        " the first report and truncate_after(step) where a training resumes"
+    )
 
 
 def shorten_messages(messages: Sequence[str], most: int = 5) -> list[str]:
@@ -183,7 +213,9 @@ def find_record(path: str | Path) -> Path:
     for file in (path, path / RECORD, path / FOLDER / RECORD):
         if file.is_file():
             return file
+    swept = path / FOLDER / SWEEP
+    hint = f"; the record of its sweep is {str(swept)!r}" if swept.is_file() else ""
     raise ConfigError(
         f"a run must be a JSONL file of reports or a folder that holds {FOLDER}/{RECORD}, got"
-        f" {str(path)!r}"
+        f" {str(path)!r}{hint}"
     )

@@ -21,6 +21,8 @@ class RuleOutcome:
 
     stop: str | None = None
     """Why to stop, from the first rule of ``action="stop"`` whose condition holds."""
+    stop_rule: str = ""
+    """The label of that rule."""
     alerts: tuple[tuple[str, str], ...] = ()
     """(label of a rule, reason) of each event that begins."""
     holding: tuple[str, ...] = ()
@@ -52,11 +54,15 @@ def apply_rules(
         holding: ``RuleOutcome.holding`` of the probe before.
     """
     reasons = [(rule, rule.reason(history)) for rule in rules]
-    stops = [reason for rule, reason in reasons if rule.action == "stop" and reason is not None]
+    stops = [
+        (reason, rule.label)
+        for rule, reason in reasons
+        if rule.action == "stop" and reason is not None
+    ]
     alerting = {rule.label: reason for rule, reason in reasons if rule.action == "alert"}
     known = {rule.label: _has_score(rule, history) for rule in rules}
     return RuleOutcome(
-        stop=stops[0] if stops else None,
+        **(dict(zip(("stop", "stop_rule"), stops[0], strict=True)) if stops else {}),
         alerts=tuple(
             (label, reason)
             for label, reason in alerting.items()

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from neuronxa_callback import option_checks as checks
 
@@ -44,22 +45,33 @@ class ProbeSchedule:
         return {"every": self.every, "max_overhead": self.max_overhead}
 
     def begin(
-        self, interval: int | None, evaluates: bool = False, eval_steps: int | None = None
+        self,
+        chosen: Mapping[str, Any] | None,
+        evaluates: bool = False,
+        eval_steps: int | None = None,
     ) -> None:
         """Start a run, or resume one.
 
         Args:
-            interval: The interval that a resumed run has chosen.
+            chosen: ``chosen`` of the run that resumes; not used if an option has changed since.
             evaluates: Whether the run has evaluations, which are probed anyway.
             eval_steps: The steps between evaluations; None if they follow epochs.
         """
-        self.interval, self.evaluates = interval, evaluates
+        chosen = chosen or {"interval": None}
+        same = all(chosen.get(name, value) == value for name, value in self.options.items())
+        self.interval: int | None = chosen["interval"] if same else None
+        self.evaluates = evaluates
         self.eval_steps = eval_steps if evaluates else None
         self.timed = (0, 0.0)
         """The number of timed steps, and their seconds."""
         self._step_began: float | None = None
         self.sink_seconds: float | None = None
         """How long rank 0 took for the latest report: record, trackers, pictures."""
+
+    @property
+    def chosen(self) -> dict[str, Any] | None:
+        """The interval that ``max_overhead`` has chosen, with the options, for a resume."""
+        return None if self.interval is None else {"interval": self.interval, **self.options}
 
     def includes(self, step: int) -> bool:
         """Whether a step is a multiple of the interval."""

@@ -265,6 +265,11 @@ class StopRule:
         named = (groups.get(name.removeprefix(GROUP), (name,)) for name in self._named())
         return (tuple(dict.fromkeys(chain.from_iterable(named))) or None,)
 
+    def lacks(self, history: History) -> bool:
+        """Whether it needs the best score of a resumed run that the saved history does not hold."""
+        asks = self.reference == "best" and self.kind == "collapse" and bool(history.points)
+        return asks and not all(history.knows(self.metric, each) for each in self.tested(history))
+
     def _named(self) -> tuple[str, ...]:
         if self.languages is None or self.languages == WORST:
             return ()

@@ -187,7 +187,7 @@ def weights_checksum(model: nn.Module) -> int | None:
     sums: dict[torch.device, Tensor] = {}
     factors: dict[torch.device, Tensor] = {}
     for _, tensor in tensors:
-        if type(tensor.data) is not Tensor or tensor.is_meta or tensor.is_complex():
+        if not _is_readable(tensor):
             return None
         device = tensor.device
         if device not in factors:
@@ -199,3 +199,9 @@ def weights_checksum(model: nn.Module) -> int | None:
             products = (chunk.to(torch.int64) + 1) * factors[device][: len(chunk)]
             sums[device] = sums[device] * 6364136223846793005 + products.sum()
     return hash((total, *(int(value) for value in sums.values())))
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    plain = type(tensor.data) is Tensor and tensor.layout is torch.strided
+    has_bits = not (tensor.is_meta or tensor.is_complex())
+    return plain and has_bits and tensor.element_size() in INTEGERS

@@ -18,13 +18,9 @@ from neuronxa_callback.corpus.groups import group_languages
 from neuronxa_callback.errors import ConfigError, ProbeMemoryError
 from neuronxa_callback.metrics.own import Faults
 from neuronxa_callback.metrics.registry import source_of
+from neuronxa_callback.option_checks import whole_number
 from neuronxa_callback.probe import fingerprint
-from neuronxa_callback.probe.batching import (
-    Microbatch,
-    PivotGroup,
-    TokenizedCorpus,
-    microbatches,
-)
+from neuronxa_callback.probe.batching import Microbatch, PivotGroup, TokenizedCorpus, microbatches
 from neuronxa_callback.probe.diagnostics import sentence_diagnostics, warnings
 from neuronxa_callback.probe.distributed import (
     World,
@@ -123,7 +119,7 @@ class Probe:
 
         Args:
             model: The model that training runs; it is called whole and left unchanged.
-            step: The training step, recorded in the report.
+            step: The training step, 0, 1, ..; recorded in the report.
             progress: Called with (microbatches done, microbatches in all) of this rank.
             pivot: ``"all"`` fills ``report.language_pairs`` too; its cost goes to ``announce``.
 
@@ -135,11 +131,12 @@ class Probe:
             CorpusError: If a language has too few pairs that fit the model.
             ProbeMemoryError: If memory ran out on any rank; the next run halves ``batch_tokens``.
             ProbeError: If another rank failed, with that rank's message.
-            ConfigError: If ``pivot`` is something else, or cannot be measured.
+            ConfigError: If ``step`` or ``pivot`` is something else, or cannot be measured.
         """
         started, everyone = time.perf_counter(), all_ranks()
         with self._halve_batch_tokens_on_oom(), synchronize_errors(everyone):
             require_pivot(pivot)
+            step = whole_number("step", step, least=0)
             report = self._run(unwrap_ddp(model), step, progress, pivot)
             report = report.with_run(seconds=round(time.perf_counter() - started, 3))
         self._drift.keep()

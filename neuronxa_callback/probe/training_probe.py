@@ -20,6 +20,7 @@ from neuronxa_callback.probe.synchronization import (
     synchronize_errors,
 )
 from neuronxa_callback.report import AlignmentReport
+from neuronxa_callback.taps.flow.signature import ModelSignature
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,13 @@ class TrainingProbe:
         self._first_probe_done = False
         self._warned: set[str] = set()
         self._measured: AlignmentReport | None = None
-        self._measured_weights: int | None = None
+        self._measured_for: tuple[object, int | None, ModelSignature] | None = None
+        """The evaluation sets that share ``_measured``, and weights and structure of its model."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options, not the probe."""
-        fresh = {"probe": None, "_measured": None, "_first_probe_done": False, "_made_for": None}
-        return {**self.__dict__, **fresh}
+        fresh = dict.fromkeys(("probe", "_measured", "_measured_for", "_made_for"))
+        return {**self.__dict__, **fresh, "_first_probe_done": False}
 
     @property
     def first_probe_done(self) -> bool:
@@ -160,23 +162,40 @@ class TrainingProbe:
             self.probe, self._made_for = probe, made_for
         return self.probe
 
-    def run_once_per_weights(
-        self, step: int, *, model: nn.Module, **kwargs: Any
+    def run_once_per_call(
+        self, step: int, sets: tuple[object, ...], *, model: nn.Module, **kwargs: Any
     ) -> tuple[AlignmentReport | None, bool]:
-        """As ``run``, but unchanged weights are measured once: (report, whether it is new).
+        """As ``run``, but the sets of one ``evaluate()`` share it: (report, whether it is new).
 
-        Collective: every rank calls it.
+        Collective: every rank calls it. A later ``evaluate()`` measures again: not all that can
+        change the scores can be seen, such as what a hook reads. Within one, another callback can
+        still change the model: new weights, adapters, modules or hooks are measured again.
+
+        Args:
+            step: As for ``run``.
+            sets: What ``trainer_events.sets_so_far`` returns.
+            model: As for ``run``.
+            kwargs: As for ``run``.
         """
-        with synchronize_errors(all_ranks()):
-            checksum = None if is_sharded(model) else weights_checksum(model)
-            known = self._measured is not None and checksum is not None
-            known = known and checksum == self._measured_weights
-            known = known and self._is_current(model, kwargs.get("processing_class"))
-            known = all_ranks().all_ok(known)
+        known, measured_for = False, None
+        with self.handle_errors():
+            checksum = weights_checksum(model) if sets and not is_sharded(model) else None
+            same = checksum is not None and self._is_measured(sets[:-1], checksum, model)
+            same = same and self._is_current(model, kwargs.get("processing_class"))
+            measured_for = (sets, checksum, ModelSignature(model))
+            known = all_ranks().all_ok(same)
+        self._measured_for = measured_for
         if known:
             return self._measured, False
-        self._measured, self._measured_weights = self.run(step, model=model, **kwargs), checksum
+        self._measured = self.run(step, model=model, **kwargs)
         return self._measured, True
+
+    def _is_measured(self, sets: object, checksum: int, model: nn.Module) -> bool:
+        """Whether the latest measurement is for these sets and of the model as it is now."""
+        if self._measured is None or self._measured_for is None:
+            return False
+        earlier, weights, signature = self._measured_for
+        return sets == earlier and weights == checksum and signature.matches(model)
 
     def evaluation_metrics(
         self, report: AlignmentReport | None, prefix: str, name: str

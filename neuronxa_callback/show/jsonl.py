@@ -14,17 +14,23 @@ class JsonlSink:
     """Writes a lossless record of a run: a JSONL file with one report per line.
 
     Args:
-        path: The file; its folder is created if needed. ``read_reports`` reads it back.
+        path: The file; its folder is created if needed. ``read_reports`` reads it back. It stays
+            the same file if the working folder changes later.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._began_in = absolute(Path())
+
+    @property
+    def _file(self) -> Path:
+        return self._began_in / self.path
 
     def write(self, report: AlignmentReport) -> None:
         """Append one line and flush it to the disk."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         line = report.to_json().encode() + b"\n"
-        with self.path.open("a+b") as file:
+        with self._file.open("a+b") as file:
             file.write(b"\n" + line if _ends_inside_a_line(file) else line)
             file.flush()
             os.fsync(file.fileno())
@@ -36,36 +42,44 @@ class JsonlSink:
             step: The last step to keep.
             run: The id of the run that resumes, other runs are kept; None for all runs.
         """
-        if not self.path.exists():
+        if not self._file.exists():
             return
-        temporary, dropped = self.path.with_suffix(".tmp"), 0
+        temporary, dropped = self._file.with_suffix(".tmp"), 0
         # As bytes: a line may be cut inside a character, and JSON may contain U+2028.
-        with self.path.open("rb") as old, temporary.open("wb") as new:
+        with self._file.open("rb") as old, temporary.open("wb") as new:
             for _, _, line in numbered_lines(old):
                 is_later = _is_after(line, step, run)
                 dropped += is_later
                 new.write(b"" if is_later else line)
         if dropped:
-            temporary.replace(self.path)
+            temporary.replace(self._file)
         else:
             temporary.unlink()
 
     def copy_from(self, other: Path) -> None:
         """Begin with the lines of another record, for a run that resumes in another folder."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(other, self.path)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(other, self._file)
 
     def rotate(self) -> None:
         """Rename the record of an earlier run to ``reports-1.jsonl``, ``reports-2.jsonl``, ..."""
-        if not self.path.exists():
+        if not self._file.exists():
             return
-        if self.path.is_file() and self.path.stat().st_size == 0:
-            self.path.unlink()
+        if self._file.is_file() and self._file.stat().st_size == 0:
+            self._file.unlink()
             return
         number = 1
-        while (target := self.path.with_name(f"{self.path.stem}-{number}.jsonl")).exists():
+        while (target := self._file.with_name(f"{self._file.stem}-{number}.jsonl")).exists():
             number += 1
-        self.path.rename(target)
+        self._file.rename(target)
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, whose working folder may change; as it is if that was deleted."""
+    try:
+        return Path(os.path.abspath(path))
+    except OSError:
+        return path
 
 
 def _ends_inside_a_line(file: BinaryIO) -> bool:

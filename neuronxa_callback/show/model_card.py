@@ -1,14 +1,18 @@
 """The model card of a model: a block of text and the metadata of the hub (``model-index``).
 
 The block stands between two markers, so that a second report replaces the first one. Everything
-else on the card is kept. The card is read and written by ``huggingface_hub``.
+else on the card is kept, also how its metadata is written: YAML that is read and written again has
+no comments, and ``language: no`` is ``false`` there.
 """
 
+import json
 import re
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import yaml  # type: ignore[import-untyped]
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from neuronxa_callback.corpus.languages import name
 from neuronxa_callback.errors import ConfigError, reason
@@ -19,6 +23,7 @@ from neuronxa_callback.whole_file import whole_file
 BEGIN, END = "<!-- neuronxa: begin -->", "<!-- neuronxa: end -->"
 TASK = "cross-lingual-alignment"
 """Task type of the results in ``model-index``; results of this type are replaced."""
+INDEX = "model-index"
 PAPER = "https://arxiv.org/abs/2507.14900"
 
 
@@ -90,14 +95,70 @@ def write_card(path: Path, report: AlignmentReport, model_name: str) -> None:
         ConfigError: If the file is no model card.
     """
     try:
-        card = ModelCard.load(path) if path.is_file() else _empty_card(model_name)
+        old = path.read_bytes().decode("utf-8-sig") if path.is_file() else None
+        card = _empty_card(model_name) if old is None else ModelCard(old)
         text = str(add_to_card(card, report, model_name))
+        text = text if old is None else _with_old_metadata(text, old)
     except Exception as cause:
         raise ConfigError(
             f"{path} must be a model card with valid metadata: {reason(cause)}"
         ) from None
     with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(text.encode())
+
+
+def _with_old_metadata(text: str, old: str) -> str:
+    """A card with the metadata of an older text of it, in which only ``model-index`` is replaced.
+
+    The card stays as it is if that cannot be done, such as with an alias of a part of the index.
+    """
+    new_part, old_part = (REGEX_YAML_BLOCK.search(each) for each in (text, old))
+    if new_part is None or old_part is None:
+        return text
+    try:
+        index = yaml.safe_load(new_part[2])[INDEX]
+        metadata = _replace_index(old_part[2], index)
+        found, known = yaml.safe_load(metadata), yaml.safe_load(old_part[2]) or {}
+    except (yaml.YAMLError, KeyError):
+        return text
+    if _texts(found) != _texts({**known, INDEX: index}):
+        return text
+    return f"{old_part[1]}{metadata}{old_part[3]}{text[new_part.end() :]}"
+
+
+def _replace_index(metadata: str, index: Any) -> str:
+    """The text of the metadata with another ``model-index``."""
+    root = yaml.compose(metadata, Loader=yaml.SafeLoader)
+    nodes = root.value if isinstance(root, yaml.MappingNode) else []
+    at = next((k for k, (key, _) in enumerate(nodes) if key.value == INDEX), None)
+    if root is not None and root.flow_style:
+        entry = f"{INDEX}: {json.dumps(index)}"
+        if at is None:
+            start = stop = root.start_mark.index + 1
+            entry += ", "
+        else:
+            start, stop = nodes[at][0].start_mark.index, nodes[at][1].end_mark.index
+        return metadata[:start] + entry + metadata[stop:]
+    ending = re.search(r"\r\n|\r|\n", metadata)
+    newline = ending[0] if ending else "\n"
+    entry = newline.join(_dump({INDEX: index}).splitlines())
+    if at is None:
+        return f"{metadata}{newline if metadata else ''}{entry}"
+    start = nodes[at][0].start_mark.index
+    stop = nodes[at + 1][0].start_mark.index if at + 1 < len(nodes) else len(metadata)
+    # What follows the last line of the index stays: empty lines and comments on the next key.
+    behind = re.search(r"(?:[\r\n][ \t]*(?:#[^\r\n]*)?)*\Z", metadata[start:stop])
+    kept = behind[0] if behind else ""
+    return f"{metadata[:start]}{entry}{kept}{metadata[stop:]}"
+
+
+def _texts(metadata: dict[Any, Any]) -> dict[Any, str]:
+    """Key -> its value as YAML: NaN differs from itself."""
+    return {key: _dump(value) for key, value in metadata.items()}
+
+
+def _dump(plain: Any) -> str:
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)).strip()
 
 
 def _empty_card(model_name: str) -> ModelCard:

@@ -16,14 +16,17 @@ MAX_CHANGES = 3
 def line(report: AlignmentReport, history: History | None = None) -> str:
     """One line about a probe: mean, interval, changes, best and worst language, seconds.
 
+    It begins with the name of the callback, if that has one: a Trainer may have several.
+
     Args:
         report: The report of the probe.
         history: The run so far, whose last point is the report; None leaves the changes out.
     """
     metric, *others = report.metrics
+    name = report.run.get("name")
     mean = (
-        f"NeuronXA step {report.step}: {metric} {number(report.score(metric))}"
-        f" [{interval(report, metric, separator=', ')}]"
+        f"NeuronXA{f' {name}' if name else ''} step {report.step}:"
+        f" {metric} {number(report.score(metric))} [{interval(report, metric, separator=', ')}]"
     )
     if history is not None and (change := changes(history, metric)):
         mean += f" ({change})"

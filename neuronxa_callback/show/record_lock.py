@@ -1,8 +1,13 @@
 """A lock on the record of a run, so that two runs in one folder do not write one file."""
 
 import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from types import FrameType
+from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 try:
@@ -11,6 +16,36 @@ except ImportError:  # Windows: only the runs of one process see each other.
     LOCKS = False
 else:
     LOCKS = True
+
+
+class Training:
+    """The ``Trainer.train`` that runs in this thread when this is made, if there is one.
+
+    It keeps neither the Trainer nor its run alive.
+    """
+
+    def __init__(self) -> None:
+        trainer = next(_running_trainers(), None)
+        self._thread = threading.current_thread()
+        self._trainer, self._state = _reference(trainer), _reference(_state_of(trainer))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it cannot go on, also if it sent no event at its end; False in doubt.
+
+        An error or Ctrl-C ends a training without an event. What is certain: it is not on the call
+        stack of its own thread, its thread is dead, or its Trainer has begun a new one.
+        """
+        if self._trainer is None:
+            return False
+        if self._thread is not threading.current_thread():
+            return not self._thread.is_alive()
+        trainer, running = self._trainer(), list(_running_trainers())
+        if trainer is None or all(each is not trainer for each in running):
+            return True
+        if running[0] is not trainer or self._state is None:
+            return False
+        return self._state() is not _state_of(trainer)
 
 
 class RecordLock:
@@ -24,20 +59,28 @@ class RecordLock:
 
     def __init__(self, run: str, file: BinaryIO) -> None:
         self.run, self._file = run, file
+        self.training = Training()
 
     @classmethod
     def acquire(cls, record: Path, run: str) -> "RecordLock | None":
         """Lock a record for a run; None if another run that is alive holds it.
 
-        A run that resumes in the process in which it was interrupted gets its own lock again.
+        A run that resumes in the process in which it was interrupted gets its own lock again, and
+        a run of this process whose training has ended gives its lock up: an error or Ctrl-C closes
+        no lock, and in a notebook a variable or the last traceback keeps such a run.
 
         Raises:
             OSError: If the lock cannot be created.
         """
         path = os.path.realpath(record.with_suffix(".lock"))
         held = _HELD.get(path)
+        if held is not None and held.run == run:
+            held.training = Training()
+            return held
+        if held is not None and not held.training.has_ended:
+            return None
         if held is not None:
-            return held if held.run == run else None
+            held.close()
         file = Path(path).open("ab")  # noqa: SIM115 - open as long as the lock is held
         if not _try_lock(file):
             file.close()
@@ -51,6 +94,29 @@ class RecordLock:
         self._file.close()
         for path in [path for path, lock in _HELD.items() if lock is self]:
             del _HELD[path]
+
+
+def _running_trainers() -> Iterator[Any]:
+    """The Trainers whose ``train`` runs in this thread, from the innermost one outwards."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "train":
+            owner = frame.f_locals.get("self")
+            if any(each.__name__ == "Trainer" for each in type(owner).__mro__):
+                yield owner
+        frame = frame.f_back
+
+
+def _state_of(trainer: Any) -> Any:
+    """The state of a Trainer, which is a new one in each of its trainings."""
+    return getattr(trainer, "state", None)
+
+
+def _reference(value: Any) -> "weakref.ref[Any] | None":
+    try:
+        return None if value is None else weakref.ref(value)
+    except TypeError:
+        return None
 
 
 def _try_lock(file: BinaryIO) -> bool:

@@ -1,10 +1,10 @@
 """All sinks of one run: a sink that fails is reported once, and training goes on."""
 
 import logging
-import os
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from neuronxa_callback.history.records import FOLDER, RECORD
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.option_checks import list_of, require, require_text
 from neuronxa_callback.report import AlignmentReport
-from neuronxa_callback.show.jsonl import JsonlSink
+from neuronxa_callback.show.jsonl import JsonlSink, absolute
 from neuronxa_callback.show.record_lock import RecordLock
 from neuronxa_callback.show.scalar_choice import DEFAULT
 from neuronxa_callback.show.sinks import Sink, sinks_for
@@ -68,6 +68,7 @@ class SinkGroup:
         """The id of the run, which each report carries in ``run["id"]``."""
         self._warned: set[str] = set()
         self._locks: list[RecordLock] = []
+        self._new_record: JsonlSink | None = None
         self.record_path: str | None = None
         """The record of the run; a resume in another folder carries its reports over."""
 
@@ -91,7 +92,8 @@ class SinkGroup:
             trackers: ``args.report_to``.
             sinks: Replace the sinks of the trackers; None keeps those.
             resumed_at: The step a run resumes from: later reports are dropped from its record.
-                None starts a new record and renames an old one.
+                None starts a new record and renames an old one, both at the first report: a run
+                that fails before leaves the old one in its place.
             name: The name of the callback, which has a folder of its own.
             previous_record: The record of the run that is resumed. If it is elsewhere, its reports
                 up to that step are copied into a new record.
@@ -100,14 +102,15 @@ class SinkGroup:
             events: The folder of the Trainer's events for TensorBoard: those of the sink are in a
                 sub-folder. None for a folder beside the record.
         """
-        folder = Path(output_dir) / FOLDER / name
+        # Absolute: a training may change the working folder.
+        folder = absolute(Path(output_dir)) / FOLDER / name
         group = cls(run=run)
         record = JsonlSink(folder / RECORD)
         previous = None if previous_record is None else Path(previous_record)
         group._guard(record, partial(group._open_record, record, resumed_at, previous))
-        group.record_path = os.path.abspath(record.path)
+        group.record_path = str(record.path)
         if sinks is None:
-            below = None if events is None else Path(events) / FOLDER / name
+            below = None if events is None else absolute(Path(events)) / FOLDER / name
             sinks = sinks_for(trackers, folder, resumed_at, record.path, scalars, below)
         group.sinks = (record, *sinks)
         return group
@@ -115,7 +118,7 @@ class SinkGroup:
     def _open_record(
         self, record: JsonlSink, resumed_at: int | None, previous: Path | None
     ) -> None:
-        """Lock the record and make it ready: a new file, or that of the run that is resumed."""
+        """Lock the record: a new one, or that of the run that is resumed, which is made ready."""
         record.path.parent.mkdir(parents=True, exist_ok=True)
         if previous is not None and previous.parent.resolve() == record.path.parent.resolve():
             record.path = record.path.with_name(previous.name)
@@ -125,9 +128,10 @@ class SinkGroup:
             record.truncate_after(resumed_at, self.run)
             return
         if is_own and resumed_at is None:
-            record.rotate()
-        if not (is_own and _create(shared)):
-            record.path = self._create_other(shared)
+            self._new_record = record
+            return
+        if not is_own:
+            record.path = self._lock_other(shared)
             log.warning(
                 "another run is writing %s, so this run writes %s; give every run its own"
                 " output_dir",
@@ -148,13 +152,13 @@ class SinkGroup:
         self._locks += [] if lock is None else [lock]
         return lock is not None
 
-    def _create_other(self, path: Path) -> Path:
-        """A new file beside a record that another run writes."""
+    def _lock_other(self, path: Path) -> Path:
+        """A file that does not exist, beside a record that another run writes."""
         number = 0
         while True:
             suffix = f"-{number}" if number else ""
             other = path.with_name(f"{path.stem}-{self.run or 'run'}{suffix}{path.suffix}")
-            if self._lock(other) and _create(other):
+            if self._lock(other) and not other.exists():
                 return other
             number += 1
 
@@ -166,6 +170,9 @@ class SinkGroup:
     def write(self, report: AlignmentReport) -> None:
         """Write a report to all sinks, with the id of the run."""
         report = report.with_run(id=self.run)
+        record, self._new_record = self._new_record, None
+        if record is not None:
+            self._guard(record, record.rotate)
         for sink in self.sinks:
             self._guard(sink, partial(sink.write, report))
 
@@ -181,6 +188,15 @@ class SinkGroup:
             lock.close()
         self._locks = []
 
+    @contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Let other runs write the record if this one fails at its start."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
     def _guard(self, sink: Sink, action: Callable[[], object]) -> None:
         """Run an action; if it fails, log one warning per cause."""
         try:
@@ -190,12 +206,3 @@ class SinkGroup:
             if message not in self._warned:
                 self._warned.add(message)
                 log.warning("a sink failed, training goes on: %s", message)
-
-
-def _create(path: Path) -> bool:
-    """Create an empty file; False if there is one."""
-    try:
-        path.open("xb").close()
-    except FileExistsError:
-        return False
-    return True

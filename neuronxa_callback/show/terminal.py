@@ -1,7 +1,8 @@
 """Output at the terminal: lines and tables.
 
-Printing never raises: a terminal that is not UTF-8 gets readable ASCII, and an output that cannot
-be written to (a full disk, a closed pipe) is one warning.
+A terminal that is not UTF-8 gets readable ASCII. In a training, printing never raises: an output
+that cannot be written to (a full disk, a closed pipe) is one warning. To a command, which prints
+its result, it is an error: the exit code must not say that the result was printed.
 """
 
 import codecs
@@ -11,6 +12,7 @@ import logging
 import re
 import sys
 import textwrap
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from neuronxa_callback.errors import reason
+from neuronxa_callback.errors import NeuronXAError, reason
 
 WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -43,6 +45,9 @@ BREAKS = re.compile(r"(?<=[·;]) | (?=\([^)]{20})|(?<=,) (?![^\[]*\])")
 and before a long parenthesis."""
 
 log = logging.getLogger(__name__)
+
+_OUTPUTS: "weakref.WeakSet[TextIO]" = weakref.WeakSet()
+"""The standard output of a command: what it prints there is its result."""
 
 
 def _readable(error: UnicodeError) -> tuple[str, int]:
@@ -96,10 +101,16 @@ class PlainFormatter(logging.Formatter):
 
 
 def make_streams_printable() -> None:
-    """Let standard output and error replace characters that their encoding lacks."""
+    """Prepare the streams of a command.
+
+    Standard output and error replace characters that their encoding lacks, and a result that
+    cannot be printed becomes an error (``guard_result``).
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODING_ERRORS)
+    if sys.stdout is not None:
+        _OUTPUTS.add(sys.stdout)
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -147,7 +158,7 @@ def fold(text: str, width: int) -> list[str]:
 
 def show(table: Table) -> None:
     """Print a table, as wide as the terminal, or ``WIDTH`` columns wide without a terminal."""
-    with guard_output():
+    with guard_result():
         console = Console()
         if not console.is_terminal:
             # Of the console, too: it cuts what is wider than itself.
@@ -159,7 +170,7 @@ def show(table: Table) -> None:
 
 def show_text(text: str, style: str = "") -> None:
     """Print a line of any length."""
-    with guard_output():
+    with guard_result():
         console = Console(soft_wrap=True, highlight=False)
         with console.capture() as captured:
             console.print(Text(strip_controls(text), style=style))
@@ -183,9 +194,34 @@ def guard_output() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, AttributeError) as error:
-        _warn_once("there is none" if isinstance(error, AttributeError) else reason(error))
+        who = "the command" if _is_of_command() else "training"
+        _warn_once(who, "there is none" if isinstance(error, AttributeError) else reason(error))
+
+
+@contextmanager
+def guard_result() -> Iterator[None]:
+    """Make an error of a command's result that cannot be printed, one warning in a training.
+
+    Raises:
+        NeuronXAError: If the output of a command fails.
+    """
+    if not _is_of_command():
+        with guard_output():
+            yield
+        return
+    try:
+        yield
+    except OSError as error:
+        raise NeuronXAError(
+            f"the result must be printed to standard output, which fails: {reason(error)};"
+            " send it where all of it can be written"
+        ) from None
+
+
+def _is_of_command() -> bool:
+    return sys.stdout is not None and sys.stdout in _OUTPUTS
 
 
 @cache
-def _warn_once(message: str) -> None:
-    log.warning("cannot print to standard output, training goes on: %s", message)
+def _warn_once(who: str, message: str) -> None:
+    log.warning("cannot print to standard output, %s goes on: %s", who, message)

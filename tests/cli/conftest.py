@@ -1,5 +1,10 @@
 """Fixtures of the command line: the program, a saved model, a run with checkpoints."""
 
+import contextlib
+import io
+import sys
+from pathlib import Path
+
 import pytest
 
 from neuronxa_callback import NeuronXACallback, ParallelCorpus
@@ -31,3 +36,19 @@ def run(tokenizer, tmp_path_factory):
     saves = {"save_strategy": "steps", "save_steps": 2}
     trainer_of(tokenizer, folder, [NeuronXACallback(shell.CONFIG, every=2)], args=saves).train()
     return folder
+
+
+@pytest.fixture
+def neuronxa_on_full_disk(neuronxa, monkeypatch):
+    """As ``neuronxa``, with standard output on a disk that is full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+
+    def run(*arguments):
+        full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 - closing it may fail
+        with contextlib.suppress(OSError), full, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(full, encoding="utf-8"))
+            result = neuronxa(*arguments)
+        return result
+
+    return run

@@ -216,3 +216,58 @@ def test_groups_of_runs_that_cannot_be_compared_are_refused(neuronxa, run, tmp_p
         code, _, err = neuronxa("compare", *arguments)
         assert code == 2
         assert message in err
+
+
+NAMES = ("exp@v2", "lr[1e-3]", "a,b", "c,d@1", "plain")
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Runs of two reports in folders whose names have a meaning in a pattern."""
+    for name in NAMES:
+        (tmp_path / name / "neuronxa").mkdir(parents=True)
+        reports = [make_report(step, {"deu": 0.5 + step / 100}) for step in (1, 5)]
+        write_reports(tmp_path / name / "neuronxa", "reports.jsonl", *reports)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("group", "runs"),
+    [
+        ("exp@v2,plain", {"exp@v2": 5, "plain": 5}),
+        ("exp@v2@1,plain@first", {"exp@v2": 1, "plain": 1}),
+        ("lr[1e-3],plain", {"lr[1e-3]": 5, "plain": 5}),
+        ("lr[1e-3]@first,plain", {"lr[1e-3]": 1, "plain": 5}),
+        ("a,b,plain", {"a,b": 5, "plain": 5}),
+        ("plain,a,b@1", {"plain": 5, "a,b": 1}),
+        ("c,d@1,a,b", {"c,d@1": 5, "a,b": 5}),
+        ("exp@*,pl*@1", {"exp@v2": 5, "plain": 1}),
+        ("exp*@1,lr*", {"exp@v2": 1, "lr[1e-3]": 5}),
+    ],
+)
+def test_a_path_of_a_group_is_tried_as_it_is_written(neuronxa, odd, monkeypatch, group, runs):
+    monkeypatch.chdir(odd)
+    code, out, err = neuronxa(
+        "compare", "--group", f"A={group}", "--group", "B=plain,exp@v2", "--json"
+    )
+    assert (code, err) == (0, "")
+    found = {run["run"]: run["step"] for run in json.loads(out)["runs"]["A"]}
+    assert found == runs
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_full_disk_is_an_error_of_a_command(neuronxa_on_full_disk, run, options):
+    code, _, err = neuronxa_on_full_disk("compare", f"{run}@first", run, *options)
+    assert code == 2
+    assert err == (
+        "neuronxa: the result must be printed to standard output, which fails: No space left on"
+        " device; send it where all of it can be written\n"
+    )
+
+
+def test_a_full_disk_is_an_error_before_a_drop(neuronxa_on_full_disk, tmp_path):
+    for name, score in (("high", 0.8), ("low", 0.4)):
+        report = make_report(scores={"deu_Latn": score})
+        (tmp_path / f"{name}.json").write_text(report.to_json())
+    high, low = tmp_path / "high.json", tmp_path / "low.json"
+    assert neuronxa_on_full_disk("compare", high, low, "--fail-on-drop")[0] == 2

@@ -1,6 +1,7 @@
 """``neuronxa sweep`` over the checkpoints of a run."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -260,3 +261,17 @@ def test_a_sweep_takes_groups_of_languages(neuronxa, run, tmp_path):
     assert [report.groups for report in found] == [{"mine": ("fra_Latn",)}] * 3
     for report in found:
         assert report.interval("nasca", "group:mine") == report.interval("nasca", "fra_Latn")
+
+
+def test_a_sweep_repeats_every_statistic_of_the_reports(neuronxa, tokenizer, tmp_path):
+    config = replace(
+        CONFIG,
+        diagnostics=("tokens", "loss"),
+        neurons=("overlap", "language_neurons", "beyond_surface", "rivals"),
+    )
+    saves = {"save_strategy": "steps", "save_steps": 3, "learning_rate": 0.05}
+    trainer_of(tokenizer, tmp_path, [NeuronXACallback(config, every=3)], args=saves).train()
+    trained = [report for report in read_reports(tmp_path) if report.step]
+    assert {*config.diagnostics, *config.neurons} <= {*trained[0].diagnostics}
+    _, out, _ = neuronxa("sweep", tmp_path, "--json")
+    assert [AlignmentReport.from_json(line) for line in out.splitlines()] == trained

@@ -1,5 +1,7 @@
 """Shifted lines: refused where blank lines show them, and found by lengths, numbers and names."""
 
+import csv
+import json
 import random
 
 import pytest
@@ -146,3 +148,73 @@ def test_sentences_are_counted_once_and_compared_only_where_alike(tmp_path, monk
     write_files(tmp_path, deu__txt=[sides[0][0], *sides[1][1:199], f"{sides[1][7]} so."])
     check_path(tmp_path)
     assert 4 <= len(compared) <= 12
+
+
+COLUMNS = [
+    ("English (UK)", "German (Germany)"),
+    ("en", "German (Germany)"),
+    ("English (UK)", "de"),
+    ("English (take 3)", "German"),
+    ("English ((a) b) c (d)", "German"),
+    ("English row 3 (new)", "German"),
+    ("English\n(UK)", "German"),
+    ("English :7 (UK)", "German (:8)"),
+    ("English )", "German ("),
+]
+
+
+def write_table(path, columns, rows):
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+    else:
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        lines = "".join(f"{json.dumps(record)}\n" for record in records)
+        path.write_text(lines if path.suffix == ".jsonl" else json.dumps(records))
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize(
+    "file",
+    ["t.csv", "t.jsonl", "t.json", "draft 2 (final).csv", "new row 3 (b).csv", "a:7 (c).json"],
+)
+def test_a_shift_is_found_whatever_the_columns_and_the_file_are_called(tmp_path, columns, file):
+    first, second = translated(200, noise=0.05)
+    rows = list(zip(first, shifted(second, 60, -1), strict=True))
+    write_table(tmp_path / file, columns, rows)
+    named = {"eng_Latn": columns[0], "deu_Latn": columns[1]}
+    corpus = ParallelCorpus.read(tmp_path / file, columns=named)
+    header = {".csv": 1 + columns[0].count("\n")}.get((tmp_path / file).suffix, 0)
+    assert sorted(corpus.lines("deu_Latn")) == list(range(1 + header, 201 + header))
+    assert corpus.in_file_order().pairs["deu_Latn"] == tuple(rows)
+    (finding,) = findings_of_shifts(tmp_path / file, columns=named)
+    place = "record " if file.endswith(".json") else ":"
+    assert f"{file.removesuffix('.json')}" in finding
+    assert f"{place}{61 + header} ({columns[1]})" in finding
+
+
+def findings_of_shifts(path, **options):
+    return [str(one) for one in check_path(path, **options) if "look shifted" in one.message]
+
+
+def test_a_shift_is_found_in_the_rows_of_a_data_set_with_odd_columns():
+    first, second = translated(200, noise=0.05)
+    sides = zip(first, shifted(second, 60, -1), strict=True)
+    rows = [{"English (UK)": a, "German (Germany)": b} for a, b in sides]
+    corpus = ParallelCorpus.from_dataset(rows)
+    assert sorted(corpus.lines("deu_Latn")) == list(range(1, 201))
+    assert [one.where for one in checks.check(corpus) if "look shifted" in one.message] == [
+        "dataset row 61 (German (Germany))"
+    ]
+
+
+@pytest.mark.parametrize("column", ["de", *sorted({two[0] for two in COLUMNS} - {"en"})])
+def test_a_dropped_row_is_named_with_its_whole_column(tmp_path, column):
+    first, second = translated(100)
+    second[4], second[9] = " ", second[8]
+    write_table(tmp_path / "t.json", ("en", column), zip(first, second, strict=True))
+    named = {"eng_Latn": "en", "deu_Latn": column}
+    found = {one.where: one.message for one in check_path(tmp_path / "t.json", columns=named)}
+    assert found[f"t.json record 5 ({column})"] == "is blank"
+    places = {f"t.json record {k} ({column})" for k in (9, 10)}
+    assert any(found.get(place, "").startswith("repeats t.json record") for place in places)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from neuronxa_callback import AlignmentReport, Probe
+from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.extend import Metric
 from neuronxa_callback.metrics.alignment import cosines, weakly_aligned
 from neuronxa_callback.metrics.own import Faults, OwnMetric
@@ -129,3 +130,15 @@ def test_a_large_similarity_is_scaled_so_that_equal_vectors_tie():
     assert torch.equal(far.argsort(dim=2), distance(dot, *squares).argsort(dim=2))
     near = OwnMetric("near", Metric(), Faults()).similarity(dot, *squares)
     assert torch.equal(near, cosines(dot, *squares))
+
+
+def test_a_registered_metric_is_not_compared_between_all_languages(registry, tokenizer):
+    registry.register_metric("mine", Metric())
+
+    def tables_of(*metrics):
+        probe = Probe(config_of(own.CORPUS, metrics=metrics, batch_tokens=64), tokenizer)
+        return probe.run(trained(), pivot="all").language_pairs
+
+    assert list(tables_of("mine", "nasca")) == ["nasca"]
+    with pytest.raises(ConfigError, match=r"^pivot='all' compares languages by nasca, navca, mexa"):
+        tables_of("mine")

@@ -28,12 +28,13 @@ class ScriptedProbe(Probe):
 
 
 def with_score(report, score):
-    """The report with one score for every metric, language and layer."""
-    hits = (1 << round(score * report.n_pairs)) - 1
+    """The report with one score for every metric, layer and language, or with one per language."""
+    by_language = score if isinstance(score, dict) else dict.fromkeys(report.languages, score)
+    hits = {name: (1 << round(one * report.n_pairs)) - 1 for name, one in by_language.items()}
     metrics = {
         name: replace(
             scores,
-            hits={language: (hits,) * len(scores.layers) for language in report.languages},
+            hits={language: (mask,) * len(scores.layers) for language, mask in hits.items()},
         )
         for name, scores in report.metrics.items()
     }

@@ -113,11 +113,40 @@ def test_languages_in_the_names_of_tasks(name, language):
         ("a.json", "[" * 100_000, "must hold 'results' with one entry per task"),
         ("a.json", '{"results": {"gsm8k": {"acc": 1}}}', "must hold tasks in several languages"),
         ("a.csv", "Step,loss\n1,2\n", "must have columns of a task in several languages"),
+        (
+            "a.csv",
+            "Step,run - xnli_de,run - xnli_sw\n6,,0.4\n,0.3,abc\n",
+            r"a.csv:3 must hold numbers as 'Step' and 'run - xnli_de', got '' and '0.3'$",
+        ),
+        (
+            "a.csv",
+            "Step,run - xnli_de,run - xnli_sw\n6,0.3,abc\n",
+            r"a.csv:2 must hold numbers as 'Step' and 'run - xnli_sw', got '6' and 'abc'$",
+        ),
+        ("a.csv", "Step,xnli_de,xnli_sw\nx,1,1\n", "a.csv:2 must hold numbers as 'Step' and"),
+        ("a.csv", "Step,xnli_de,xnli_sw\ninf,1,1\n", "a.csv:2 must hold numbers as 'Step' and"),
+        ("a.csv", "Step,xnli_de,xnli_sw\n\n1,1,1\n\nx,1,1\n", "a.csv:5 must hold numbers as"),
+        ("a.csv", "language,score\n\nde,high\n", "a.csv:3 must hold numbers as score and step"),
+        ("a.csv", "language,score\nde,0,71\n", r"a.csv:2 .* got '71' behind the last column$"),
+        ("a.csv", "language,score\nde,1\nsw,0,7\n", r"a.csv:3 .* got '7' behind the last column$"),
+        ("a.csv", "Step,xnli_de,xnli_sw\n1,1,1,9\n", r"a.csv:2 .* got '9' behind the last column$"),
+        ("a.csv", f"language,score\nde,{'1' * 140_000}\n", "a.csv:2 must be a row of a table: "),
+        ("a.json", '{"results": {"xnli_de": [[1, 2]]}}', "must hold tasks in several languages"),
+        (
+            "a.json",
+            f'{{"results": {{"xnli_de": {{"acc": 1{"0" * 400}}}}}}}',
+            "no larger than 1e308, 'acc' of 'xnli_de' is$",
+        ),
     ],
 )
 def test_files_that_hold_no_scores_are_refused(tmp_path, name, text, message):
     with pytest.raises(ConfigError, match=message):
         read_scores(written(tmp_path, name, text))
+
+
+def test_empty_cells_behind_the_last_column_are_no_cells(tmp_path):
+    path = written(tmp_path, "a.csv", "language,score\nde,1,\nsw,0.5,,\n")
+    assert [score.score for score in read_scores(path).scores] == [1, 0.5]
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path):

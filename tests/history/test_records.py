@@ -44,3 +44,42 @@ def test_a_folder_without_a_record_is_named(tmp_path):
         "a run must be a JSONL file of reports or a folder that holds neuronxa/reports.jsonl, got"
         f" {str(tmp_path)!r}"
     )
+
+
+TWO = "{} has step {} twice, and older reports of step {}: it seems to hold two trainings in one"
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ((0, 20, 40, 60, 0, 15, 30), (0, "20, 40, 60")),
+        ((10, 20, 30, 20), (20, "30")),
+        ((10, 20, 30, 20, 30), None),  # resumed at 10, and all later steps were measured again
+        ((30, 20, 10), None),
+    ],
+)
+def test_two_trainings_in_one_record_are_noticed(steps, words, tmp_path, caplog):
+    path = tmp_path / "reports.jsonl"
+    path.write_text("".join(f"{make_report(step).to_json()}\n" for step in steps))
+    assert [each.step for each in read_reports(path)] == sorted({*steps})
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (words is not None)
+    for message in messages:
+        assert message.startswith(TWO.format(path, *words))
+
+
+def test_a_sweep_may_measure_a_checkpoint_again(tmp_path, caplog):
+    path = tmp_path / "sweep.jsonl"
+    reports = [make_report(step).with_run(swept={}) for step in (2, 4, 2)]
+    path.write_text("".join(f"{report.to_json()}\n" for report in reports))
+    assert len(read_reports(path)) == 2
+    assert not caplog.records
+
+
+def test_a_run_that_was_only_swept_is_told_apart(tmp_path):
+    file = tmp_path / "neuronxa" / "sweep.jsonl"
+    file.parent.mkdir()
+    file.write_text(make_report(3).to_json())
+    with pytest.raises(ConfigError, match=f"; the record of its sweep is '{file}'$"):
+        read_reports(tmp_path)
+    assert read_reports(file) == [make_report(3)]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from neuronxa_callback.errors import ProbeError
-from neuronxa_callback.probe.model_state import LARGE, preserve_model_state
+from neuronxa_callback.probe.model_state import LARGE, preserve_model_state, weights_checksum
 
 
 class Growing(nn.Module):
@@ -169,3 +169,28 @@ def test_hooks_fire_inside_of_compiled_code():
         model(torch.rand(1, 2))
     handle.remove()
     assert fired == [1]
+
+
+def test_equal_weights_have_equal_checksums_and_others_have_none_or_another():
+    model, same = nn.Linear(3, 2), nn.Linear(3, 2)
+    same.load_state_dict(model.state_dict())
+    assert weights_checksum(model) == weights_checksum(same)
+    with torch.no_grad():
+        same.weight[:] = same.weight.flip(0)
+    assert weights_checksum(model) != weights_checksum(same)
+
+
+UNREADABLE = {
+    "sparse": torch.eye(2).to_sparse(),
+    "compressed": torch.eye(2).to_sparse_csr(),
+    "complex": torch.ones(2, dtype=torch.complex128),
+    "meta": torch.ones(2, device="meta"),
+}
+
+
+@pytest.mark.parametrize("buffer", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_weights_that_cannot_be_read_have_no_checksum(buffer):
+    model = nn.Linear(2, 2)
+    model.register_buffer("strange", buffer)
+    assert weights_checksum(model) is None

@@ -169,3 +169,15 @@ def test_a_template_goes_around_the_sentence(tokenizer, corpus, model):
     decoded = tokenizer.decode(list(probe.tokenizer("Hello.").ids))
     assert decoded == "Say: Hello. End"
     assert probe.run(model).fingerprint["definition"]["template"] == "Say: {sentence} End"
+
+
+@pytest.mark.parametrize("step", [np.int64(3), torch.tensor(3), 3])
+def test_a_step_of_any_integer_type_is_kept(step, tokenizer):
+    report = Probe(config_of(parallel(10)), tokenizer).run(llama(), step)
+    assert AlignmentReport.from_json(report.to_json()).step == 3
+
+
+@pytest.mark.parametrize("step", [-1, 0.5, 2.0, True, "7", None])
+def test_another_step_is_refused_before_a_sentence_runs(step, tokenizer):
+    with pytest.raises(ConfigError, match=r"^step must be an integer of at least 0, got "):
+        Probe(config_of(parallel(10)), tokenizer).run(llama(), step, progress=pytest.fail)

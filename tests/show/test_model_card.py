@@ -93,3 +93,74 @@ def test_a_file_that_is_no_card_is_refused(readme):
     with pytest.raises(ConfigError, match="must be a model card with valid metadata"):
         model_card.write_card(readme, make_report(), "m")
     assert readme.read_text(encoding="utf-8") == "---\n- a\n- list\n---\n"
+
+
+COMMENTED = """# of the card
+language: no # Norwegian
+date: 2024-01-01
+version: 1.10
+license:
+"model-index":
+- name: mine
+  results:
+  - task: {type: other}
+    dataset: {name: x, type: x}
+    metrics:
+    - type: accuracy
+      value: .5
+
+# on tags
+tags: [b,   a, a]
+threshold: .nan"""
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_metadata_of_others_stays_as_it_is_written(readme, newline):
+    old = COMMENTED.replace("\n", newline)
+    text = f"---{newline}{old}{newline}---{newline}# Mine{newline}"
+    readme.write_bytes(text.encode())
+    for step in (7, 9):
+        model_card.write_card(readme, make_report(step), "m")
+    new = readme.read_bytes().decode().partition(f"{newline}---{newline}")[0] + newline
+    before, _, behind = old.partition('"model-index"')
+    assert new.startswith(f"---{newline}{before}model-index:{newline}- name: mine{newline}")
+    assert new.endswith(f"{newline}{newline}# on tags{behind.partition('# on tags')[2]}{newline}")
+    data = ModelCard.load(readme).data
+    assert [result.metric_type for result in data.eval_results][:2] == ["accuracy", "nasca"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        ("language: no\n# end", "---\nlanguage: no\n# end\nmodel-index:\n"),
+        ("# only a comment", "---\n# only a comment\nmodel-index:\n"),
+        ("", "---\nmodel-index:\n"),
+        ("{}", "---\n{model-index: "),
+        ("{language: no}", "---\n{model-index: "),
+        ("{model-index: [], language: no} # c", ", language: no} # c\n---\n"),
+        ("text: |\n  # no comment\n", "---\ntext: |\n  # no comment\n\nmodel-index:\n"),
+        ("model-index: []\nlanguage: no", "\nlanguage: no\n---\n"),
+        ("model-index:\nlanguage: no", "\nlanguage: no\n---\n"),
+    ],
+)
+def test_the_index_is_put_into_metadata_of_any_form(readme, metadata, kept):
+    readme.write_text(f"---\n{metadata}\n---\nText.\n", encoding="utf-8")
+    known = yaml.safe_load(metadata) or {}
+    for step in (7, 9):
+        model_card.write_card(readme, make_report(step), "m")
+    text = readme.read_text(encoding="utf-8")
+    assert kept in text
+    assert text.count("model-index") == 1
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert len(found.pop("model-index")[0]["results"]) == 3
+    known.pop("model-index", None)
+    assert found == known
+
+
+def test_an_index_whose_parts_are_used_elsewhere_is_written_anew(readme):
+    metadata = "model-index: &a\n- name: mine\n  results: []\nother: *a"
+    readme.write_text(f"---\n{metadata}\n---\nText.\n", encoding="utf-8")
+    model_card.write_card(readme, make_report(7), "m")
+    found = yaml.safe_load(readme.read_text(encoding="utf-8").split("---\n")[1])
+    assert found["other"] == [{"name": "mine", "results": []}]
+    assert len(found["model-index"][0]["results"]) == 3

@@ -1,12 +1,16 @@
 """Output at the terminal: one line per probe, and tables."""
 
+import io
 import json
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from rich.console import Console
 
+from neuronxa_callback.errors import NeuronXAError
 from neuronxa_callback.history import compare
 from neuronxa_callback.history.history import History
 from neuronxa_callback.show import probe_line, tables, terminal
@@ -35,6 +39,40 @@ def test_a_line_has_mean_interval_best_worst_and_seconds():
     assert text.startswith("NeuronXA step 7: nasca 0.375 [")
     assert " · best a 0.500, worst b 0.250 · navca 0.375 · 1.3 s" in text
     assert "since" not in text
+
+
+def test_a_line_names_the_callback_that_has_a_name():
+    for run, start in (
+        ({"name": "own"}, "NeuronXA own step 1: "),
+        ({"name": ""}, "NeuronXA step 1: "),
+    ):
+        assert probe_line.line(make_report(step=1, run=run)).startswith(f"{start}nasca 0.")
+
+
+class Full(io.TextIOWrapper):
+    """An output on a disk that is full."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_an_output_that_fails_stops_no_training(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Full(io.BytesIO()))
+    terminal.say("a line")
+    terminal.show(tables.one_report(make_report()))
+    terminal.show_text("a text")
+
+
+def test_an_output_that_fails_is_an_error_of_a_command_but_not_for_its_progress(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Full(io.BytesIO()))
+    terminal.make_streams_printable()
+    terminal.say("a line of a sweep")
+    for show in (
+        lambda: terminal.show(tables.one_report(make_report())),
+        lambda: terminal.show_text("a"),
+    ):
+        with pytest.raises(NeuronXAError, match="No space left on device"):
+            show()
 
 
 def test_a_line_has_the_changes_since_the_last_the_first_and_the_best():

@@ -154,9 +154,9 @@ def _make_watch(
     from neuronxa_callback.cli.checkpoints.sweep import Sweep
     from neuronxa_callback.cli.checkpoints.wandb_publisher import WandbPublisher, WandbRunName
     from neuronxa_callback.cli.checkpoints.watch import Watch, WatchOptions
-    from neuronxa_callback.history.records import FOLDER
+    from neuronxa_callback.history.records import FOLDER, SWEEP
 
-    record = out or Path(run) / FOLDER / "sweep.jsonl"
+    record = out or Path(run) / FOLDER / SWEEP
     rules = parse_rules(given["--stop"] or (), given["--alert"] or ())
     name = WandbRunName.parse(given["--wandb"], given["--resume-run"])
 

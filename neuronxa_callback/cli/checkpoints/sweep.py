@@ -23,20 +23,17 @@ from neuronxa_callback.cli.run_record import RunRecord, read_and_warn
 from neuronxa_callback.config import ProbeConfig
 from neuronxa_callback.errors import FingerprintError, NeuronXAError
 from neuronxa_callback.history.comparison import check_same_fingerprint
-from neuronxa_callback.history.records import FOLDER
+from neuronxa_callback.history.records import FOLDER, SWEEP, SWEPT
 from neuronxa_callback.probe import fingerprint
 from neuronxa_callback.probe.probe import Probe, ProgressCallback
 from neuronxa_callback.report import AlignmentReport
 from neuronxa_callback.show.jsonl import JsonlSink
 
-SWEPT = "swept"
-"""The entry of a report's ``run`` with the weights that were measured and how they were loaded."""
-
 
 def default_record(run: str) -> Path:
     """The JSONL file that a sweep writes without ``--out``."""
     if Path(run).is_dir():
-        return Path(run) / FOLDER / "sweep.jsonl"
+        return Path(run) / FOLDER / SWEEP
     return Path(f"{run.replace('/', '--')}.sweep.jsonl")
 
 
@@ -107,6 +104,8 @@ class Sweep:
         load_options = self._load_options_of(first)
         require_model(first.location, load_options)
         probe = Probe(self.config, load_tokenizer(first.location, load_options, self.run))
+        if self.recorded is not None:
+            probe.neurons.bar = self.recorded.firing_bar
         self._require_same_measurement(probe)
         return probe
 

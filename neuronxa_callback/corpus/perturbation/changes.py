@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from neuronxa_callback.corpus.languages import script
 from neuronxa_callback.corpus.scripts import UNSPACED
+from neuronxa_callback.corpus.tags import parse_tag
 
 DOTTED_I = ("tur", "aze", "azj", "azb", "crh")
 """Languages whose capital of i has a dot."""
@@ -23,7 +24,8 @@ def upper_case(text: str, language: str = "") -> str:
     >>> upper_case("Das Maß ist voll."), upper_case("Bir iki", "tur_Latn")
     ('DAS MASS IST VOLL.', 'BİR İKİ')
     """
-    if language[:3] in DOTTED_I:
+    tag = parse_tag(language)
+    if tag is not None and tag.language in DOTTED_I:
         text = text.replace("i", "İ")
     return text.upper()
 

@@ -31,7 +31,7 @@ def read_bible(
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_bible``."""
     folder = require_folder(path)
-    files = files_by_code(folder, _code_of_bible)
+    files = files_by_code(folder, code_of_bible)
     pivot, names = choose_languages(pivot, languages, list(files), folder)
     require_one_each(files, (pivot, *names), f"folder {str(folder)!r} has", "files", "keep one")
     used = {code: files[code][0] for code in (pivot, *names)}
@@ -49,8 +49,12 @@ def read_bible(
     return log_notes(replace(found, notes=(*file_notes(folder, used), *found.notes)))
 
 
-def _code_of_bible(name: str) -> str | None:
-    """The code in front of a name; before ``-x-bible`` it may also be a usual word."""
+def code_of_bible(name: str) -> str | None:
+    """The code in front of a name; before ``-x-bible`` it may also be a usual word.
+
+    >>> code_of_bible("deu-x-bible-luther.txt"), code_of_bible("README.txt")
+    ('deu_Latn', None)
+    """
     code = re.split(r"[-.]", name)[0]
     is_sure = name.startswith(f"{code}-x-bible") and len(code) == 3
     return code_of_name(code) or (resolve(code) if is_sure else None)
@@ -64,7 +68,10 @@ def _verses(file: Path) -> Iterator[tuple[str, int, str]]:
             continue
         verse, tab, text = line.partition("\t")
         if not tab:
-            raise CorpusError(f"a verse must be 'id<tab>text', but {file}:{number} has no tab")
+            raise CorpusError(
+                f"a verse must be 'id<tab>text', but {file}:{number} has no tab; from_folder reads"
+                " Bibles with a verse per line"
+            )
         verse = verse.strip()
         if verse not in seen:
             seen.add(verse)

@@ -74,6 +74,28 @@ def find_columns(records: Sequence[Mapping[str, Any]]) -> ColumnChoice:
     return choice
 
 
+def by_language(columns: Mapping[str, str], source: str) -> dict[str, list[str]]:
+    """Code -> its column, for languages in any usual form; a name that is no language is kept.
+
+    >>> by_language({"German": "target", "my dialect": "other"}, "t.tsv")
+    {'deu_Latn': ['target'], 'my dialect': ['other']}
+
+    Raises:
+        CorpusError: If two names mean one language.
+    """
+    found: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    for name, column in columns.items():
+        code = code_of_name(name) or name
+        if code in found:
+            raise CorpusError(
+                f"columns= must name a language once, but {names[code]!r} and {name!r} are both"
+                f" {code} in {source}; leave one out"
+            )
+        found[code], names[code] = [column], name
+    return found
+
+
 def require_two(choice: ColumnChoice, columns: Sequence[object], source: str) -> None:
     """Refuse a table in which fewer than two languages were found.
 

@@ -45,9 +45,18 @@ def guess(path: str | Path) -> str:
         return "tatoeba" if any(path.parent.glob(f"{path.name}.*")) else "folder"
     if folder.is_tatoeba(path):
         return "tatoeba"
-    first = next((file for file in sorted(path.glob("*.txt*")) if file.is_file()), None)
-    lines = (line for line in text_lines(first) if not line.startswith("#")) if first else iter(())
-    return "bible" if VERSE.match(next(lines, "")) else "folder"
+    named = [file for file in sorted(path.glob("*.txt*")) if bible.code_of_bible(file.name)]
+    starts = filter(None, map(_first_line, named))
+    return "bible" if VERSE.match(next(starts, "")) else "folder"
+
+
+def _first_line(file: Path) -> str:
+    """The first line that is neither blank nor a comment; none of a file that cannot be read."""
+    try:
+        lines = text_lines(file) if file.is_file() else iter(())
+        return next((line for line in lines if line.strip() and line[0] != "#"), "")
+    except CorpusError:
+        return ""  # the reader refuses it by name, if it is one of the corpus
 
 
 def read(path: str | Path, reader: str | None = None, **options: Any) -> ParallelRows:

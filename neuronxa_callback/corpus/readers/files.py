@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from neuronxa_callback.corpus.languages import code_of_name, resolve_all
+from neuronxa_callback.corpus.languages import code_of_name, region, resolve, resolve_all
 from neuronxa_callback.corpus.text import shortlist
 from neuronxa_callback.errors import CorpusError
 
@@ -19,6 +20,16 @@ NOT_TEXT = (
 """Endings of files that are not lines of sentences."""
 EBIBLE = re.compile(r"([a-z]{3})-\1[\w-]*")
 SOURCE = re.compile(r"(?:^|[-_.])(?:src|source)[-_.]")
+NUMBER = re.compile(r"[-_.]\d+$")
+"""Behind the name of a second translation (``ref-2.spa``)."""
+
+
+class ChosenFiles(NamedTuple):
+    """One file of each language, the pivot first."""
+
+    by_code: dict[str, Path]
+    others: tuple[Path, ...]
+    """Further files of languages that nobody asked for by name."""
 
 
 def find_code_files(
@@ -33,9 +44,7 @@ def find_code_files(
     """
 
     def code(name: str) -> str | None:
-        parts = name.split(".")
-        ending = parts[0] if parts[0] in SPLIT_WORDS else parts[-1]
-        is_wanted = extension is None or ending == extension.removeprefix(".")
+        is_wanted = extension is None or _ending(name) == extension.removeprefix(".")
         return code_of_file(name) if is_wanted else None
 
     return files_by_code(folder, code, endings)
@@ -47,12 +56,27 @@ def code_of_file(name: str) -> str | None:
     >>> [code_of_file(name) for name in ("dev.de", "newstest2019-ref.zho-CN.txt", "dev.txt")]
     ['deu_Latn', 'zho_Hans', None]
     """
+    return code_of_name(language_part(name))
+
+
+def language_part(name: str) -> str:
+    """The part of a file's name that says the language; ``name`` has no ``.gz``.
+
+    >>> language_part("newstest2019-ref.zho-CN.txt")
+    'zho-CN'
+    """
     parts = name.split(".")
     if len(parts) == 2 and parts[0] in SPLIT_WORDS:
-        return code_of_name(parts[1])
+        return parts[1]
     stem = parts[-2] if len(parts) > 1 else name
     bible = EBIBLE.fullmatch(stem)
-    return code_of_name(bible[1] if bible else stem)
+    return bible[1] if bible else stem
+
+
+def _ending(name: str) -> str:
+    """The part of a file's name that says which text it is: ``dev``, ``txt``."""
+    parts = name.split(".")
+    return parts[0] if parts[0] in SPLIT_WORDS else parts[-1]
 
 
 def require_folder(path: str | Path) -> Path:
@@ -84,13 +108,86 @@ def files_by_code(
     return dict(sorted(files.items()))
 
 
-def prefer_source(files: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
-    """Of several files of a language the one named ``src``, which the others translate (NTREX)."""
-    preferred = {}
-    for code, several in files.items():
-        sources = [file for file in several if SOURCE.search(file.name)]
-        preferred[code] = sources if len(sources) == 1 else list(several)
-    return preferred
+def choose_files(
+    files: Mapping[str, Sequence[Path]],
+    pivot: str,
+    languages: Iterable[str] | None,
+    source: Path,
+    part: Callable[[str], str] = language_part,
+) -> ChosenFiles:
+    """One file of each language: the one whose name is closest to the name that was asked for.
+
+    Args:
+        files: Code -> its files.
+        pivot: The code or name of the pivot.
+        languages: Codes or names; None for all.
+        source: The folder, or the prefix of the files.
+        part: What a file's name without ``.gz`` says about its language.
+
+    Raises:
+        CorpusError: If there is no file of a language, or several that fit equally.
+    """
+    names = None
+    if languages is not None:
+        # The order of a set differs between the processes of a distributed run.
+        is_set = isinstance(languages, set | frozenset)
+        names = [languages] if isinstance(languages, str) else list(languages)
+        names = sorted(names) if is_set else names
+    known = list(files)
+    own, codes = choose_languages(pivot, names, known, source)
+    named = codes if names is None else names
+    asked = [(own, pivot), *((resolve(name, known), name) for name in named)]
+    kind = "folder" if source.is_dir() else "the prefix"
+    chosen: dict[str, Path] = {}
+    others: list[Path] = []
+    for code, name in asked:
+        fitting = _closest(files[code], name, part)
+        hint = _how_to_choose([part(_plain_name(file)) for file in fitting], fitting)
+        require_one_each({code: fitting}, [code], f"{kind} {str(source)!r} has", "files", hint)
+        if chosen.setdefault(code, fitting[0]) != fitting[0]:
+            raise CorpusError(
+                f"{source}: {chosen[code].name} and {fitting[0].name} are both {code}; ask for one"
+                " of them at a time"
+            )
+        is_open = name == code and (names is None or code == own)
+        if is_open and not SOURCE.search(fitting[0].name):
+            others += [file for file in files[code] if file != fitting[0]]
+    return ChosenFiles(chosen, tuple(others))
+
+
+def _closest(files: Sequence[Path], name: str, part: Callable[[str], str]) -> list[Path]:
+    """Of several files of a language those that fit a name best.
+
+    With a region, those of the region; then those named ``src``, which the others translate
+    (NTREX), those without a region, those with this very name, and those without a number.
+    """
+    wanted = region(name)
+    parts = {file: part(_plain_name(file)) for file in files}
+    heads = {file: _plain_name(file).rpartition(parts[file])[0].rstrip("-_.") for file in files}
+    steps: tuple[Callable[[Path], bool], ...] = (
+        lambda file: wanted is not None and region(parts[file]) == wanted,
+        lambda file: SOURCE.search(file.name) is not None,
+        lambda file: region(parts[file]) is None,
+        lambda file: parts[file].casefold() == name.casefold(),
+        lambda file: NUMBER.sub("", heads[file]) not in {*heads.values()} - {heads[file]},
+    )
+    kept = list(files)
+    for fits in steps:
+        kept = [file for file in kept if fits(file)] or kept
+    return kept
+
+
+def _how_to_choose(parts: Sequence[str], files: Sequence[Path]) -> str:
+    """How to choose one of several files of a language, for the end of a message."""
+    if len(set(parts)) == len(parts):
+        return f"ask for one by its name, such as {parts[0]!r}"
+    if len({_ending(_plain_name(file)) for file in files}) == len(files):
+        return "choose one with extension=, or keep one"
+    return "keep one"
+
+
+def _plain_name(file: Path) -> str:
+    return file.name.removesuffix(".gz")
 
 
 def require_one_each(
@@ -111,13 +208,25 @@ def require_one_each(
             raise CorpusError(f"{source} several {kind} for {code}: {names}; {hint}")
 
 
-def file_notes(folder: Path, used: Mapping[str, Path]) -> tuple[str, ...]:
-    """Which files of a folder were taken and which were left out, as sentences."""
+def file_notes(
+    folder: Path, used: Mapping[str, Path], others: Sequence[Path] = ()
+) -> tuple[str, ...]:
+    """Which files of a folder were taken and which were left out, as sentences.
+
+    Args:
+        folder: The folder.
+        used: Code -> file.
+        others: Further files of these languages, which come first.
+    """
     taken = shortlist([f"{file.name} as {code}" for code, file in used.items()])
-    names = [file.name for file in sorted(folder.iterdir()) if file.is_file()]
-    others = [name for name in names if name not in {file.name for file in used.values()}]
-    left = f"left out {shortlist(others)}"
-    return (f"took the files {taken}", *([left] if others else []))
+    twins = [file.name for file in others]
+    listed = {*twins, *(file.name for file in used.values())}
+    rest = [file.name for file in sorted(folder.iterdir()) if file.is_file()]
+    rest = [name for name in rest if name not in listed]
+    notes = [f"took the files {taken}"]
+    if twins:
+        notes.append(f"left out {shortlist(twins)}, since another file of the language was taken")
+    return (*notes, *([f"left out {shortlist(rest)}"] if rest else []))
 
 
 def list_contents(folder: Path) -> str:

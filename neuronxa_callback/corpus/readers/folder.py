@@ -1,5 +1,6 @@
 """Parallel text in files of lines or records: folders like FLORES, pairs of files like Tatoeba."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,11 +10,11 @@ from typing import Any
 from neuronxa_callback.corpus.languages import code_of_name, resolve
 from neuronxa_callback.corpus.readers.documents import document_of
 from neuronxa_callback.corpus.readers.files import (
-    choose_languages,
+    ChosenFiles,
+    choose_files,
     file_notes,
     find_code_files,
     list_contents,
-    prefer_source,
     require_folder,
     require_one_each,
     resolve_in,
@@ -46,12 +47,12 @@ def read_folder(
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_folder``."""
     folder = require_folder(path)
-    (files,), is_records = _code_files(folder, pivot, languages, extension)
+    (files, others), is_records = _code_files(folder, pivot, languages, extension)
     if not is_records:
-        return _read_groups([files], folder, n_pairs, order)
+        return _read_groups([files], folder, n_pairs, order, others)
     part = filter_joined({code: _text_column(file) for code, file in files.items()}, n_pairs, order)
     found = merge_rows([part], next(iter(files)), folder.name, n_pairs)
-    return log_notes(replace(found, notes=(*file_notes(folder, files), *found.notes)))
+    return _noted(found, folder, files, others)
 
 
 @check_reader_options
@@ -63,7 +64,11 @@ def read_tatoeba(
     order: str = SPREAD,
 ) -> ParallelRows:
     """See ``ParallelCorpus.from_tatoeba``."""
-    return _read_groups(tatoeba_files(path, pivot, languages), Path(path), n_pairs, order)
+    path = Path(path)
+    if path.is_dir():
+        return _read_groups(_pair_files(path, pivot, languages), path, n_pairs, order)
+    files, others = _prefix_files(path, pivot, languages)
+    return _read_groups([files], path, n_pairs, order, others)
 
 
 def folder_files(
@@ -77,8 +82,8 @@ def folder_files(
     Raises:
         CorpusError: If there is no such folder, file or language.
     """
-    groups, is_records = _code_files(require_folder(path), pivot, languages, extension)
-    return [] if is_records else groups
+    files, is_records = _code_files(require_folder(path), pivot, languages, extension)
+    return [] if is_records else [files.by_code]
 
 
 def tatoeba_files(
@@ -90,8 +95,13 @@ def tatoeba_files(
         CorpusError: If there are none, one has no partner or a language is missing.
     """
     path = Path(path)
-    if not path.is_dir():
-        return [_prefix_files(path, pivot, languages)]
+    if path.is_dir():
+        return _pair_files(path, pivot, languages)
+    return [_prefix_files(path, pivot, languages).by_code]
+
+
+def _pair_files(path: Path, pivot: str, languages: Iterable[str] | None) -> list[dict[str, Path]]:
+    """The files of each language in a folder of pairs of files, by code, the pivot first."""
     groups: dict[str, list[dict[str, Path]]] = {}
     for sides in _tatoeba_pairs(path):
         for own, code in (tuple(sides), tuple(sides)[::-1]):
@@ -115,24 +125,35 @@ def is_tatoeba(folder: Path) -> bool:
 
 
 def _read_groups(
-    groups: Sequence[Mapping[str, Path]], path: Path, n_pairs: int | None, order: str
+    groups: Sequence[Mapping[str, Path]],
+    path: Path,
+    n_pairs: int | None,
+    order: str,
+    others: Sequence[Path] = (),
 ) -> ParallelRows:
     parts = [read_group(files, n_pairs, order) for files in groups]
     found = merge_rows(parts, parts[0].codes[0], path.name, n_pairs)
     used = {code: file for files in groups for code, file in files.items()}
-    folder = path if path.is_dir() else path.parent
-    return log_notes(replace(found, notes=(*file_notes(folder, used), *found.notes)))
+    return _noted(found, path if path.is_dir() else path.parent, used, others)
+
+
+def _noted(
+    found: ParallelRows, folder: Path, used: Mapping[str, Path], others: Sequence[Path]
+) -> ParallelRows:
+    """The same rows with notes on the files; a warning if a language has further ones."""
+    notes = (*file_notes(folder, used, others), *found.notes)
+    return log_notes(replace(found, notes=notes), logging.WARNING if others else logging.INFO)
 
 
 def _code_files(
     folder: Path, pivot: str, languages: Iterable[str] | None, extension: str | None
-) -> tuple[list[dict[str, Path]], bool]:
-    """The one group of files of a folder, by code, and whether they are tables of one language.
+) -> tuple[ChosenFiles, bool]:
+    """The file of each language in a folder, and whether they are tables of one language.
 
     Raises:
         CorpusError: If there is no file of a language, or one has several.
     """
-    files = prefer_source(find_code_files(folder, extension))
+    files = find_code_files(folder, extension)
     is_records = not files
     if is_records:
         files = find_code_files(folder, extension, RECORD_FILES)
@@ -143,10 +164,7 @@ def _code_files(
             f"folder {str(folder)!r} has no file named by a language, such as deu_Latn.dev or"
             f" de.txt; it contains {list_contents(folder)}{hint}"
         )
-    pivot, names = choose_languages(pivot, languages, list(files), folder)
-    hint = "choose one with extension=, or keep one"
-    require_one_each(files, (pivot, *names), f"folder {str(folder)!r} has", "files", hint)
-    return [{code: files[code][0] for code in (pivot, *names)}], is_records
+    return choose_files(files, pivot, languages, folder), is_records
 
 
 def _holds_languages(path: Path) -> bool:
@@ -177,8 +195,8 @@ def _text_column(file: Path) -> dict[Any, Cell]:
     return column
 
 
-def _prefix_files(path: Path, pivot: str, languages: Iterable[str] | None) -> dict[str, Path]:
-    """The files ``<path>.<code>``, by code, the pivot first."""
+def _prefix_files(path: Path, pivot: str, languages: Iterable[str] | None) -> ChosenFiles:
+    """The file ``<path>.<code>`` of each language, the pivot first."""
     files: dict[str, list[Path]] = {}
     if path.parent.is_dir():
         for file in sorted(path.parent.iterdir()):
@@ -188,9 +206,11 @@ def _prefix_files(path: Path, pivot: str, languages: Iterable[str] | None) -> di
                 files.setdefault(code, []).append(file)
     if not files:
         raise CorpusError(f"there is no folder {str(path)!r} and no file {path.name}.<code>")
-    pivot, names = choose_languages(pivot, languages, list(files), path)
-    require_one_each(files, (pivot, *names), f"the prefix {str(path)!r} has", "files", "keep one")
-    return {code: files[code][0] for code in (pivot, *names)}
+
+    def part(name: str) -> str:
+        return name.removeprefix(f"{path.name}.")
+
+    return choose_files(files, pivot, languages, path, part)
 
 
 def _tatoeba_pairs(folder: Path) -> Iterator[dict[str, Path]]:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from neuronxa_callback.corpus.readers.lines import raw_lines
-from neuronxa_callback.corpus.text import is_marker
+from neuronxa_callback.corpus.text import is_marker, shorten
 from neuronxa_callback.errors import CorpusError
 
 HEAD = 40
@@ -32,6 +32,9 @@ STARTS = (
     (b"\x00\x00\xfe\xff", "UTF-32 text; convert it to UTF-8"),
 )
 """The first bytes of a file, and what it is."""
+SENTENCE = re.compile(r"\d+|.{3,}[.!?…。！？।۔؟]['\"»”’)]*")
+MAX_WORDS = 4
+"""The name of a column with more words is a sentence."""
 HTML = re.compile(r"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 XML = re.compile(r"\s*<(?:\?xml|!DOCTYPE|tmx|xliff|mteval|(?:ref|src|tst)set|doc|corpus)\b", re.I)
 LINES = (
@@ -72,6 +75,28 @@ def refuse_other_formats(path: Path, is_table: bool = False) -> None:
         raise CorpusError(f"a corpus file must be {expected}, but {path} is {name}")
 
 
+def refuse_headless(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a tsv or csv file in whose first line no language was found, if it is no header.
+
+    Args:
+        path: The file, also ``.gz``.
+        columns: The cells of its first line.
+
+    Raises:
+        CorpusError: If it is another format, or the cells look like sentences.
+    """
+    name = _text_format(list(islice(raw_lines(path), HEAD)), is_table=False)
+    if name and "from_tsv" not in name:
+        raise CorpusError(f"a corpus file must be a table, but {path} is {name}")
+    if any(map(_is_sentence, columns)):
+        hint = "" if len(columns) > 1 else ", or name the folder of files of one sentence per line"
+        raise CorpusError(
+            "the first line of a table must be a header that names the language of each column,"
+            f" such as 'en' and 'de', but {path} begins with {shorten(columns[0])!r}; add a header"
+            f"{hint}"
+        )
+
+
 def _binary_format(head: Sequence[bytes]) -> str | None:
     start = b"".join(head[:1])[:64]
     known = next((name for magic, name in STARTS if start.startswith(magic)), None)
@@ -88,12 +113,19 @@ def _text_format(head: Sequence[bytes], is_table: bool) -> str | None:
     start = "".join(lines[:1])
     if HTML.match(start):
         return "an HTML page"
+    # A header never begins like XML, but a sentence may.
+    if XML.match(start) and (is_table or sum(map(is_marker, lines)) > 0.5 * len(lines)):
+        return "XML or SGML (.tmx, .sgm, .xlf); extract its sentences"
     if is_table or not lines:
         return None
-    if XML.match(start) and sum(map(is_marker, lines)) > 0.5 * len(lines):
-        return "XML or SGML (.tmx, .sgm, .xlf); extract its sentences"
     for form, share, name in LINES:
         count = sum(form.fullmatch(line) is not None for line in lines)
         if count >= max(MIN_LINES * (share > 0.5), share * len(lines), 1):
             return name
     return None
+
+
+def _is_sentence(cell: str) -> bool:
+    """Whether the name of a column is a sentence or a number, as in a table without a header."""
+    text = cell.strip()
+    return SENTENCE.fullmatch(text) is not None or len(text.split()) > MAX_WORDS

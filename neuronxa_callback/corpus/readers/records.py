@@ -17,6 +17,9 @@ Record = Mapping[str, Any]
 Records = Iterator[tuple[str, Record]]
 """The place of each record, for instance ``file:line``, and the record."""
 
+MAX_LINES = 3
+"""A cell with more lines, each with the commas of a row, holds rows."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -30,6 +33,8 @@ class Table:
     """Reads one row, if that needs no reading of those before it."""
     is_stream: bool = False
     """Whether it can be read once only, or its length is unknown."""
+    refuse: Callable[[Sequence[str]], None] | None = None
+    """Gives a reason, if there is one, why no column of these is named by a language."""
 
     def pick(self, wanted: Collection[int]) -> Iterator[tuple[int, str, Record]]:
         """The wanted rows: number, place and record."""
@@ -87,6 +92,8 @@ def table_records(path: Path, delimiter: str, quoted: bool) -> Records:
                     f"every row must have {len(header)} cells like the header, but"
                     f" {path}:{number} has {len(cells)}"
                 )
+            if reader.line_num > number:
+                _refuse_swallowed_rows(cells, delimiter, f"{path}:{number}")
             if cells:
                 yield f"{path.name}:{number}", dict(zip(header, cells, strict=True))
     except csv.Error as cause:
@@ -94,6 +101,28 @@ def table_records(path: Path, delimiter: str, quoted: bool) -> Records:
             f"cannot split {path}:{reader.line_num} into cells: {cause}; if quotation marks are"
             " part of the text, set quoted=False"
         ) from None
+
+
+def _refuse_swallowed_rows(cells: Sequence[str], delimiter: str, place: str) -> None:
+    """Refuse a cell that holds the next rows, since two cells of the text have one ``"`` each.
+
+    A text may have line breaks, and commas besides, but a tab and a line break are the end of a
+    cell and of a row; other separators must be as many in every line as in a row.
+
+    Raises:
+        CorpusError: It names the row and the option for quotation marks in the text.
+    """
+    last = len(cells) - 1
+    for k, cell in enumerate(cells):
+        counts = [line.count(delimiter) for line in cell.split("\n")]
+        rows = [last - k, *[last] * (len(counts) - 2), k]
+        is_tab = delimiter == "\t" and any(counts)
+        if len(counts) > 1 and (is_tab or (counts == rows and len(counts) > MAX_LINES)):
+            raise CorpusError(
+                f"a cell must hold one sentence, but a cell of {place} has {len(counts)} lines with"
+                f" the separator {delimiter!r} between two quotation marks; if these are part of"
+                " the text, set quoted=False"
+            )
 
 
 def json_records(path: Path) -> Records:

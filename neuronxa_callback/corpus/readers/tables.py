@@ -13,8 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neuronxa_callback.corpus.languages import code_of_name
-from neuronxa_callback.corpus.readers.columns import ColumnChoice, find_columns, require_two
+from neuronxa_callback.corpus.readers.columns import (
+    ColumnChoice,
+    by_language,
+    find_columns,
+    require_two,
+)
 from neuronxa_callback.corpus.readers.dataset_shapes import dataset_table, peek
 from neuronxa_callback.corpus.readers.documents import (
     document_column,
@@ -22,7 +26,15 @@ from neuronxa_callback.corpus.readers.documents import (
     documents_of,
 )
 from neuronxa_callback.corpus.readers.files import choose_languages, require_one_each
-from neuronxa_callback.corpus.readers.joined import Cell, Column, filter_joined
+from neuronxa_callback.corpus.readers.formats import refuse_headless
+from neuronxa_callback.corpus.readers.joined import (
+    Cell,
+    Column,
+    Variety,
+    filter_joined,
+    names_of_varieties,
+    variety_of_record,
+)
 from neuronxa_callback.corpus.readers.order import (
     FILE,
     IN_FILE,
@@ -81,7 +93,8 @@ def read_tsv(
     path = Path(path)
     if delimiter is None:
         delimiter = csv_delimiter(path) if ".csv" in path.suffixes else "\t"
-    table = Table(partial(table_records, path, delimiter, quoted))
+    read = partial(table_records, path, delimiter, quoted)
+    table = Table(read, refuse=partial(refuse_headless, path))
     return _read_table(table, str(path), path.name, pivot, languages, n_pairs, columns, order)
 
 
@@ -155,6 +168,8 @@ def _read_table(
             return _read_long(records, parts, source, name, pivot, languages, n_pairs, order)
         if len(choice.by_code) == 1:
             require_one_each(choice.by_code, choice.by_code, f"{source} has", "columns", HINT)
+        if not choice.by_code and table.refuse is not None:
+            table.refuse(list(sample[0]))
         require_two(choice, list(sample[0]), source)
     try:
         pivot, names = choose_languages(pivot, languages, list(choice.by_code), source)
@@ -204,7 +219,7 @@ def _given_columns(
             raise CorpusError(
                 f"{source} has no column {column!r} (it has: {', '.join(map(str, sample[0]))})"
             )
-    return ColumnChoice({code: [column] for code, column in columns.items()}, {})
+    return ColumnChoice(by_language(columns, source), {})
 
 
 def _record_row(place: str, record: Record, paths: Sequence[str]) -> Row:
@@ -230,23 +245,28 @@ def _read_long(
     order: str,
 ) -> ParallelRows:
     """The rows of a table with one row per sentence and language, joined by their id."""
-    columns: dict[str, dict[Any, Cell]] = {}
+    varieties: dict[Variety, dict[Any, Cell]] = {}
+    repeated: dict[Variety, str] = {}
     unknown: dict[str, str] = {}
     for place, record in records:
-        code = _code_of_record(record, parts[1])
-        text = text_at(record, parts[0])
-        if code is None:
+        variety = variety_of_record(record, parts[1])
+        if variety is None:
             unknown[str(record.get(parts[1]))] = "no language"
             continue
-        column, key = columns.setdefault(code, {}), record.get(parts[2])
+        column, key = varieties.setdefault(variety, {}), record.get(parts[2])
         if key in column:
+            repeated.setdefault(variety, f"{key!r} twice: {column[key].place}, {place}")
+        else:
+            column[key] = Cell(text_at(record, parts[0]), place, document_of(record))
+    by_name = names_of_varieties(list(varieties))
+    pivot, names = choose_languages(pivot, languages, list(by_name), source)
+    used: dict[str, Column] = {code: varieties[by_name[code]] for code in (pivot, *names)}
+    for code in used:
+        if by_name[code] in repeated:
             raise CorpusError(
-                f"an id must be unique per language, but {source} has {code} {parts[2]} {key!r}"
-                f" twice: {column[key].place}, {place}"
+                f"an id must be unique per language, but {source} has {code} {parts[2]}"
+                f" {repeated[by_name[code]]}; remove one of them, or leave the language out"
             )
-        column[key] = Cell(text, place, document_of(record))
-    pivot, names = choose_languages(pivot, languages, list(columns), source)
-    used: dict[str, Column] = {code: columns[code] for code in (pivot, *names)}
     found = merge_rows([filter_joined(used, n_pairs, order)], pivot, name, n_pairs)
     note = f"took the column {parts[0]!r} by {parts[1]!r}, joined by {parts[2]!r}: " + ", ".join(
         used
@@ -254,11 +274,3 @@ def _read_long(
     left = ", ".join(f"{value!r} ({reason})" for value, reason in unknown.items())
     notes = (note, *([f"left out {left}"] if left else []), *found.notes)
     return log_notes(replace(found, notes=notes))
-
-
-def _code_of_record(record: Record, key: str) -> str | None:
-    """The language of a row, with its script and variety where FLORES+ has them."""
-    value, script = record.get(key), record.get("iso_15924")
-    if not isinstance(value, str):
-        return None
-    return f"{value}_{script}" if isinstance(script, str) and script else code_of_name(value)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from neuronxa_callback.config import ProbeConfig
+from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.metrics.registry import ALIGNMENT
 from neuronxa_callback.probe.executor import Executor, Measurement, ProbeContext
 from neuronxa_callback.probe.language_pairs.blocks import (
@@ -47,6 +48,11 @@ class AllPairs:
         Raises:
             ConfigError: If the languages cannot be compared, or a layer needs too much memory.
         """
+        if not self.metrics:
+            raise ConfigError(
+                f"pivot='all' compares languages by {', '.join(ALIGNMENT)}, got only the metrics"
+                f" {', '.join(self.config.metrics)}; name one of these too, or leave pivot out"
+            )
         group = require_comparable(context.groups)
         plan = self._plan(context)
         self.announce(plan.describe())

@@ -6,14 +6,15 @@ what a plan reads, and stays the same if the model is wrapped, sharded or gets a
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 from torch import Tensor, nn
 
 from neuronxa_callback.taps.modules import is_linear, is_list_entry
 
-ADAPTERS = ("_active_adapter", "_disable_adapters", "merged_adapters")
-"""Attributes of PEFT's layers that say which adapter runs."""
+ADAPTERS = ("_active_adapter", "_disable_adapters", "merged_adapters", "scaling")
+"""Attributes of PEFT's layers that say which adapter runs, and how strongly."""
 
 
 class ModelSignature:
@@ -69,7 +70,10 @@ def _facts(model: nn.Module) -> list[Any]:
             for name, value in own.items()
             if isinstance(value, (bool, str)) and name != "training"
         )
-        adapters = tuple(str(own[name]) for name in ADAPTERS if name in own)
+        # The text of a tensor holds its values.
+        adapters = tuple(
+            str(own[name]) for name in ADAPTERS if not isinstance(own.get(name), (Tensor, NoneType))
+        )
         shapes = tuple((weight.dtype, sizes) for weight, sizes in _weights(module))
         facts.append((path, type(module), hooks, functions, flags, adapters, shapes))
     return facts

@@ -32,7 +32,10 @@ def test_capitals_have_no_small_letter_with_a_capital(text):
 def test_turkic_languages_have_a_dotted_capital():
     assert upper_case("ilk ışık", "tur_Latn") == "İLK IŞIK"
     assert upper_case("ilk", "azj_Latn") == "İLK"
-    assert upper_case("ilk", "deu_Latn") == "ILK"
+    assert (
+        upper_case("ilk", "tr") == upper_case("ilk", "tur") == upper_case("ilk", "tr-TR") == "İLK"
+    )
+    assert upper_case("ilk", "deu_Latn") == upper_case("ilk", "x") == "ILK"
 
 
 @given(texts)

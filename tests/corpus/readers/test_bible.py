@@ -29,7 +29,8 @@ def test_verses_are_parallel_by_id_and_missing_ones_are_dropped_everywhere(tmp_p
     assert detect.guess(tmp_path) == "bible"
     write_files(tmp_path, fra__txt=["01001001 no tab"])
     assert refusal(ParallelCorpus.from_bible, tmp_path) == (
-        f"a verse must be 'id<tab>text', but {tmp_path / 'fra.txt'}:1 has no tab"
+        f"a verse must be 'id<tab>text', but {tmp_path / 'fra.txt'}:1 has no tab; from_folder reads"
+        " Bibles with a verse per line"
     )
 
 

@@ -62,6 +62,34 @@ def test_columns_always_win():
     assert ParallelCorpus.from_dataset(rows, columns=columns).languages == ("ind_Latn",)
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("tr", "tur_Latn"), ("Turkish", "tur_Latn"), ("tur", "tur_Latn"), ("tr-TR", "tur_Latn"),
+     ("tur_Latn", "tur_Latn"), ("Türkçe", "tur_Latn"), ("sr-Latn", "srp_Latn"),
+     ("cat_Latn_vale1252", "cat_Latn_vale1252"), ("my dialect", "my dialect"), ("src", "src"),
+     ("xyz", "xyz")],
+)  # fmt: skip
+@pytest.mark.parametrize("pivot", ["en", "English", "eng_Latn"])
+def test_the_languages_of_columns_are_resolved(name, code, pivot):
+    rows = [{"a": a, "b": b} for a, b in zipped(ENGLISH, GERMAN)]
+    corpus = ParallelCorpus.from_dataset(rows, columns={pivot: "a", name: "b"})
+    assert (corpus.pivot, corpus.languages) == ("eng_Latn", (code,))
+    assert corpus.notes[0] == f"took the columns 'a' as eng_Latn, 'b' as {code}"
+    again = ParallelCorpus.from_dataset(
+        rows, columns={pivot: "a", name: "b"}, pivot="en", languages=[name]
+    )
+    assert again.pairs == corpus.pairs
+
+
+def test_two_columns_of_one_language_are_refused():
+    rows = [{"a": a, "b": b, "c": c} for a, b, c in zipped(ENGLISH, GERMAN, FRENCH)]
+    columns = {"en": "a", "de": "b", "German": "c"}
+    assert refusal(ParallelCorpus.from_dataset, rows, columns=columns) == (
+        "columns= must name a language once, but 'de' and 'German' are both deu_Latn in dataset;"
+        " leave one out"
+    )
+
+
 def test_a_language_asked_for_whose_cells_are_numbers_is_refused_with_the_reason():
     rows = [{"en": a, "de": b, "nr": k} for k, (a, b) in enumerate(zipped(ENGLISH, GERMAN))]
     message = refusal(ParallelCorpus.from_dataset, rows, languages=["nr"])
@@ -126,17 +154,18 @@ def test_a_file_that_is_no_language_is_left_out_and_named(tmp_path, name):
 
 
 def test_files_of_one_language_conflict_in_folders_and_prefixes(tmp_path):
-    write_files(tmp_path, t__eng=ENGLISH, t__deu=GERMAN, t__fra=FRENCH, t__fra__dash__CA=FRENCH)
+    write_files(tmp_path, t__eng=ENGLISH, t__deu=GERMAN, t__fra=FRENCH, t__fr=FRENCH)
     assert refusal(ParallelCorpus.from_tatoeba, tmp_path / "t") == (
-        f"the prefix '{tmp_path / 't'}' has several files for fra_Latn: t.fra, t.fra-CA; keep one"
+        f"the prefix '{tmp_path / 't'}' has several files for fra_Latn: t.fr, t.fra; ask for one by"
+        " its name, such as 'fr'"
     )
     assert ParallelCorpus.from_tatoeba(tmp_path / "t", languages=["de"]).languages == ("deu_Latn",)
     folder = tmp_path / "folder"
     folder.mkdir()
     write_files(folder, eng__txt=ENGLISH, deu__txt=GERMAN, fra__txt=FRENCH)
-    write_files(folder, fra__dash__CA__txt=FRENCH)
+    write_files(folder, fra__dev=FRENCH)
     assert refusal(ParallelCorpus.from_folder, folder) == (
-        f"folder {str(folder)!r} has several files for fra_Latn: fra-CA.txt, fra.txt; choose one"
+        f"folder {str(folder)!r} has several files for fra_Latn: fra.dev, fra.txt; choose one"
         " with extension=, or keep one"
     )
     assert ParallelCorpus.from_folder(folder, languages=["de"]).languages == ("deu_Latn",)

@@ -13,8 +13,8 @@ def test_data_sets_are_read_no_further_than_needed():
 
     columns = {"en": "source", "de": "target.text"}
     found = ParallelCorpus.from_dataset(endless(), pivot="en", n_pairs=3, columns=columns)
-    assert found.pairs == {"de": tuple((f"line {k}", f"Zeile {k}") for k in (1, 2, 3))}
-    assert found.where("de", 0) == "dataset row 1 (target.text)"
+    assert found.pairs == {"deu_Latn": tuple((f"line {k}", f"Zeile {k}") for k in (1, 2, 3))}
+    assert found.where("deu_Latn", 0) == "dataset row 1 (target.text)"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_first_row_with_nothing_in_a_column_is_dropped_by_name(first):
     rows = [first, *({"source": f"line {k}", "target": {"text": f"Zeile {k}"}} for k in (1, 2))]
     columns = {"en": "source", "de": "target.text"}
     found = ParallelCorpus.from_dataset(rows, pivot="en", columns=columns).in_file_order()
-    assert found.pairs == {"de": (("line 1", "Zeile 1"), ("line 2", "Zeile 2"))}
+    assert found.pairs == {"deu_Latn": (("line 1", "Zeile 1"), ("line 2", "Zeile 2"))}
     column = "source" if first["source"] is None else "target.text"
     assert found.dropped == (f"dataset row 1 ({column}) is missing",)
 

@@ -146,3 +146,79 @@ def test_a_language_that_is_mostly_the_pivot_is_refused(tmp_path):
     )
     write_files(tmp_path, deu__txt=[*texts[:4], *(f"Zeile {k}." for k in range(5))])
     assert ParallelCorpus.from_folder(tmp_path).n_pairs == 9
+
+
+TMX = '<tu><tuv xml:lang="en"><seg>{}</seg></tuv><tuv xml:lang="de"><seg>{}</seg></tuv></tu>'
+XLIFF = "<trans-unit>\n\t<source>{}</source>\n\t<target>{}</target>\n</trans-unit>"
+XML_FILES = {
+    "t.tmx": '<?xml version="1.0"?>\n<tmx version="1.4">\n<body>\n{}\n</body></tmx>',
+    "t.xlf": '<?xml version="1.0"?>\n<xliff version="1.2">\n\t<file>\n{}\n</file></xliff>',
+    "t.xml": "\ufeff<tmx><body>{}</body></tmx>",
+    "t.sgm": '<refset setid="a">\n<doc>\n{}\n</doc></refset>',
+    "t.txt": "<!DOCTYPE tmx>\n\n<tmx>{}</tmx>",
+}
+
+
+@pytest.mark.parametrize("name", XML_FILES)
+@pytest.mark.parametrize("unit", [TMX, XLIFF])
+@pytest.mark.parametrize("zipped_too", [False, True])
+def test_an_xml_file_itself_is_refused_by_name(tmp_path, name, unit, zipped_too):
+    units = "\n".join(unit.format(a, b) for a, b in zipped(ENGLISH, GERMAN))
+    data = XML_FILES[name].format(units).encode()
+    path = tmp_path / (f"{name}.gz" if zipped_too else name)
+    path.write_bytes(gzip.compress(data) if zipped_too else data)
+    expected = (
+        f"a corpus file must be a table, but {path} is XML or SGML (.tmx, .sgm, .xlf); extract its"
+        " sentences"
+    )
+    assert refusal(ParallelCorpus.read, path) == expected
+    assert refusal(ParallelCorpus.from_jsonl, path) == expected
+
+
+OTHER_TABLES = [
+    "subtitles (.srt)", "subtitles", "a gettext catalogue (.po)", "JSON", "a table with ' ||| '",
+    "a list of ids and sentences", "a table of keys and sentences",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_TABLES)
+def test_another_format_that_is_named_itself_is_refused_by_name(tmp_path, name):
+    path = tmp_path / "t.txt"
+    path.write_text(FORMATS[name])
+    message = refusal(ParallelCorpus.read, path)
+    assert message.startswith(f"a corpus file must be a table, but {path} is {name}")
+
+
+HEADLESS = {
+    "a sentence per line": ("", ["{1}"]),
+    "two columns": ("\t", ["{0}", "{1}"]),
+    "ids of tatoeba": ("\t", ["{2}", "{0}", "1{2}", "{1}"]),
+    "commas": (",", ["{0}", "{1}"]),
+    "three columns": ("\t", ["{0}", "{1}", "by A (1) and B (2)"]),
+}
+
+
+@pytest.mark.parametrize("shape", HEADLESS)
+def test_a_table_without_a_header_is_refused_with_what_is_missing(tmp_path, shape):
+    delimiter, cells = HEADLESS[shape]
+    path = tmp_path / ("t.csv" if delimiter == "," else "t.txt")
+    rows = [
+        delimiter.join(cells).format(a, b, k) for k, (a, b) in enumerate(zipped(ENGLISH, GERMAN), 7)
+    ]
+    path.write_text("".join(f"{row}\n" for row in rows))
+    first = cells[0].format(ENGLISH[0], GERMAN[0], 7)
+    hint = "" if delimiter else ", or name the folder of files of one sentence per line"
+    assert refusal(ParallelCorpus.read, path) == (
+        "the first line of a table must be a header that names the language of each column, such"
+        f" as 'en' and 'de', but {path} begins with {first!r}; add a header{hint}"
+    )
+
+
+@pytest.mark.parametrize("header", [("source", "target"), ("Source text", "Target text"), "ab"])
+def test_a_header_without_a_language_is_still_one(tmp_path, header):
+    path = tmp_path / "t.tsv"
+    rows = [header, *zipped(ENGLISH, GERMAN)]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    assert "name them with columns=" in refusal(ParallelCorpus.read, path)
+    columns = {"eng_Latn": header[0], "deu_Latn": header[1]}
+    assert ParallelCorpus.read(path, columns=columns).n_pairs == 4

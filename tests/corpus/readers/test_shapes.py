@@ -67,6 +67,64 @@ def test_flores_plus_as_one_long_table(tmp_path, ending):
     assert "eng_Latn id 7 twice" in refusal(ParallelCorpus.read, path)
 
 
+VARIETIES = {
+    "eng_Latn": ("stan1293", "", ENGLISH),
+    "deu_Latn": ("stan1295", None, GERMAN),
+    "apc_Arab_nort3139": ("nort3139", "", FRENCH),
+    "apc_Arab_sout3123": ("sout3123", "", GERMAN),
+    "nob_Latn": ("norw1259", "", GERMAN),
+    "nob_Latn_radical": ("norw1259", "radical", FRENCH),
+    "oci_Latn": ("", "", GERMAN),
+    "oci_Latn_aran1260": ("aran1260", "", FRENCH),
+    "lld_Latn_vald1239_val_badia": ("vald1239", "val-badia", FRENCH),
+    "lld_Latn_ghar1239": ("ghar1239", "", GERMAN),
+}
+
+
+def varied_rows(code):
+    glottocode, variant, texts = VARIETIES[code]
+    rows = flores_rows("_".join(code.split("_")[:2]), texts)
+    return [row | {"glottocode": glottocode, "variant": variant} for row in rows]
+
+
+@pytest.mark.parametrize("shape", ["jsonl", "parquet", "rows"])
+def test_the_varieties_of_flores_plus_as_one_long_table(tmp_path, shape):
+    rows = [row for code in VARIETIES for row in varied_rows(code)]
+
+    def read(**options):
+        if shape == "rows":
+            return ParallelCorpus.from_dataset(rows, **options)
+        return ParallelCorpus.read(tmp_path / f"dev.{shape}", **options)
+
+    if shape != "rows":
+        WRITERS[shape](tmp_path / f"dev.{shape}", rows)
+    corpus = read()
+    assert set(corpus.languages) == {*VARIETIES} - {"eng_Latn"}
+    for code, pairs in corpus.in_file_order().pairs.items():
+        assert pairs == zipped(ENGLISH, VARIETIES[code][2])
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for code in VARIETIES:
+        write_jsonl(folder / f"{code}.jsonl", varied_rows(code))
+    assert ParallelCorpus.read(folder).digest == corpus.digest
+    for asked, code in (("de", "deu_Latn"), ("no", "nob_Latn"), ("oci", "oci_Latn")):
+        assert read(languages=[asked]).languages == (code,)
+    assert read(languages=["nob_Latn_radical", "nob"]).languages == ("nob_Latn_radical", "nob_Latn")
+    assert "use one of apc_Arab_nort3139, apc_Arab_sout3123" in refusal(read, languages=["apc"])
+
+
+def test_a_repeated_id_costs_its_own_language_only():
+    rows = [row for code in ("eng_Latn", "deu_Latn", "nob_Latn") for row in varied_rows(code)]
+    rows.append(varied_rows("nob_Latn")[1])
+    read = ParallelCorpus.from_dataset
+    assert read(rows, languages=["de"]).pairs == {"deu_Latn": PAIRS["deu_Latn"]}
+    for languages in (None, ["no"]):
+        assert refusal(read, rows, languages=languages) == (
+            "an id must be unique per language, but dataset has nob_Latn id 8 twice: dataset row"
+            " 10, dataset row 13; remove one of them, or leave the language out"
+        )
+
+
 def test_another_long_table_with_locales():
     rows = [
         {"id": str(k), "locale": locale, "utt": text, "intent": "greet"}
@@ -76,26 +134,6 @@ def test_another_long_table_with_locales():
     corpus = ParallelCorpus.from_dataset(rows)
     assert corpus.pairs == {"deu_Latn": PAIRS["deu_Latn"]}
     assert corpus.notes[1] == "left out '??' (no language)"
-
-
-def test_ntrex_as_shipped(tmp_path):
-    names = {
-        "newstest2019-src.eng.txt": ENGLISH,
-        "newstest2019-ref.deu.txt": GERMAN,
-        "newstest2019-ref.zho-CN.txt": FRENCH,
-        "newstest2019-ref.eng-GB.txt": [f"{text} (GB)" for text in ENGLISH],
-        "newstest2019-ref.srp-Cyrl.txt": FRENCH,
-        "LANGUAGES.tsv": ["code\tname"],
-    }
-    for name, texts in names.items():
-        (tmp_path / name).write_text("".join(f"{text}\n" for text in texts))
-    corpus = ParallelCorpus.read(tmp_path)
-    assert corpus.languages == ("deu_Latn", "srp_Cyrl", "zho_Hans")
-    assert corpus.pairs["deu_Latn"] == PAIRS["deu_Latn"]
-    assert corpus.notes[1] == "left out LANGUAGES.tsv, newstest2019-ref.eng-GB.txt"
-    write_files(tmp_path, newstest2019__dash__ref__zho__dash__SG__txt=FRENCH)
-    assert "several files for zho_Hans" in refusal(ParallelCorpus.read, tmp_path)
-    assert ParallelCorpus.read(tmp_path, languages=["de"]).languages == ("deu_Latn",)
 
 
 def test_ebible_as_shipped(tmp_path):

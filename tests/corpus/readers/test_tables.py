@@ -101,3 +101,60 @@ def test_json_without_objects_is_refused(tmp_path, value):
     (tmp_path / "t.json").write_text(value)
     message = refusal(ParallelCorpus.from_jsonl, tmp_path / "t.json")
     assert message.startswith("a row must be an object with a key per language, but ")
+
+
+LINES = [(f"Line {k}.", f"Zeile {k}.", f"Ligne {k}.") for k in range(40)]
+
+
+def write_rows(path, delimiter, first, second, column):
+    """Rows of which two have one quotation mark each, at the begin and the end of a cell."""
+    rows = [list(row) for row in LINES]
+    rows[first][column] = f'"{rows[first][column]}'
+    rows[second][column] = f'{rows[second][column]}"'
+    table = [["en", "de", "fr"], *rows]
+    path.write_text("".join(f"{delimiter.join(row)}\n" for row in table))
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.parametrize(("first", "second"), [(0, 39), (10, 20), (38, 39), (5, 6)])
+def test_rows_between_two_far_quotation_marks_are_not_swallowed(tmp_path, first, second, column):
+    path = tmp_path / "t.tsv"
+    write_rows(path, "\t", first, second, column)
+    assert refusal(ParallelCorpus.read, path) == (
+        f"a cell must hold one sentence, but a cell of {path}:{first + 2} has {second - first + 1}"
+        " lines with the separator '\\t' between two quotation marks; if these are part of the"
+        " text, set quoted=False"
+    )
+    assert ParallelCorpus.read(path, quoted=False).n_pairs == 40
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_rows_with_another_separator_are_not_swallowed(tmp_path, delimiter, column):
+    path = tmp_path / "t.csv"
+    write_rows(path, delimiter, 10, 20, column)
+    message = refusal(ParallelCorpus.read, path, delimiter=delimiter)
+    assert f"{path}:12 has 11 lines with the separator {delimiter!r}" in message
+    assert ParallelCorpus.read(path, delimiter=delimiter, quoted=False).n_pairs == 40
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ja, und\nnein.",
+        "Eins,\nzwei,\ndrei,\nvier.",
+        "a\n\nb",
+        "\nJa.",
+        "Ja; so\nist es; gut.",
+        "a,b",
+    ],
+)
+def test_a_text_of_several_lines_is_still_one_cell(tmp_path, delimiter, text):
+    path = tmp_path / "t.csv"
+    rows = [["en", "de", "fr"], *(list(row) for row in LINES)]
+    rows[7][1] = f'"{text}"'
+    path.write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    corpus = ParallelCorpus.read(path, delimiter=delimiter)
+    assert corpus.n_pairs == 40
+    assert text.strip() in [sentence for _, sentence in corpus.pairs["deu_Latn"]]
