@@ -1,7 +1,6 @@
 """Settings and fixtures of all tests: offline, one thread, fixed random examples."""
 
 import os
-import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -21,14 +20,6 @@ settings.register_profile(
     "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("house")
-
-
-@pytest.fixture(autouse=True)
-def wandb_runs_end_with_their_test():
-    yield
-    wandb = sys.modules.get("wandb")
-    if getattr(wandb, "run", None) is not None:
-        wandb.finish()
 
 
 @pytest.fixture

@@ -59,10 +59,12 @@ def apply_rules(
         for rule, reason in reasons
         if rule.action == "stop" and reason is not None
     ]
+    stop, stop_rule = stops[0] if stops else (None, "")
     alerting = {rule.label: reason for rule, reason in reasons if rule.action == "alert"}
     known = {rule.label: _has_score(rule, history) for rule in rules}
     return RuleOutcome(
-        **(dict(zip(("stop", "stop_rule"), stops[0], strict=True)) if stops else {}),
+        stop=stop,
+        stop_rule=stop_rule,
         alerts=tuple(
             (label, reason)
             for label, reason in alerting.items()

@@ -267,7 +267,8 @@ class StopRule:
 
     def lacks(self, history: History) -> bool:
         """Whether it needs the best score of a resumed run that the saved history does not hold."""
-        asks = self.reference == "best" and self.kind == "collapse" and bool(history.points)
+        last = history.points[-1].counts if history.points else {}
+        asks = self.kind == "collapse" and self.reference == "best" and self.metric in last
         return asks and not all(history.knows(self.metric, each) for each in self.tested(history))
 
     def _named(self) -> tuple[str, ...]:
