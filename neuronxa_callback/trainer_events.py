@@ -1,11 +1,11 @@
 """Facts about a running Trainer that its callback events do not carry."""
 
 import math
-import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from neuronxa_callback.call_stack import frames, is_method, running_trainers
 from neuronxa_callback.errors import ConfigError
 from neuronxa_callback.history.rule_events import RuleOutcome
 from neuronxa_callback.show import tables, terminal
@@ -28,22 +28,7 @@ def running_trainer() -> Any:
     ``evaluate()`` looks like an evaluation in training. So this searches the call stack for a
     method ``train`` of a Trainer.
     """
-    return next((f.f_locals["self"] for f in _frames() if _is_method(f, "Trainer", "train")), None)
-
-
-def _frames() -> Iterator[FrameType]:
-    """The calls that are running in this thread, from the caller on."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _is_method(frame: FrameType, owner: str, name: str) -> bool:
-    """Whether a call is one of a method of a class, or of a class derived from it."""
-    if frame.f_code.co_name != name:
-        return False
-    return any(each.__name__ == owner for each in type(frame.f_locals.get("self")).__mro__)
+    return next(running_trainers(), None)
 
 
 def event_folder() -> str | None:
@@ -124,14 +109,14 @@ def _is_loop_over(state: Any) -> bool:
 
 def _frames_in_train() -> Iterator[FrameType]:
     """The running calls, up to that of ``Trainer.train`` or to all of them."""
-    for frame in _frames():
-        if _is_method(frame, "Trainer", "train"):
+    for frame in frames():
+        if is_method(frame, "Trainer", "train"):
             return
         yield frame
 
 
 def _is_event(frame: FrameType) -> bool:
-    return _is_method(frame, "CallbackHandler", "call_event")
+    return is_method(frame, "CallbackHandler", "call_event")
 
 
 def sets_so_far(prefix: str) -> tuple[object, ...]:
@@ -146,7 +131,7 @@ def sets_so_far(prefix: str) -> tuple[object, ...]:
         events += _is_event(frame)
         if events > 1:
             break
-        if _is_method(frame, "Trainer", "evaluate"):
+        if is_method(frame, "Trainer", "evaluate"):
             sets, root = (frame.f_locals.get(key) for key in ("eval_dataset", "metric_key_prefix"))
             names = [f"{root}_{name}" for name in sets] if isinstance(sets, dict) else []
             if prefix in names:

@@ -1,14 +1,13 @@
 """A lock on the record of a run, so that two runs in one folder do not write one file."""
 
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
+
+from neuronxa_callback.call_stack import running_trainers
 
 try:
     import fcntl
@@ -25,7 +24,7 @@ class Training:
     """
 
     def __init__(self) -> None:
-        trainer = next(_running_trainers(), None)
+        trainer = next(running_trainers(), None)
         self._thread = threading.current_thread()
         self._trainer, self._state = _reference(trainer), _reference(_state_of(trainer))
 
@@ -40,7 +39,7 @@ class Training:
             return False
         if self._thread is not threading.current_thread():
             return not self._thread.is_alive()
-        trainer, running = self._trainer(), list(_running_trainers())
+        trainer, running = self._trainer(), list(running_trainers())
         if trainer is None or all(each is not trainer for each in running):
             return True
         if running[0] is not trainer or self._state is None:
@@ -94,17 +93,6 @@ class RecordLock:
         self._file.close()
         for path in [path for path, lock in _HELD.items() if lock is self]:
             del _HELD[path]
-
-
-def _running_trainers() -> Iterator[Any]:
-    """The Trainers whose ``train`` runs in this thread, from the innermost one outwards."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "train":
-            owner = frame.f_locals.get("self")
-            if any(each.__name__ == "Trainer" for each in type(owner).__mro__):
-                yield owner
-        frame = frame.f_back
 
 
 def _state_of(trainer: Any) -> Any:
